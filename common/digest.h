@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * SHA-256, the one digest of drctl (FIPS 180-4), by libcrypto. An attacker inside a guest may choose
+ * what a cluster holds, so nothing weaker may decide that two clusters are the same.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/cleanup.h"
+
+#define DIGEST_SIZE 32
+#define DIGEST_HEX_SIZE (2 * DIGEST_SIZE + 1)
+
+struct digest; /* a running digest */
+
+struct digest *digest_new(void);
+void digest_update(struct digest *digest, const void *data, size_t len);
+/* Write the result and start again from nothing. */
+void digest_final(struct digest *digest, uint8_t out[DIGEST_SIZE]);
+void digest_free(struct digest *digest);
+DEFINE_CLEANUP(digest)
+
+/* Digest of one buffer. */
+void digest_buffer(const void *data, size_t len, uint8_t out[DIGEST_SIZE]);
+/* Digest of a whole file, from its current content on disk. */
+bool digest_file(const char *path, uint8_t out[DIGEST_SIZE], GError **error);
+
+void digest_to_hex(const uint8_t digest[DIGEST_SIZE], char out[DIGEST_HEX_SIZE]);
+/* False if HEX is not exactly 64 lower-case hex digits. */
+bool digest_from_hex(const char *hex, uint8_t out[DIGEST_SIZE]);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One libvirt host and its domains, by libvirt. This is the only place that knows libvirt; all calls
+ * are safe from several threads at once. Errors are ERROR_HYPERVISOR with libvirt's own text behind
+ * what we tried, except where said. A struct domain keeps its host's connection alive.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/cleanup.h"
+
+struct host;
+struct domain;
+
+/* Connect. "cannot connect to libvirt at qemu:///system: ..." with the way out. */
+struct host *host_open(const char *uri, GError **error);
+void host_free(struct host *host);
+DEFINE_CLEANUP(host)
+const char *host_uri(const struct host *host);
+/* <capabilities> of the host; g_free. */
+char *host_capabilities(struct host *host, GError **error);
+/* <domainCapabilities> for these (each may be NULL = libvirt's default); ERROR_NOT_FOUND when the host
+ * has no such emulator, architecture or machine. */
+char *host_domain_capabilities(struct host *host, const char *emulator, const char *arch,
+                               const char *machine, const char *virt_type, GError **error);
+/* The user and group that QEMU runs as when libvirt changes the user (system mode); false when it
+ * does not (session mode, or no DAC model). */
+bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid);
+/* Free memory for guests, bytes. */
+bool host_memory_free(struct host *host, uint64_t *bytes, GError **error);
+
+/* Networks and storage pools, active and inactive. XML is the inactive definition. */
+struct host_object {
+    char *name;
+    char *xml;
+    bool active;
+};
+void host_object_free(struct host_object *object);
+DEFINE_CLEANUP(host_object)
+GPtrArray *host_networks(struct host *host, GError **error);      /* of struct host_object */
+GPtrArray *host_storage_pools(struct host *host, GError **error); /* of struct host_object */
+/* Path of volume VOLUME in pool POOL, g_free; for <disk type='volume'>. */
+char *host_volume_path(struct host *host, const char *pool, const char *volume, GError **error);
+
+/* All domains of the host; of struct domain. */
+GPtrArray *host_domains(struct host *host, GError **error);
+/* By name or UUID; ERROR_NOT_FOUND. */
+struct domain *host_domain(struct host *host, const char *name_or_uuid, GError **error);
+/* Define (persistent, inactive). Validates against the schema. */
+struct domain *host_define(struct host *host, const char *xml, GError **error);
+
+enum domain_state { DOMAIN_OFF, DOMAIN_RUNNING, DOMAIN_PAUSED, DOMAIN_PAUSED_IO_ERROR, DOMAIN_CRASHED };
+
+void domain_free(struct domain *domain);
+DEFINE_CLEANUP(domain)
+const char *domain_name(const struct domain *domain);
+const char *domain_uuid(const struct domain *domain); /* lower case */
+struct host *domain_host(const struct domain *domain); /* borrowed */
+bool domain_state(struct domain *domain, enum domain_state *state, GError **error);
+const char *domain_state_name(enum domain_state state);
+bool domain_is_persistent(struct domain *domain);
+enum domain_xml_kind {
+    DOMAIN_XML_LIVE,     /* what runs now */
+    DOMAIN_XML_INACTIVE, /* the definition, with secrets: what a recovery point keeps */
+};
+char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **error);
+bool domain_set_autostart(struct domain *domain, bool autostart, GError **error);
+bool domain_start(struct domain *domain, GError **error);
+bool domain_resume(struct domain *domain, GError **error);
+/* Ask the guest to shut down: by agent if one is connected, by ACPI otherwise. Does not wait. */
+bool domain_shutdown(struct domain *domain, GError **error);
+/* Pull the plug. */
+bool domain_destroy(struct domain *domain, GError **error);
+/* Remove the definition with its checkpoint and snapshot metadata, managed save and NVRAM file. */
+bool domain_undefine(struct domain *domain, GError **error);
+
+/* Guest agent. TIMEOUT_S bounds the answer of the agent (virDomainAgentSetResponseTimeout), because
+ * libvirt's default is to wait for ever. */
+bool domain_agent_ping(struct domain *domain, unsigned timeout_s, GError **error);
+/* Run one agent command (JSON text) and return its reply; g_free. */
+char *domain_agent_command(struct domain *domain, const char *command, unsigned timeout_s,
+                           GError **error);
+/* Freeze all file systems; *FROZEN says how many. A failure does not mean that nothing froze or
+ * will freeze: always thaw. */
+bool domain_freeze(struct domain *domain, unsigned timeout_s, unsigned *frozen, GError **error);
+/* Safe to repeat. Does not trust the reply: asks for the status afterwards; false while frozen. */
+bool domain_thaw(struct domain *domain, unsigned timeout_s, GError **error);
+/* IPv4/IPv6 addresses of the guest, from DHCP leases, the agent or ARP, the first source that knows
+ * any; loopback and link-local are left out. NULL-terminated, possibly empty. */
+char **domain_addresses(struct domain *domain, GError **error);
+
+/* Backup jobs and checkpoints (libvirt >= 7.2, QEMU >= 5.2). */
+/* Start a pull-mode backup, with a checkpoint unless CHECKPOINT_XML is NULL. Failure may still have
+ * created the checkpoint. */
+bool domain_backup_begin(struct domain *domain, const char *backup_xml, const char *checkpoint_xml,
+                         GError **error);
+/* XML of the running backup job; *XML is NULL when there is none. */
+bool domain_backup_xml(struct domain *domain, char **xml, GError **error);
+/* End the backup job and wait until libvirt has cleaned up. No job is fine. */
+bool domain_backup_end(struct domain *domain, GError **error);
+/* Is any job (backup, migration, ...) running? The word for it, or NULL; borrowed constant. */
+bool domain_job(struct domain *domain, const char **job, GError **error);
+/* Names of all checkpoints, parents first; NULL-terminated, g_strfreev. */
+char **domain_checkpoints(struct domain *domain, GError **error);
+/* The definition; WITH_SIZE adds the dirty bytes of each disk (running domains only). g_free. */
+char *domain_checkpoint_xml(struct domain *domain, const char *name, bool with_size, GError **error);
+/* Delete checkpoint and bitmaps; falls back to metadata only when the bitmaps are gone. A missing
+ * checkpoint is fine. */
+bool domain_checkpoint_delete(struct domain *domain, const char *name, GError **error);
