@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pool metadata bundle: what another site must know of this site to start its vApps without it, as
+ * one tar.zst (libarchive) that can be unpacked by hand:
+ *
+ *     bundle.json              {format, site, time, generation, digest, vms: {name: uuid}}
+ *     domains/<uuid>.xml       inactive definitions of the protected VMs
+ *     networks/<name>.xml      pools/<name>.xml      vapps/<name>.vapp
+ *
+ * A higher generation supersedes a lower one whatever the clocks say (XenServer's rule for DR
+ * metadata). The digest covers the members in sorted order, not bundle.json, so an unchanged
+ * pool needs no new bundle.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "metadata/store.h"
+
+#define BUNDLE_MAX_BYTES (64u << 20)        /* packed */
+#define BUNDLE_MAX_MEMBER_BYTES (16u << 20) /* unpacked, each; at most 10000 members */
+
+struct bundle {
+    struct bundle_id *id;
+    GHashTable *members; /* "domains/<uuid>.xml" -> char *text; without bundle.json */
+    GHashTable *vms;     /* name -> uuid */
+};
+
+struct bundle *bundle_new(const char *site);
+void bundle_free(struct bundle *bundle);
+DEFINE_CLEANUP(bundle)
+/* PATH as drawn above; TEXT is copied. */
+void bundle_add(struct bundle *bundle, const char *path, const char *text);
+/* Also enters the VM into bundle->vms. */
+void bundle_add_domain(struct bundle *bundle, const char *vm, const char *uuid, const char *xml);
+const char *bundle_member(const struct bundle *bundle, const char *path);
+/* Names of the members under FOLDER ("vapps") without folder and extension, sorted; g_strfreev. */
+char **bundle_names(const struct bundle *bundle, const char *folder);
+
+/* Compute id->digest. */
+void bundle_seal(struct bundle *bundle);
+/* The tar.zst for a sealed bundle whose id->generation and id->time are set. */
+bool bundle_pack(const struct bundle *bundle, char **data, size_t *len, GError **error);
+/* Limits, safe member names and the digest are checked: ERROR_INTEGRITY names WHAT. */
+struct bundle *bundle_unpack(const char *data, size_t len, const char *what, GError **error);
+
+/* Send BUNDLE (sealed by this) to STORE as the next generation unless the newest one there has
+ * the same content; *SENT says whether. */
+bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GError **error);
+/* The newest bundle of SITE in STORE; ERROR_NOT_FOUND. */
+struct bundle *bundle_fetch(struct store *store, const char *site, GError **error);

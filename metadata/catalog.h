@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog of a site: LMDB in STORE/catalog/, shared by all drctl processes of the site, durable
+ * at each commit. It caches manifests (the directories of the store are the truth about points, so
+ * it may be deleted at any time), and keeps what exists nowhere else: runs and their steps, the
+ * capture journal (what a killed point left behind in libvirt), and the last result of each
+ * replication for `drctl status`.
+ *
+ * Values are JSON. Every call is its own transaction; all are safe from several threads.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "common/common.h"
+
+struct catalog;
+
+enum catalog_table {
+    CATALOG_POINTS,      /* "<vm-uuid>/<point>" -> manifest */
+    CATALOG_RUNS,        /* "<run-id>" -> run */
+    CATALOG_STEPS,       /* "<run-id>/<subject>/<step>" -> step state */
+    CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */
+    CATALOG_REPLICATION, /* "<vm-uuid>/<destination>" -> last result */
+    CATALOG_TABLES
+};
+
+/* Open or make STORE/catalog. */
+struct catalog *catalog_open(const char *store_path, GError **error);
+void catalog_free(struct catalog *catalog);
+DEFINE_CLEANUP(catalog)
+
+/* Replace. */
+bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,
+                 const json_t *value, GError **error);
+/* *VALUE (json_decref) is NULL when there is none. */
+bool catalog_get(struct catalog *catalog, enum catalog_table table, const char *key, json_t **value,
+                 GError **error);
+/* A missing key is fine. */
+bool catalog_remove(struct catalog *catalog, enum catalog_table table, const char *key,
+                    GError **error);
+/* Call EACH for every key that starts with PREFIX, in order, from one snapshot; it returns false to
+ * stop. The value is borrowed. Reads only; EACH must not write to the catalog. */
+typedef bool catalog_each_fn(const char *key, json_t *value, void *data);
+bool catalog_each(struct catalog *catalog, enum catalog_table table, const char *prefix,
+                  catalog_each_fn *each, void *data, GError **error);
+/* Directory for lock files of the site (STORE/locks). */
+const char *catalog_lock_dir(const struct catalog *catalog);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public header of metadata/: what a site knows. Other folders include this header only.
+ */
+#pragma once
+
+#include "common/common.h"
+
+#include "metadata/config.h"
+#include "metadata/manifest.h"
+#include "metadata/store.h"
+#include "metadata/bundle.h"
+#include "metadata/catalog.h"
+#include "metadata/run.h"

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A run: one journaled execution of a job (replicate, failover, restore, vapp start ...). The journal is
+ * in the catalog: a step is written before it begins and after it ends, so that a killed run is
+ * known and goes on where it was. The process that executes a run holds a kernel lock; a run whose
+ * state is `running` and whose lock is free was interrupted.
+ *
+ * A job is data: a table of steps that run_steps() executes for one subject (a VM).
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "metadata/catalog.h"
+
+enum run_state { RUN_RUNNING, RUN_DONE, RUN_PARTIAL, RUN_FAILED, RUN_CANCELLED, RUN_INTERRUPTED };
+const char *run_state_name(enum run_state state); /* "running", "done", "partially-failed", ... */
+
+/* One step. NAME is journaled, so it is never renamed. RUN must be safe to repeat: after a kill
+ * nobody knows whether it had happened. UNDO (may be NULL) takes back its effect, also a partial one. */
+struct step {
+    const char *name;
+    bool (*run)(void *context, GError **error);
+    bool (*undo)(void *context, GError **error);
+};
+
+struct run;
+
+/* Start a run. KIND is the command, TITLE what it works on ("shop"), PLAN (borrowed) all decisions
+ * that a resumed run must repeat exactly. The id is time-sorted and short to type: "r-20261120-2215-1". */
+struct run *run_begin(struct catalog *catalog, const char *kind, const char *title,
+                      const json_t *plan, GError **error);
+/* Take over a run that was interrupted; ERROR_CONFLICT while it is executing. */
+struct run *run_resume(struct catalog *catalog, const char *id, GError **error);
+/* The newest unfinished (interrupted) run of KIND and TITLE; *ID NULL when there is none. */
+bool run_find_interrupted(struct catalog *catalog, const char *kind, const char *title, char **id,
+                          GError **error);
+/* Without run_finish() the run stays, as interrupted. */
+void run_free(struct run *run);
+DEFINE_CLEANUP(run)
+const char *run_id(const struct run *run);
+const json_t *run_plan(const struct run *run);
+int64_t run_started_ms(const struct run *run); /* the first start, also when resumed */
+
+/* Execute STEPS for SUBJECT in order, skipping those that the journal calls done; stops at the first
+ * failure, which is journaled and returned. Different subjects may run in different threads. */
+bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
+               void *context, GError **error);
+/* Undo the steps that were begun for SUBJECT, in reverse order; goes on after errors, returns the first. */
+bool run_undo(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
+              void *context, GError **error);
+/* Close the journal. RESULT (may be NULL, borrowed) is kept for `drctl run show`. */
+bool run_finish(struct run *run, enum run_state state, const json_t *result, GError **error);
+
+/* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first. */
+json_t *run_list(struct catalog *catalog, GError **error);
+/* For `drctl run show`: the same plus plan, result and steps[{subject, step, state, started, ended,
+ * error}]; ERROR_NOT_FOUND. */
+json_t *run_show(struct catalog *catalog, const char *id, GError **error);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a store of recovery points can do, wherever it is: the one interface between those who make
+ * points (snapshot/), those who keep them (replicator/: a directory here, or the same code behind
+ * `drctl serve` at another site) and those who bring them back (restore/). Wrappers below check
+ * arguments; implementations embed struct store and struct incoming as their first member.
+ *
+ * A store and its incomings are used by one thread at a time.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "metadata/manifest.h"
+
+#define STORE_FORMAT 1
+#define STORE_WRITE_MAX (1u << 20) /* bytes of one incoming_write() */
+
+struct store_info {
+    char uuid[37];
+    char *site;
+    char *version; /* of drctl there */
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+    int64_t clock_ms; /* its wall clock when it answered */
+};
+void store_info_clear(struct store_info *info);
+
+/* A pool bundle as it lies in pool/<site>/<time>.tar.zst, see bundle.h. */
+struct bundle_id {
+    char *site;
+    char *time; /* point_id_format() */
+    uint64_t generation;
+    char digest[DIGEST_HEX_SIZE]; /* of its content, to see whether anything changed */
+};
+void bundle_id_free(struct bundle_id *id);
+DEFINE_CLEANUP(bundle_id)
+
+struct store {
+    const struct store_ops *ops;
+    char *label; /* for messages: "dr1", "local store" */
+};
+
+/* A point that is arriving. Freed without commit it is discarded. */
+struct incoming {
+    const struct incoming_ops *ops;
+};
+
+struct store_ops {
+    bool (*info)(struct store *store, struct store_info *out, GError **error);
+    /* Committed points of VM_UUID (NULL: of all VMs), newest first; of struct manifest. */
+    GPtrArray *(*points)(struct store *store, const char *vm_uuid, GError **error);
+    struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
+                              GError **error);
+    /* Highest generation of SITE; *ID NULL when there is none. */
+    bool (*newest_bundle)(struct store *store, const char *site, struct bundle_id **id, GError **error);
+    bool (*get_bundle)(struct store *store, const struct bundle_id *id, char **data, size_t *len,
+                       GError **error);
+    bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
+    void (*free)(struct store *store);
+};
+
+struct incoming_ops {
+    /* Start the next file; *FILE is its handle. */
+    bool (*open)(struct incoming *incoming, const char *name, unsigned *file, GError **error);
+    /* May be queued: an error can surface at any later call, at commit at the latest. */
+    bool (*write)(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
+                  size_t len, GError **error);
+    bool (*commit)(struct incoming *incoming, const struct manifest *manifest, GError **error);
+    /* Bytes that left this host for it so far; 0 for a local store. */
+    uint64_t (*sent_bytes)(const struct incoming *incoming);
+    void (*free)(struct incoming *incoming);
+};
+
+bool store_info(struct store *store, struct store_info *out, GError **error);
+GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error);
+/* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
+struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
+                             GError **error);
+bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id, GError **error);
+bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
+                      GError **error);
+bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+void store_free(struct store *store);
+DEFINE_CLEANUP(store)
+
+bool incoming_open(struct incoming *incoming, const char *name, unsigned *file, GError **error);
+/* Any LEN; passed on in pieces of STORE_WRITE_MAX. */
+bool incoming_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
+                    size_t len, GError **error);
+/* open + write of a whole small file, and its entry in MANIFEST. */
+bool incoming_put(struct incoming *incoming, struct manifest *manifest, const char *name,
+                  const void *data, size_t len, GError **error);
+/* Returns true only when the point is durable and visible there. On false it is not visible, except
+ * after ERROR_NETWORK: then nobody knows, and the next store_points() tells. */
+bool incoming_commit(struct incoming *incoming, const struct manifest *manifest, GError **error);
+uint64_t incoming_sent_bytes(const struct incoming *incoming);
+void incoming_free(struct incoming *incoming);
+DEFINE_CLEANUP(incoming)

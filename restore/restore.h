@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public header of restore/: recovery points become running VMs. A VM boots from an overlay
+ * directly over the files of its point; nothing is copied before it starts.
+ */
+#pragma once
+
+#include "metadata/metadata.h"
+#include "replicator/replicator.h"
+#include "snapshot/snapshot.h"
+#include "vapp/vapp.h"
+
+/* What a site has at hand to recover with. All borrowed. */
+struct site {
+    const struct config *config;
+    struct catalog *catalog;
+    struct store *store; /* the local one */
+    GPtrArray *hosts;    /* of struct host, connected; may be empty for restore --to-dir */
+    struct progress *progress;
+};
+
+/* --- Failover ------------------------------------------------------------------------------- */
+
+struct failover_vm {
+    char *name;
+    char *uuid;
+    unsigned order;
+    char *point; /* chosen, or NULL: no complete point */
+    int64_t point_time_ms;
+    enum consistency consistency;
+    GPtrArray *findings; /* char *: "network prod does not exist here: eth0 will be disconnected" */
+    bool blocked;        /* a finding forbids it; the last finding says why and the way out */
+};
+
+/* All decisions of a failover, made before anything is touched; it is what the user confirms and
+ * what the run's journal keeps. */
+struct failover_plan {
+    char *vapp;
+    char *site;         /* where the VMs came from */
+    char *resumes;      /* id of the interrupted run that this goes on with, or NULL */
+    struct vapp *order; /* definition that will be used */
+    GPtrArray *vms;     /* of struct failover_vm, in start order */
+};
+
+/* Plan to bring up vApp (or single VM) NAME here from the newest complete point of each VM. The
+ * definition comes from the source site's newest pool bundle, or from this site's *.vapp. An
+ * interrupted failover of the same name is gone on with, with the same points. ERROR_NOT_FOUND when
+ * neither is known; ERROR_CONFLICT when it runs here already. */
+struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error);
+void failover_plan_free(struct failover_plan *plan);
+DEFINE_CLEANUP(failover_plan)
+
+struct failover_result {
+    char *run;
+    enum run_state state;
+    double rto_seconds;  /* from the (first) start of the run until the last VM was ready */
+    GPtrArray *vms;      /* of struct vapp_result, start order */
+};
+void failover_result_clear(struct failover_result *result);
+
+/* Execute a plan. Blocked VMs are failed and their dependants skipped; ERROR_PARTIAL then. A kill at any
+ * instant: the same command plans and goes on. */
+bool failover_execute(const struct site *site, const struct failover_plan *plan,
+                      void (*report)(void *context, const struct vapp_result *result), void *context,
+                      struct failover_result *result, GError **error);
+
+/* RPO of a VM in a plan or result: seconds between its point's instant and the start of the run. */
+double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms);
+
+/* --- Restore -------------------------------------------------------------------------------- */
+
+struct restore_request {
+    const char *vm;    /* name or UUID */
+    const char *point; /* id, or NULL: newest */
+    const char *as;    /* new name: new UUID, MACs, channel paths; NULL with to_dir */
+    const char *to_dir; /* plain qcow2 files and domain.xml here, no libvirt; or NULL */
+    bool start;
+};
+struct restore_result {
+    char *run;
+    char *vm;   /* as it is called now */
+    char *uuid; /* NULL for to_dir */
+    char *point;
+    char **paths; /* disks made */
+};
+void restore_result_clear(struct restore_result *result);
+/* Safe to repeat after a kill; never overwrites: ERROR_CONFLICT for an existing domain or file. */
+bool restore_execute(const struct site *site, const struct restore_request *request,
+                     struct restore_result *result, GError **error);
