@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One libvirt host and its domains, by libvirt. This is the only place that knows libvirt; all calls
- * are safe from several threads at once. Errors are ERROR_HYPERVISOR with libvirt's own text behind
- * what we tried, except where said. A struct domain keeps its host's connection alive.
+ * One libvirt host and its domains, by libvirt. This is the only place that knows libvirt; all
+ * calls are safe from several threads at once. Errors are ERROR_HYPERVISOR with libvirt's own text
+ * behind what we tried, except where said; a domain, checkpoint, network, pool or volume that does
+ * not exist (any more) is ERROR_NOT_FOUND everywhere. A struct domain keeps its host's connection
+ * alive. A connection that was lost stays lost: open a new one.
  */
 #pragma once
 
@@ -23,14 +25,14 @@ DEFINE_CLEANUP(host)
 const char *host_uri(const struct host *host);
 /* <capabilities> of the host; g_free. */
 char *host_capabilities(struct host *host, GError **error);
-/* <domainCapabilities> for these (each may be NULL = libvirt's default); ERROR_NOT_FOUND when the host
- * has no such emulator, architecture or machine. */
+/* <domainCapabilities> for these (each may be NULL = libvirt's default); ERROR_NOT_FOUND when the
+ * host has no such emulator, architecture or machine. */
 char *host_domain_capabilities(struct host *host, const char *emulator, const char *arch,
                                const char *machine, const char *virt_type, GError **error);
 /* The user and group that QEMU runs as when libvirt changes the user (system mode); false when it
- * does not (session mode, or no DAC model). */
+ * does not (session mode, no DAC model, or it is our own user anyway). */
 bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid);
-/* Free memory for guests, bytes. */
+/* Memory that new guests can have, bytes: free pages and page cache. */
 bool host_memory_free(struct host *host, uint64_t *bytes, GError **error);
 
 /* Networks and storage pools, active and inactive. XML is the inactive definition. */
@@ -53,14 +55,22 @@ struct domain *host_domain(struct host *host, const char *name_or_uuid, GError *
 /* Define (persistent, inactive). Validates against the schema. */
 struct domain *host_define(struct host *host, const char *xml, GError **error);
 
-enum domain_state { DOMAIN_OFF, DOMAIN_RUNNING, DOMAIN_PAUSED, DOMAIN_PAUSED_IO_ERROR, DOMAIN_CRASHED };
+enum domain_state {
+    DOMAIN_OFF,             /* no QEMU, however it ended */
+    DOMAIN_RUNNING,         /* also while it shuts down */
+    DOMAIN_PAUSED,          /* also suspended to memory */
+    DOMAIN_PAUSED_IO_ERROR, /* by QEMU, because a disk (or a scratch file of a backup) is full or
+                               failed */
+    DOMAIN_CRASHED, /* the guest crashed and QEMU keeps it for inspection (on_crash=preserve) */
+};
 
 void domain_free(struct domain *domain);
 DEFINE_CLEANUP(domain)
 const char *domain_name(const struct domain *domain);
-const char *domain_uuid(const struct domain *domain); /* lower case */
+const char *domain_uuid(const struct domain *domain);  /* lower case */
 struct host *domain_host(const struct domain *domain); /* borrowed */
 bool domain_state(struct domain *domain, enum domain_state *state, GError **error);
+/* "off", "running", "paused", "paused-io-error", "crashed" */
 const char *domain_state_name(enum domain_state state);
 bool domain_is_persistent(struct domain *domain);
 enum domain_xml_kind {
@@ -73,13 +83,13 @@ bool domain_start(struct domain *domain, GError **error);
 bool domain_resume(struct domain *domain, GError **error);
 /* Ask the guest to shut down: by agent if one is connected, by ACPI otherwise. Does not wait. */
 bool domain_shutdown(struct domain *domain, GError **error);
-/* Pull the plug. */
+/* Pull the plug. A domain that is off is fine. */
 bool domain_destroy(struct domain *domain, GError **error);
 /* Remove the definition with its checkpoint and snapshot metadata, managed save and NVRAM file. */
 bool domain_undefine(struct domain *domain, GError **error);
 
 /* Guest agent. TIMEOUT_S bounds the answer of the agent (virDomainAgentSetResponseTimeout), because
- * libvirt's default is to wait for ever. */
+ * libvirt's default is to wait for ever; 0 means 1. */
 bool domain_agent_ping(struct domain *domain, unsigned timeout_s, GError **error);
 /* Run one agent command (JSON text) and return its reply; g_free. */
 char *domain_agent_command(struct domain *domain, const char *command, unsigned timeout_s,
@@ -87,7 +97,9 @@ char *domain_agent_command(struct domain *domain, const char *command, unsigned 
 /* Freeze all file systems; *FROZEN says how many. A failure does not mean that nothing froze or
  * will freeze: always thaw. */
 bool domain_freeze(struct domain *domain, unsigned timeout_s, unsigned *frozen, GError **error);
-/* Safe to repeat. Does not trust the reply: asks for the status afterwards; false while frozen. */
+/* Safe to repeat. Does not trust the reply: asks for the status afterwards, until it is
+ * "thawed" or TIMEOUT_S are over; false while frozen or not known. Fails at once when no agent is
+ * connected. A domain that is off has nothing frozen. */
 bool domain_thaw(struct domain *domain, unsigned timeout_s, GError **error);
 /* IPv4/IPv6 addresses of the guest, from DHCP leases, the agent or ARP, the first source that knows
  * any; loopback and link-local are left out. NULL-terminated, possibly empty. */
@@ -95,19 +107,27 @@ char **domain_addresses(struct domain *domain, GError **error);
 
 /* Backup jobs and checkpoints (libvirt >= 7.2, QEMU >= 5.2). */
 /* Start a pull-mode backup, with a checkpoint unless CHECKPOINT_XML is NULL. Failure may still have
- * created the checkpoint. */
+ * created the checkpoint. ERROR_INTEGRITY, and only that, says that a checkpoint which an
+ * incremental disk names is not known here, or that its bitmap is missing or broken: begin again
+ * with that disk (or all) in full and a checkpoint of a new name. */
 bool domain_backup_begin(struct domain *domain, const char *backup_xml, const char *checkpoint_xml,
                          GError **error);
 /* XML of the running backup job; *XML is NULL when there is none. */
 bool domain_backup_xml(struct domain *domain, char **xml, GError **error);
-/* End the backup job and wait until libvirt has cleaned up. No job is fine. */
+/* End the backup job and wait, up to 30 s, until libvirt has cleaned up: the next job may begin. No
+ * backup job is fine, and jobs of other kinds are left alone. */
 bool domain_backup_end(struct domain *domain, GError **error);
-/* Is any job (backup, migration, ...) running? The word for it, or NULL; borrowed constant. */
+/* Is any job running? The word for it ("backup", "migration", "snapshot", "save", "restore",
+ * "dump", "start", "other") or NULL; borrowed constant. */
 bool domain_job(struct domain *domain, const char **job, GError **error);
 /* Names of all checkpoints, parents first; NULL-terminated, g_strfreev. */
 char **domain_checkpoints(struct domain *domain, GError **error);
-/* The definition; WITH_SIZE adds the dirty bytes of each disk (running domains only). g_free. */
-char *domain_checkpoint_xml(struct domain *domain, const char *name, bool with_size, GError **error);
-/* Delete checkpoint and bitmaps; falls back to metadata only when the bitmaps are gone. A missing
- * checkpoint is fine. */
+/* The definition without its <domain>, enough to redefine it. WITH_SIZE (running domains only) adds
+ * size='dirty bytes' to each disk whose bitmap is good; a disk without it has lost its bitmap.
+ * g_free. */
+char *domain_checkpoint_xml(struct domain *domain, const char *name, bool with_size,
+                            GError **error);
+/* Delete checkpoint and bitmaps. Where one disk has lost its bitmap, those of the others are
+ * removed all the same; a domain that is off only forgets the checkpoint, its bitmaps stay in the
+ * images. A missing checkpoint is fine. */
 bool domain_checkpoint_delete(struct domain *domain, const char *name, GError **error);

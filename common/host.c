@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/host.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/error.h"
+#include "common/host-private.h"
+#include "common/xml.h"
+
+int libvirt_error_code(void)
+{
+    virErrorPtr last = virGetLastError();
+
+    return last ? (int)last->code : VIR_ERR_OK;
+}
+
+/* What a caller can act upon; all the rest is the hypervisor's refusal. */
+static enum error_kind libvirt_error_kind(void)
+{
+    switch (libvirt_error_code()) {
+    case VIR_ERR_NO_DOMAIN:
+    case VIR_ERR_NO_DOMAIN_CHECKPOINT:
+    case VIR_ERR_NO_NETWORK:
+    case VIR_ERR_NO_STORAGE_POOL:
+    case VIR_ERR_NO_STORAGE_VOL:
+        return ERROR_NOT_FOUND;
+    case VIR_ERR_CHECKPOINT_INCONSISTENT:
+        return ERROR_INTEGRITY;
+    default:
+        return ERROR_HYPERVISOR;
+    }
+}
+
+const char *libvirt_error_text(void)
+{
+    virErrorPtr last = virGetLastError();
+
+    return last && last->message ? last->message : "libvirt gave no reason";
+}
+
+bool host_fail(const struct host *host, GError **error, const char *format, ...)
+{
+    g_autofree char *what = NULL;
+    va_list args;
+
+    va_start(args, format);
+    what = g_strdup_vprintf(format, args);
+    va_end(args);
+    return fail(error, libvirt_error_kind(), "cannot %s at %s: %s", what, host->uri,
+                libvirt_error_text());
+}
+
+/* libvirt prints every error to stderr unless told not to; ours are printed once, by main. */
+static void keep_quiet(void *opaque, virErrorPtr last)
+{
+}
+
+static void libvirt_prepare(void)
+{
+    static gsize done = 0;
+
+    if (g_once_init_enter(&done)) {
+        virInitialize();
+        virSetErrorFunc(NULL, keep_quiet);
+        g_once_init_leave(&done, 1);
+    }
+}
+
+struct host *host_open(const char *uri, GError **error)
+{
+    virConnectPtr connection = NULL;
+    struct host *host = NULL;
+
+    libvirt_prepare();
+    connection = virConnectOpen(uri);
+    if (!connection) {
+        fail(error, ERROR_HYPERVISOR,
+             "cannot connect to libvirt at %s: %s; \"virsh -c '%s' version\" must work for this "
+             "user",
+             uri, libvirt_error_text(), uri);
+        return NULL;
+    }
+    host = g_new0(struct host, 1);
+    g_atomic_ref_count_init(&host->refs);
+    host->connection = connection;
+    host->uri = g_strdup(uri);
+    return host;
+}
+
+void host_free(struct host *host)
+{
+    if (!host || !g_atomic_ref_count_dec(&host->refs))
+        return;
+    virConnectClose(host->connection);
+    g_free(host->uri);
+    g_free(host);
+}
+
+const char *host_uri(const struct host *host)
+{
+    return host->uri;
+}
+
+char *host_capabilities(struct host *host, GError **error)
+{
+    char *xml = virConnectGetCapabilities(host->connection);
+
+    if (!xml)
+        host_fail(host, error, "read the capabilities of the host");
+    return xml;
+}
+
+/* libvirt has no code of its own for "this host has no such emulator, architecture or machine". */
+static bool is_refused_choice(void)
+{
+    virErrorPtr last = virGetLastError();
+
+    if (!last || last->domain == VIR_FROM_RPC)
+        return false;
+    return last->code == VIR_ERR_INVALID_ARG || last->code == VIR_ERR_CONFIG_UNSUPPORTED ||
+           last->code == VIR_ERR_SYSTEM_ERROR;
+}
+
+char *host_domain_capabilities(struct host *host, const char *emulator, const char *arch,
+                               const char *machine, const char *virt_type, GError **error)
+{
+    char *xml =
+        virConnectGetDomainCapabilities(host->connection, emulator, arch, machine, virt_type, 0);
+
+    if (xml)
+        return xml;
+    fail(error, is_refused_choice() ? ERROR_NOT_FOUND : libvirt_error_kind(),
+         "no guest of type %s, architecture %s, machine %s, emulator %s can run at %s: %s",
+         virt_type ? virt_type : "(default)", arch ? arch : "(default)",
+         machine ? machine : "(default)", emulator ? emulator : "(default)", host->uri,
+         libvirt_error_text());
+    return NULL;
+}
+
+/* In session mode QEMU runs as the user of the daemon. */
+static bool uri_is_session(const char *uri)
+{
+    g_autoptr(GUri) parsed = g_uri_parse(uri, G_URI_FLAGS_NONE, NULL);
+
+    return parsed && g_str_equal(g_uri_get_path(parsed), "/session");
+}
+
+/* "+64055:+107" */
+static bool label_parse(const char *label, uid_t *uid, gid_t *gid)
+{
+    unsigned user = 0;
+    unsigned group = 0;
+
+    if (sscanf(label, "+%u:+%u", &user, &group) != 2)
+        return false;
+    *uid = user;
+    *gid = group;
+    return true;
+}
+
+bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *label = NULL;
+    AUTO(xml) capabilities = NULL;
+    uid_t user = 0;
+    gid_t group = 0;
+
+    if (uri_is_session(host->uri))
+        return false;
+    text = host_capabilities(host, NULL);
+    capabilities = text ? xml_parse(text, "capabilities", NULL) : NULL;
+    if (!capabilities)
+        return false;
+    label =
+        xml_string(xml_root(capabilities), "host/secmodel[model='dac']/baselabel[@type='qemu']");
+    if (!label || !label_parse(label, &user, &group) || user == geteuid())
+        return false;
+    *uid = user;
+    *gid = group;
+    return true;
+}
+
+/* Free pages and the page cache: what a new guest can have without anybody swapping. */
+bool host_memory_free(struct host *host, uint64_t *bytes, GError **error)
+{
+    g_autofree virNodeMemoryStatsPtr stats = NULL;
+    int count = 0;
+    uint64_t kib = 0;
+
+    if (virNodeGetMemoryStats(host->connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, NULL, &count, 0) <
+        0)
+        return host_fail(host, error, "read the free memory");
+    stats = g_new0(virNodeMemoryStats, (size_t)count);
+    if (virNodeGetMemoryStats(host->connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, stats, &count, 0) <
+        0)
+        return host_fail(host, error, "read the free memory");
+    for (int i = 0; i < count; i++)
+        if (g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_FREE) ||
+            g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_BUFFERS) ||
+            g_str_equal(stats[i].field, VIR_NODE_MEMORY_STATS_CACHED))
+            kib += stats[i].value;
+    *bytes = kib * 1024;
+    return true;
+}
+
+void host_object_free(struct host_object *object)
+{
+    if (!object)
+        return;
+    g_free(object->name);
+    g_free(object->xml);
+    g_free(object);
+}
+
+/* Takes over XML. */
+static void add_object(GPtrArray *objects, const char *name, char *xml, bool active)
+{
+    struct host_object *object = g_new0(struct host_object, 1);
+
+    object->name = g_strdup(name);
+    object->xml = xml;
+    object->active = active;
+    g_ptr_array_add(objects, object);
+}
+
+/* A libvirt without this driver has no such objects. */
+static bool is_driver_missing(void)
+{
+    return libvirt_error_code() == VIR_ERR_NO_SUPPORT;
+}
+
+static bool add_network(struct host *host, GPtrArray *objects, virNetworkPtr network,
+                        GError **error)
+{
+    const char *name = virNetworkGetName(network);
+    char *xml = virNetworkGetXMLDesc(network, VIR_NETWORK_XML_INACTIVE);
+
+    if (xml) {
+        add_object(objects, name, xml, virNetworkIsActive(network) == 1);
+        return true;
+    }
+    /* Undefined since it was listed. */
+    if (libvirt_error_code() == VIR_ERR_NO_NETWORK)
+        return true;
+    return host_fail(host, error, "read the definition of network %s", name);
+}
+
+GPtrArray *host_networks(struct host *host, GError **error)
+{
+    g_autoptr(GPtrArray) objects = g_ptr_array_new_with_free_func((GDestroyNotify)host_object_free);
+    g_autofree virNetworkPtr *networks = NULL;
+    int count = virConnectListAllNetworks(host->connection, &networks, 0);
+    bool good = count >= 0 || is_driver_missing() || host_fail(host, error, "list the networks");
+
+    for (int i = 0; i < count; i++) {
+        g_autoptr(virNetwork) network = networks[i];
+
+        good = good && add_network(host, objects, network, error);
+    }
+    return good ? g_steal_pointer(&objects) : NULL;
+}
+
+static bool add_pool(struct host *host, GPtrArray *objects, virStoragePoolPtr pool, GError **error)
+{
+    const char *name = virStoragePoolGetName(pool);
+    char *xml = virStoragePoolGetXMLDesc(pool, VIR_STORAGE_XML_INACTIVE);
+
+    if (xml) {
+        add_object(objects, name, xml, virStoragePoolIsActive(pool) == 1);
+        return true;
+    }
+    /* Undefined since it was listed. */
+    if (libvirt_error_code() == VIR_ERR_NO_STORAGE_POOL)
+        return true;
+    return host_fail(host, error, "read the definition of storage pool %s", name);
+}
+
+GPtrArray *host_storage_pools(struct host *host, GError **error)
+{
+    g_autoptr(GPtrArray) objects = g_ptr_array_new_with_free_func((GDestroyNotify)host_object_free);
+    g_autofree virStoragePoolPtr *pools = NULL;
+    int count = virConnectListAllStoragePools(host->connection, &pools, 0);
+    bool good =
+        count >= 0 || is_driver_missing() || host_fail(host, error, "list the storage pools");
+
+    for (int i = 0; i < count; i++) {
+        g_autoptr(virStoragePool) pool = pools[i];
+
+        good = good && add_pool(host, objects, pool, error);
+    }
+    return good ? g_steal_pointer(&objects) : NULL;
+}
+
+char *host_volume_path(struct host *host, const char *pool, const char *volume, GError **error)
+{
+    g_autoptr(virStoragePool) found = virStoragePoolLookupByName(host->connection, pool);
+    g_autoptr(virStorageVol) vol = found ? virStorageVolLookupByName(found, volume) : NULL;
+    char *path = vol ? virStorageVolGetPath(vol) : NULL;
+
+    if (!path)
+        host_fail(host, error, "find volume %s of storage pool %s", volume, pool);
+    return path;
+}
+
+GPtrArray *host_domains(struct host *host, GError **error)
+{
+    g_autoptr(GPtrArray) domains = NULL;
+    g_autofree virDomainPtr *handles = NULL;
+    int count = virConnectListAllDomains(host->connection, &handles, 0);
+
+    if (count < 0) {
+        host_fail(host, error, "list the domains");
+        return NULL;
+    }
+    domains = g_ptr_array_new_with_free_func((GDestroyNotify)domain_free);
+    for (int i = 0; i < count; i++)
+        g_ptr_array_add(domains, domain_new(host, handles[i]));
+    return g_steal_pointer(&domains);
+}
+
+struct domain *host_domain(struct host *host, const char *name_or_uuid, GError **error)
+{
+    virDomainPtr handle = NULL;
+
+    if (g_uuid_string_is_valid(name_or_uuid))
+        handle = virDomainLookupByUUIDString(host->connection, name_or_uuid);
+    if (!handle)
+        handle = virDomainLookupByName(host->connection, name_or_uuid);
+    if (!handle) {
+        host_fail(host, error, "find domain %s", name_or_uuid);
+        return NULL;
+    }
+    return domain_new(host, handle);
+}
+
+/* The <name> in a definition, for messages; g_free. */
+static char *definition_name(const char *text)
+{
+    AUTO(xml) xml = xml_parse(text, "domain definition", NULL);
+    g_autofree char *name = xml ? xml_string(xml_root(xml), "name") : NULL;
+
+    return name ? g_steal_pointer(&name) : g_strdup("without a name");
+}
+
+struct domain *host_define(struct host *host, const char *xml, GError **error)
+{
+    g_autofree char *name = definition_name(xml);
+    virDomainPtr handle =
+        virDomainDefineXMLFlags(host->connection, xml, VIR_DOMAIN_DEFINE_VALIDATE);
+
+    if (!handle) {
+        host_fail(host, error, "define domain %s", name);
+        return NULL;
+    }
+    return domain_new(host, handle);
+}
