@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit.h"
+
+#include "common/common.h"
+
+/* FIPS 180-4 example values. */
+#define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+#define NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+static void assert_digest(const uint8_t digest[DIGEST_SIZE], const char *expected)
+{
+    char hex[DIGEST_HEX_SIZE];
+
+    digest_to_hex(digest, hex);
+    ck_assert_str_eq(hex, expected);
+}
+
+START_TEST(knows_the_published_values)
+{
+    uint8_t out[DIGEST_SIZE];
+
+    digest_buffer("abc", 3, out);
+    assert_digest(out, ABC);
+    digest_buffer("", 0, out);
+    assert_digest(out, NOTHING);
+}
+END_TEST
+
+START_TEST(starts_again_after_each_result)
+{
+    AUTO(digest) digest = digest_new();
+    uint8_t out[DIGEST_SIZE];
+
+    for (int i = 0; i < 2; i++) {
+        digest_update(digest, "a", 1);
+        digest_update(digest, "bc", 2);
+        digest_final(digest, out);
+        assert_digest(out, ABC);
+    }
+    digest_final(digest, out);
+    assert_digest(out, NOTHING);
+}
+END_TEST
+
+START_TEST(a_file_has_the_digest_of_its_content)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *path = g_build_filename(dir, "f", NULL);
+    size_t len = (3 << 20) + 5;
+    g_autofree char *data = g_malloc0(len);
+    uint8_t of_file[DIGEST_SIZE], of_buffer[DIGEST_SIZE];
+    g_autoptr(GError) error = NULL;
+
+    memset(data + len / 2, 'x', 1000);
+    unit_ok(file_write(path, data, len, 0600, &error), error);
+    unit_ok(digest_file(path, of_file, &error), error);
+    digest_buffer(data, len, of_buffer);
+    ck_assert_mem_eq(of_file, of_buffer, DIGEST_SIZE);
+    unit_fails(digest_file("/nowhere/f", of_file, &error), error, ERROR_NOT_FOUND, "/nowhere/f");
+    unit_fails(digest_file(dir, of_file, &error), error, ERROR_IO, dir);
+}
+END_TEST
+
+START_TEST(reads_only_exact_lower_case_hex)
+{
+    uint8_t out[DIGEST_SIZE];
+    g_autofree char *upper = g_ascii_strup(ABC, -1);
+
+    ck_assert(digest_from_hex(ABC, out));
+    assert_digest(out, ABC);
+    ck_assert(!digest_from_hex(upper, out));
+    ck_assert(!digest_from_hex(ABC "0", out));
+    ck_assert(!digest_from_hex(&ABC[1], out));
+    ck_assert(!digest_from_hex("", out));
+    ck_assert(!digest_from_hex(ABC " ", out));
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN("digest", knows_the_published_values, starts_again_after_each_result,
+                    a_file_has_the_digest_of_its_content, reads_only_exact_lower_case_hex);
+}

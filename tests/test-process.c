@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit.h"
+
+#include <signal.h>
+#include <sys/time.h>
+
+#include "common/common.h"
+
+#define RUN(timeout_s, output, error, ...)                                                         \
+    process_run((const char *const[]){__VA_ARGS__, NULL}, timeout_s, output, error)
+
+START_TEST(gives_the_output_of_a_program)
+{
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(RUN(30, &output, &error, "printf", "%s|", "a b", "$HOME", "*"), error);
+    ck_assert_str_eq(output, "a b|$HOME|*|");
+    unit_ok(RUN(30, NULL, &error, "true"), error);
+}
+END_TEST
+
+START_TEST(the_program_gets_no_input_and_the_c_locale)
+{
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_setenv("LC_ALL", "de_DE.UTF-8", TRUE);
+    unit_ok(RUN(30, &output, &error, "sh", "-c", "cat; echo $LC_ALL"), error);
+    ck_assert_str_eq(output, "C\n");
+}
+END_TEST
+
+START_TEST(takes_more_output_than_a_pipe_holds)
+{
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(
+        RUN(30, &output, &error, "sh", "-c",
+            "head -c 3000000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2"),
+        error);
+    ck_assert_uint_eq(strlen(output), 3000000);
+}
+END_TEST
+
+START_TEST(an_error_ends_with_the_last_words)
+{
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(RUN(30, &output, &error, "sh", "-c",
+                   "for i in 1 2 3 4; do echo line $i; done >&2; echo 'sh: no disk' >&2; exit 3"),
+               error, ERROR_FAILED, "sh: line 3; line 4; no disk");
+    ck_assert_ptr_null(output);
+    unit_fails(RUN(30, NULL, &error, "sh", "-c", "exit 3"), error, ERROR_FAILED,
+               "sh: exit status 3");
+    unit_fails(RUN(30, NULL, &error, "sh", "-c", "kill -9 $$"), error, ERROR_FAILED,
+               "sh: killed by signal 9");
+}
+END_TEST
+
+START_TEST(a_missing_program_names_its_package)
+{
+    g_autofree char *dir = unit_dir();
+    g_autoptr(GError) error = NULL;
+
+    g_setenv("PATH", dir, TRUE);
+    unit_fails(RUN(30, NULL, &error, "qemu-img", "info"), error, ERROR_FAILED, "qemu-utils");
+    unit_fails(RUN(30, NULL, &error, "frobnicate"), error, ERROR_FAILED,
+               "cannot run frobnicate: it is not installed");
+    unit_fails(RUN(30, NULL, &error, dir), error, ERROR_FAILED, "cannot run");
+}
+END_TEST
+
+START_TEST(a_program_that_takes_too_long_is_killed)
+{
+    g_autofree char *pid = NULL, *dir = unit_dir(), *path = g_build_filename(dir, "pid", NULL);
+    int64_t begin = time_monotonic_ms();
+    g_autoptr(GError) error = NULL;
+
+    g_setenv("PID_FILE", path, TRUE);
+    unit_fails(RUN(1, NULL, &error, "sh", "-c", "echo $$ >$PID_FILE; exec sleep 1000"), error,
+               ERROR_FAILED, "sh: gave up after 1 s");
+    ck_assert_int_lt(time_monotonic_ms() - begin, 20000);
+    unit_ok(file_read(path, 100, &pid, NULL, &error), error);
+    ck_assert_int_eq(kill(atoi(pid), 0), -1);
+    ck_assert_int_eq(errno, ESRCH);
+}
+END_TEST
+
+START_TEST(a_program_that_never_stops_writing_is_killed)
+{
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(RUN(1, NULL, &error, "yes"), error, ERROR_FAILED, "yes: gave up after 1 s");
+}
+END_TEST
+
+static void on_alarm(int number)
+{
+    interrupt_request();
+}
+
+START_TEST(an_interrupt_ends_the_program)
+{
+    struct itimerval soon = {.it_value.tv_usec = 100000};
+    int64_t begin = time_monotonic_ms();
+    g_autoptr(GError) error = NULL;
+
+    signal(SIGALRM, on_alarm);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    unit_fails(RUN(0, NULL, &error, "sleep", "1000"), error, ERROR_CANCELLED, "interrupted");
+    ck_assert_int_lt(time_monotonic_ms() - begin, 20000);
+}
+END_TEST
+
+START_TEST(a_grandchild_with_our_pipes_does_not_hold_us)
+{
+    g_autofree char *output = NULL;
+    int64_t begin = time_monotonic_ms();
+    g_autoptr(GError) error = NULL;
+    bool done = RUN(30, &output, &error, "sh", "-c", "sleep 1000 & echo $!");
+
+    unit_ok(done, error);
+    ck_assert_int_gt(atoi(output), 1);
+    ck_assert_int_eq(kill(atoi(output), SIGKILL), 0);
+    ck_assert_int_lt(time_monotonic_ms() - begin, 20000);
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN("process", gives_the_output_of_a_program,
+                    the_program_gets_no_input_and_the_c_locale, takes_more_output_than_a_pipe_holds,
+                    an_error_ends_with_the_last_words, a_missing_program_names_its_package,
+                    a_program_that_takes_too_long_is_killed,
+                    a_program_that_never_stops_writing_is_killed, an_interrupt_ends_the_program,
+                    a_grandchild_with_our_pipes_does_not_hold_us);
+}
