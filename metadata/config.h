@@ -31,7 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/cleanup.h"
+#include "common/common.h"
 
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
 
