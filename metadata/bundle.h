@@ -3,13 +3,17 @@
  * A pool metadata bundle: what another site must know of this site to start its vApps without it, as
  * one tar.zst (libarchive) that can be unpacked by hand:
  *
- *     bundle.json              {format, site, time, generation, digest, vms: {name: uuid}}
+ *     bundle.json              {format: 1, site, time, generation, digest, vms: {name: uuid}, check}
  *     domains/<uuid>.xml       inactive definitions of the protected VMs
  *     networks/<name>.xml      pools/<name>.xml      vapps/<name>.vapp
  *
  * A higher generation supersedes a lower one whatever the clocks say (XenServer's rule for DR
- * metadata). The digest covers the members in sorted order, not bundle.json, so an unchanged
- * pool needs no new bundle.
+ * metadata). The digest covers the content, so an unchanged pool needs no new bundle: SHA-256 over the
+ * members in sorted order, each as name, NUL, length (64 bit, little-endian), bytes, and then over the VMs
+ * in sorted order, each as name, NUL, uuid, NUL. The check is SHA-256 over the compact text of
+ * bundle.json without it, in the order above, so that no single wrong byte goes unnoticed.
+ *
+ * Members are never unpacked to files by drctl; what makes a file of one asks name_is_safe().
  */
 #pragma once
 
@@ -20,7 +24,9 @@
 #include "metadata/store.h"
 
 #define BUNDLE_MAX_BYTES (64u << 20)        /* packed */
-#define BUNDLE_MAX_MEMBER_BYTES (16u << 20) /* unpacked, each; at most 10000 members */
+#define BUNDLE_MAX_MEMBER_BYTES (16u << 20) /* unpacked, each */
+#define BUNDLE_MAX_TOTAL_BYTES (256u << 20) /* unpacked, all */
+#define BUNDLE_MAX_MEMBERS 10000
 
 struct bundle {
     struct bundle_id *id;
@@ -41,7 +47,8 @@ char **bundle_names(const struct bundle *bundle, const char *folder);
 
 /* Compute id->digest. */
 void bundle_seal(struct bundle *bundle);
-/* The tar.zst for a sealed bundle whose id->generation and id->time are set. */
+/* The tar.zst for a sealed bundle whose id->generation and id->time are set; g_free. What the other
+ * side would refuse is ERROR_FAILED here. */
 bool bundle_pack(const struct bundle *bundle, char **data, size_t *len, GError **error);
 /* Limits, safe member names and the digest are checked: ERROR_INTEGRITY names WHAT. */
 struct bundle *bundle_unpack(const char *data, size_t len, const char *what, GError **error);

@@ -2,7 +2,9 @@
 /*
  * drctl.conf, read strictly: an unknown group or key, a wrong value, a name used twice or a file that
  * is not there is ERROR_CONFIG "FILE: [group] key: what is wrong, what would be right". A struct config
- * is immutable after loading. drctl.conf(5) documents every key; the defaults are here.
+ * is immutable after loading. drctl.conf(5) documents every key; the defaults for root are here, those
+ * of an ordinary user are qemu:///session, $XDG_DATA_HOME/drctl/{store,images,scratch} and
+ * $XDG_RUNTIME_DIR/drctl. Names of sites, remotes and protections are 1 to 63 of [a-z0-9-].
  *
  *     [site]
  *     name = dc1                          this site, [a-z0-9-]
@@ -10,7 +12,7 @@
  *     store = /var/lib/drctl/store        recovery points of other sites, and this site's catalog
  *     images = /var/lib/drctl/images      disks of VMs that are restored or failed over here
  *     scratch = /var/lib/drctl/scratch    QEMU's copy-before-write space during a point
- *     run-dir = /run/drctl                sockets
+ *     run-dir = /run/drctl                sockets; at most 60 bytes, as socket paths are short
  *
  *     [remote dr1]
  *     address = root@10.77.0.2:22         [user@]host[:port]; user: ours, port: 22
@@ -19,21 +21,29 @@
  *     store = /var/lib/drctl/store        optional; default: the store of the other site's drctl.conf
  *
  *     [protection shop]
- *     vapp = shop                         or: vms = db; app
+ *     vapp = shop                         or: vms = db; app (separated by ';' only)
  *     destination = dr1                   a remote, or `local` for this site's own store
  *     quiesce = try                       off | try | require
  *     quiesce-timeout = 10s
  *     compression = 1                     zstd level 1..19
+ *
+ * key = id_ed25519 and known-hosts = known_hosts are defaults, as are the last three above; address
+ * and destination, and one of vapp and vms, must be given.
  */
 #pragma once
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/common.h"
 
+#define CONFIG_MAX_BYTES (1u << 20)
+#define CONFIG_RUN_DIR_MAX 60 /* of the 107 of a UNIX socket's path */
+
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
+const char *quiesce_name(enum quiesce quiesce);
 
 struct remote {
     char *name;
@@ -72,6 +82,8 @@ struct config {
 char *config_default_dir(void);
 /* Load DIR/drctl.conf; a missing one is ERROR_CONFIG that names `drctl init`. */
 struct config *config_load(const char *dir, GError **error);
+/* The same for a text that shall become DIR/drctl.conf. */
+struct config *config_parse(const char *text, size_t len, const char *dir, GError **error);
 void config_free(struct config *config);
 DEFINE_CLEANUP(config)
 
@@ -79,14 +91,22 @@ DEFINE_CLEANUP(config)
 const struct remote *config_remote(const struct config *config, const char *name, GError **error);
 const struct protection *config_protection(const struct config *config, const char *name,
                                            GError **error);
-/* The protection that names VM in `vms`, or NULL. */
+/* The first protection that names VM in `vms`, or NULL. */
 const struct protection *config_protection_of_vm(const struct config *config, const char *vm);
-/* "[user@]host[:port]", IPv6 in brackets; out values are g_free'd by the caller. */
+/* Is what the configuration names there: each remote's key (readable by nobody else, as ssh demands)
+ * and known_hosts, and the directories? For `drctl config check`; loading does not look, because `init`
+ * and `site add` make these files one after the other. */
+bool config_check_files(const struct config *config, GError **error);
+
+/* 1 to 63 of [a-z0-9-], not starting or ending with '-', not `local` (the destination). */
+bool site_name_is_valid(const char *name);
+/* "[user@]host[:port]", IPv6 in brackets; out values are g_free'd by the caller.
+ * Without a user it is who we are; without a port 22. */
 bool address_parse(const char *text, char **user, char **host, uint16_t *port, GError **error);
 
 /* What `drctl init` writes: a commented drctl.conf for SITE with the defaults of root or of an
- * ordinary user, never over an existing one (ERROR_CONFLICT). Makes the directories too. Values that
- * are NULL get the default. */
+ * ordinary user, never over an existing one (ERROR_CONFLICT). Makes the directories too, but the
+ * store (store_create() does). Values that are NULL get the default. */
 struct config_init {
     const char *dir;
     const char *site;

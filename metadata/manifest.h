@@ -4,6 +4,15 @@
  * the truth about a point, and the tracker of its VM: the newest committed manifest at a destination
  * names the checkpoint from which the next point to that destination is an increment, so there is no
  * second place that could disagree after a crash.
+ *
+ *     {"format": 1, "vm", "uuid", "point", "time": RFC 3339, "site", "consistency": "crash" | "filesystem",
+ *      "base": id | null, "checkpoint": name | null, "reason": text | null,
+ *      "disks": [{"target", "file", "digests", "base": id | null, "virtual_bytes", "changed_bytes",
+ *                 "stored_bytes"}],
+ *      "files": [{"name", "bytes"}]}
+ *
+ * A reader of format 1 refuses keys that it does not know: dropping them would lose something that
+ * the writer meant. A struct manifest is what its maker fills in; only the parser checks.
  */
 #pragma once
 
@@ -12,6 +21,16 @@
 #include <stdint.h>
 
 #include "common/common.h"
+
+#define MANIFEST_FORMAT 1
+#define MANIFEST_MAX_BYTES (1u << 20)
+#define MANIFEST_MAX_DISKS 64
+/* Of one disk: what a qcow2 with 64 KiB clusters can be, with its L1 table of at most 32 MiB. */
+#define MANIFEST_MAX_VIRTUAL_BYTES (UINT64_C(1) << 51)
+
+/* Names that the store gives itself; no file of a point is called so. */
+#define MANIFEST_NAME "manifest.json"
+#define SHA256SUMS_NAME "SHA256SUMS"
 
 enum consistency { CONSISTENCY_CRASH, CONSISTENCY_FILESYSTEM };
 const char *consistency_name(enum consistency consistency);
@@ -46,9 +65,14 @@ struct manifest {
                          SHA256SUMS */
 };
 
+/* May a VM be called so: 1 to 255 bytes of UTF-8 without '/' and control characters? What libvirt
+ * allows, and nothing that a terminal would act on. Not safe as a file name: see name_is_safe(). */
+bool vm_name_is_valid(const char *name);
+
 struct manifest *manifest_new(void);
 void manifest_free(struct manifest *manifest);
 DEFINE_CLEANUP(manifest)
+/* With file and digests named after TARGET. */
 struct manifest_disk *manifest_add_disk(struct manifest *manifest, const char *target);
 void manifest_add_file(struct manifest *manifest, const char *name, uint64_t bytes);
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target);
@@ -58,7 +82,8 @@ const struct manifest_file *manifest_file(const struct manifest *manifest, const
  * well-formed, bases older than the point, no duplicate, each disk's files listed. ERROR_INTEGRITY names WHAT. */
 struct manifest *manifest_parse(const char *text, size_t len, const char *what, GError **error);
 struct manifest *manifest_load(const char *path, GError **error);
-/* Indented JSON; g_free. */
+/* Indented JSON; g_free. Control characters in REASON become blanks: it may hold somebody else's
+ * message. */
 char *manifest_text(const struct manifest *manifest);
 /* The object of `drctl points --json`: vm, uuid, point, time, consistency, base, path, disks[...].
  * PATH may be NULL. */
@@ -66,6 +91,3 @@ json_t *manifest_summary(const struct manifest *manifest, const char *path);
 /* Sums over the disks. */
 uint64_t manifest_changed_bytes(const struct manifest *manifest);
 uint64_t manifest_stored_bytes(const struct manifest *manifest);
-
-#define MANIFEST_MAX_BYTES (1u << 20)
-#define MANIFEST_MAX_DISKS 64

@@ -6,6 +6,7 @@
 
 #include "common/common.h"
 
+#include "metadata/keyfile.h"
 #include "metadata/config.h"
 #include "metadata/manifest.h"
 #include "metadata/store.h"

@@ -3,7 +3,9 @@
  * What a store of recovery points can do, wherever it is: the one interface between those who make
  * points (snapshot/), those who keep them (replicator/: a directory here, or the same code behind
  * `drctl serve` at another site) and those who bring them back (restore/). Wrappers below check
- * arguments; implementations embed struct store and struct incoming as their first member.
+ * arguments (ERROR_INTEGRITY: they may come from another site) and put the store's label before every
+ * error; implementations embed struct store and struct incoming as their first member, and their free
+ * releases all of it, the label too.
  *
  * A store and its incomings are used by one thread at a time.
  */
@@ -44,9 +46,10 @@ struct store {
     char *label; /* for messages: "dr1", "local store" */
 };
 
-/* A point that is arriving. Freed without commit it is discarded. */
+/* A point that is arriving. Freed without commit it is discarded. It is freed before its store. */
 struct incoming {
     const struct incoming_ops *ops;
+    const char *label; /* of its store, borrowed; set by store_begin() */
 };
 
 struct store_ops {
@@ -64,7 +67,7 @@ struct store_ops {
 };
 
 struct incoming_ops {
-    /* Start the next file; *FILE is its handle. */
+    /* Start the next file; *FILE is its handle. NAME is safe. */
     bool (*open)(struct incoming *incoming, const char *name, unsigned *file, GError **error);
     /* May be queued: an error can surface at any later call, at commit at the latest. */
     bool (*write)(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,

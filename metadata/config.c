@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "metadata/config.h"
+#include "metadata/keyfile.h"
+#include "metadata/manifest.h"
+
+#define NAME_MAX_BYTES 63
+#define QUIESCE_MIN_MS 1000
+#define QUIESCE_MAX_MS (10 * 60 * 1000)
+
+/* One group being read; what the readers below share. */
+struct reader {
+    const struct keyfile *keyfile;
+    const char *group;
+    const char *name; /* "dr1" of [remote dr1]; NULL for [site] */
+    struct config *config;
+};
+
+static const char *const quiesce_names[] = {"off", "try", "require", NULL};
+
+const char *quiesce_name(enum quiesce quiesce)
+{
+    return quiesce_names[quiesce];
+}
+
+bool site_name_is_valid(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len >= 1 && len <= NAME_MAX_BYTES &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len && name[0] != '-' &&
+           name[len - 1] != '-' && strcmp(name, "local") != 0;
+}
+
+static void remote_free(void *data)
+{
+    struct remote *remote = data;
+
+    g_free(remote->name);
+    g_free(remote->user);
+    g_free(remote->host);
+    g_free(remote->key);
+    g_free(remote->known_hosts);
+    g_free(remote->store);
+    g_free(remote);
+}
+
+static void protection_free(void *data)
+{
+    struct protection *protection = data;
+
+    g_free(protection->name);
+    g_free(protection->vapp);
+    g_strfreev(protection->vms);
+    g_free(protection->destination);
+    g_free(protection);
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    g_free(config->dir);
+    g_free(config->path);
+    g_free(config->site);
+    g_strfreev(config->libvirt_uris);
+    g_free(config->store);
+    g_free(config->images);
+    g_free(config->scratch);
+    g_free(config->run_dir);
+    g_ptr_array_unref(config->remotes);
+    g_ptr_array_unref(config->protections);
+    g_free(config);
+}
+
+char *config_default_dir(void)
+{
+    if (geteuid() == 0)
+        return g_strdup("/etc/drctl");
+    return g_build_filename(g_get_user_config_dir(), "drctl", NULL);
+}
+
+static struct config *config_new(const char *dir)
+{
+    struct config *config = g_new0(struct config, 1);
+    bool root = geteuid() == 0;
+    g_autofree char *data =
+        root ? g_strdup("/var/lib/drctl") : g_build_filename(g_get_user_data_dir(), "drctl", NULL);
+
+    config->dir = g_canonicalize_filename(dir, NULL);
+    config->path = g_build_filename(config->dir, "drctl.conf", NULL);
+    config->libvirt_uris = g_new0(char *, 2);
+    config->libvirt_uris[0] = g_strdup(root ? "qemu:///system" : "qemu:///session");
+    config->store = g_build_filename(data, "store", NULL);
+    config->images = g_build_filename(data, "images", NULL);
+    config->scratch = g_build_filename(data, "scratch", NULL);
+    config->run_dir = g_build_filename(root ? "/run" : g_get_user_runtime_dir(), "drctl", NULL);
+    config->remotes = g_ptr_array_new_with_free_func(remote_free);
+    config->protections = g_ptr_array_new_with_free_func(protection_free);
+    return config;
+}
+
+/* BASE is what a relative path is relative to; NULL: it must be absolute. */
+static bool read_path(const struct reader *reader, const char *key, const char *base, char **out,
+                      GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (!keyfile_string(reader->keyfile, reader->group, key, &text, error))
+        return false;
+    if (!text)
+        return true;
+    if (text[0] == '~')
+        return keyfile_fail(reader->keyfile, reader->group, key, error,
+                            "'%s': ~ is not expanded here: write the whole path", text);
+    if (!base && !g_path_is_absolute(text))
+        return keyfile_fail(reader->keyfile, reader->group, key, error,
+                            "'%s' is not absolute: write the whole path", text);
+    g_free(*out);
+    *out = g_canonicalize_filename(text, base);
+    return true;
+}
+
+/* Points are pulled from the socket of a local QEMU, so other drivers cannot work. */
+static bool check_uris(const struct reader *reader, GError **error)
+{
+    for (char **uri = reader->config->libvirt_uris; *uri; uri++)
+        if (!g_str_has_prefix(*uri, "qemu") || !g_uri_is_valid(*uri, G_URI_FLAGS_NONE, NULL))
+            return keyfile_fail(reader->keyfile, reader->group, "libvirt", error,
+                                "'%s' is not a libvirt URI of QEMU, such as qemu:///system", *uri);
+    return true;
+}
+
+static bool is_inside(const char *path, const char *dir)
+{
+    return g_str_has_prefix(path, dir) && (path[strlen(dir)] == '\0' || path[strlen(dir)] == '/');
+}
+
+/* What is in the store is never written again; disks that guests write to cannot lie there. */
+static bool check_directories(const struct reader *reader, GError **error)
+{
+    const struct config *config = reader->config;
+    const struct keyfile *keyfile = reader->keyfile;
+
+    if (is_inside(config->images, config->store))
+        return keyfile_fail(keyfile, reader->group, "images", error,
+                            "%s lies in the store: choose a directory outside", config->images);
+    if (is_inside(config->scratch, config->store))
+        return keyfile_fail(keyfile, reader->group, "scratch", error,
+                            "%s lies in the store: choose a directory outside", config->scratch);
+    if (strcmp(config->scratch, config->images) == 0)
+        return keyfile_fail(keyfile, reader->group, "scratch", error,
+                            "%s is the directory of images too: choose another", config->scratch);
+    if (strlen(config->run_dir) > CONFIG_RUN_DIR_MAX)
+        return keyfile_fail(keyfile, reader->group, "run-dir", error,
+                            "%s is longer than %d bytes, too long for the paths of sockets in it: "
+                            "choose a shorter one",
+                            config->run_dir, CONFIG_RUN_DIR_MAX);
+    return true;
+}
+
+static bool read_site_name(const struct reader *reader, GError **error)
+{
+    struct config *config = reader->config;
+
+    if (!keyfile_string(reader->keyfile, reader->group, "name", &config->site, error))
+        return false;
+    if (!config->site)
+        return keyfile_fail(reader->keyfile, reader->group, "name", error,
+                            "is missing: the name of this site, such as dc1");
+    if (!site_name_is_valid(config->site))
+        return keyfile_fail(reader->keyfile, reader->group, "name", error,
+                            "'%s' is not a site name: use a-z, 0-9 and -, and not 'local'",
+                            config->site);
+    return true;
+}
+
+static bool read_site(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {"name",    "libvirt", "store", "images",
+                                       "scratch", "run-dir", NULL};
+    struct config *config = reader->config;
+
+    return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
+           read_site_name(reader, error) &&
+           keyfile_list(reader->keyfile, reader->group, "libvirt", &config->libvirt_uris, error) &&
+           check_uris(reader, error) && read_path(reader, "store", NULL, &config->store, error) &&
+           read_path(reader, "images", NULL, &config->images, error) &&
+           read_path(reader, "scratch", NULL, &config->scratch, error) &&
+           read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
+           check_directories(reader, error);
+}
+
+static bool read_address(const struct reader *reader, struct remote *remote, GError **error)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (!keyfile_string(reader->keyfile, reader->group, "address", &text, error))
+        return false;
+    if (!text)
+        return keyfile_fail(reader->keyfile, reader->group, "address", error,
+                            "is missing: [user@]host[:port]");
+    if (!address_parse(text, &remote->user, &remote->host, &remote->port, &problem))
+        return keyfile_fail(reader->keyfile, reader->group, "address", error, "%s",
+                            problem->message);
+    return true;
+}
+
+static bool read_remote(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {"address", "key", "known-hosts", "store", NULL};
+    const struct config *config = reader->config;
+    struct remote *remote = g_new0(struct remote, 1);
+
+    g_ptr_array_add(config->remotes, remote);
+    remote->name = g_strdup(reader->name);
+    remote->key = g_build_filename(config->dir, "id_ed25519", NULL);
+    remote->known_hosts = g_build_filename(config->dir, "known_hosts", NULL);
+    if (strcmp(remote->name, config->site) == 0)
+        return keyfile_fail(reader->keyfile, reader->group, NULL, error,
+                            "is the name of this site: a remote is another one");
+    return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
+           read_address(reader, remote, error) &&
+           read_path(reader, "key", config->dir, &remote->key, error) &&
+           read_path(reader, "known-hosts", config->dir, &remote->known_hosts, error) &&
+           read_path(reader, "store", NULL, &remote->store, error);
+}
+
+/* A comma may be part of a VM's name, but "db, app" was meant as a list. */
+static bool check_vms(const struct reader *reader, char **vms, GError **error)
+{
+    for (char **vm = vms; vm && *vm; vm++) {
+        if (!vm_name_is_valid(*vm))
+            return keyfile_fail(reader->keyfile, reader->group, "vms", error,
+                                "'%s' is not the name of a VM", *vm);
+        if (strstr(*vm, ", ") || g_str_has_suffix(*vm, ","))
+            return keyfile_fail(reader->keyfile, reader->group, "vms", error,
+                                "'%s': names are separated by ';'", *vm);
+    }
+    return true;
+}
+
+static bool read_subject(const struct reader *reader, struct protection *protection, GError **error)
+{
+    if (!keyfile_string(reader->keyfile, reader->group, "vapp", &protection->vapp, error) ||
+        !keyfile_list(reader->keyfile, reader->group, "vms", &protection->vms, error))
+        return false;
+    if (protection->vapp && protection->vms)
+        return keyfile_fail(reader->keyfile, reader->group, "vms", error,
+                            "stands beside vapp: give one of the two");
+    if (!protection->vapp && !protection->vms)
+        return keyfile_fail(reader->keyfile, reader->group, "vapp", error,
+                            "is missing, as is vms: give one of the two");
+    if (protection->vapp && !name_is_safe(protection->vapp))
+        return keyfile_fail(reader->keyfile, reader->group, "vapp", error,
+                            "'%s' is not the name of a vApp: use letters, digits, '.', '_' and '-'",
+                            protection->vapp);
+    return check_vms(reader, protection->vms, error);
+}
+
+static bool read_protection(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {
+        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "compression", NULL};
+    struct protection *protection = g_new0(struct protection, 1);
+    unsigned quiesce = QUIESCE_TRY;
+    int64_t timeout_ms = 10 * 1000, compression = 1;
+
+    g_ptr_array_add(reader->config->protections, protection);
+    protection->name = g_strdup(reader->name);
+    if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||
+        !read_subject(reader, protection, error) ||
+        !keyfile_string(reader->keyfile, reader->group, "destination", &protection->destination,
+                        error) ||
+        !keyfile_word(reader->keyfile, reader->group, "quiesce", quiesce_names, &quiesce, error) ||
+        !keyfile_duration(reader->keyfile, reader->group, "quiesce-timeout", QUIESCE_MIN_MS,
+                          QUIESCE_MAX_MS, &timeout_ms, error) ||
+        !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression, error))
+        return false;
+    protection->quiesce = (enum quiesce)quiesce;
+    protection->quiesce_timeout_s = (unsigned)((timeout_ms + 999) / 1000);
+    protection->compression = (int)compression;
+    return true;
+}
+
+static const struct remote *find_remote(const struct config *config, const char *name)
+{
+    for (unsigned i = 0; i < config->remotes->len; i++) {
+        const struct remote *remote = config->remotes->pdata[i];
+
+        if (strcmp(remote->name, name) == 0)
+            return remote;
+    }
+    return NULL;
+}
+
+static char *remote_names(const struct config *config)
+{
+    GString *names = g_string_new(NULL);
+
+    for (unsigned i = 0; i < config->remotes->len; i++) {
+        const struct remote *remote = config->remotes->pdata[i];
+
+        g_string_append_printf(names, "%s%s", i ? ", " : "", remote->name);
+    }
+    return g_string_free(names, FALSE);
+}
+
+/* A protection may stand before its remote in the file. */
+static bool check_destinations(const struct reader *reader, GError **error)
+{
+    const struct config *config = reader->config;
+
+    for (unsigned i = 0; i < config->protections->len; i++) {
+        const struct protection *protection = config->protections->pdata[i];
+        g_autofree char *group = g_strdup_printf("protection %s", protection->name);
+        g_autofree char *names = NULL;
+
+        if (!protection->destination)
+            return keyfile_fail(reader->keyfile, group, "destination", error,
+                                "is missing: the name of a [remote], or local");
+        if (strcmp(protection->destination, "local") == 0 ||
+            find_remote(config, protection->destination))
+            continue;
+        names = remote_names(config);
+        return keyfile_fail(reader->keyfile, group, "destination", error,
+                            "there is no [remote %s]; there are %s%slocal", protection->destination,
+                            names, *names ? ", " : "");
+    }
+    return true;
+}
+
+/* [remote NAME] and [protection NAME]. */
+static bool read_named(struct reader *reader, GError **error)
+{
+    static const struct {
+        const char *prefix;
+        bool (*read)(const struct reader *reader, GError **error);
+    } kinds[] = {{"remote ", read_remote}, {"protection ", read_protection}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (!g_str_has_prefix(reader->group, kinds[i].prefix))
+            continue;
+        reader->name = reader->group + strlen(kinds[i].prefix);
+        if (!site_name_is_valid(reader->name))
+            return keyfile_fail(reader->keyfile, reader->group, NULL, error,
+                                "'%s' is not a name: use a-z, 0-9 and -, and not 'local'",
+                                reader->name);
+        return kinds[i].read(reader, error);
+    }
+    return keyfile_fail(reader->keyfile, reader->group, NULL, error,
+                        "there is no such group; there are [site], [remote NAME] and "
+                        "[protection NAME]");
+}
+
+static bool read_groups(struct reader *reader, GError **error)
+{
+    char **groups = keyfile_groups(reader->keyfile);
+
+    reader->group = "site";
+    if (!g_strv_contains((const char *const *)groups, "site"))
+        return keyfile_fail(reader->keyfile, "site", NULL, error,
+                            "is missing: it needs at least name = NAME");
+    if (!read_site(reader, error))
+        return false;
+    for (char **group = groups; *group; group++) {
+        reader->group = *group;
+        if (strcmp(*group, "site") != 0 && !read_named(reader, error))
+            return false;
+    }
+    return check_destinations(reader, error);
+}
+
+struct config *config_parse(const char *text, size_t len, const char *dir, GError **error)
+{
+    AUTO(config) config = config_new(dir);
+    AUTO(keyfile) keyfile = keyfile_parse(text, len, config->path, error);
+    struct reader reader = {.keyfile = keyfile, .config = config};
+
+    if (!keyfile || !read_groups(&reader, error))
+        return NULL;
+    return g_steal_pointer(&config);
+}
+
+struct config *config_load(const char *dir, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(dir, NULL);
+    g_autofree char *path = g_build_filename(absolute, "drctl.conf", NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) problem = NULL;
+    size_t len;
+
+    if (!file_read(path, CONFIG_MAX_BYTES, &text, &len, &problem)) {
+        if (error_is(problem, ERROR_NOT_FOUND))
+            fail(error, ERROR_CONFIG,
+                 "%s does not exist: make a site with `drctl init`, or name the directory of "
+                 "another with --config",
+                 path);
+        else
+            fail(error, ERROR_CONFIG, "%s", problem->message);
+        return NULL;
+    }
+    return config_parse(text, len, absolute, error);
+}
+
+const struct remote *config_remote(const struct config *config, const char *name, GError **error)
+{
+    const struct remote *remote = find_remote(config, name);
+    g_autofree char *names = NULL;
+
+    if (remote)
+        return remote;
+    names = remote_names(config);
+    if (*names)
+        fail(error, ERROR_NOT_FOUND, "%s has no remote '%s'; there are %s", config->path, name,
+             names);
+    else
+        fail(error, ERROR_NOT_FOUND,
+             "%s has no remote '%s', nor any other: add it with `drctl site add`", config->path,
+             name);
+    return NULL;
+}
+
+const struct protection *config_protection(const struct config *config, const char *name,
+                                           GError **error)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (unsigned i = 0; i < config->protections->len; i++) {
+        const struct protection *protection = config->protections->pdata[i];
+
+        if (strcmp(protection->name, name) == 0)
+            return protection;
+        g_string_append_printf(names, "%s%s", i ? ", " : "; there are ", protection->name);
+    }
+    fail(error, ERROR_NOT_FOUND, "%s has no protection '%s'%s", config->path, name,
+         names->len ? names->str : ", nor any other: add a [protection NAME]");
+    return NULL;
+}
+
+const struct protection *config_protection_of_vm(const struct config *config, const char *vm)
+{
+    for (unsigned i = 0; i < config->protections->len; i++) {
+        const struct protection *protection = config->protections->pdata[i];
+
+        if (protection->vms && g_strv_contains((const char *const *)protection->vms, vm))
+            return protection;
+    }
+    return NULL;
+}
+
+/* ssh refuses private keys that others may read, and so does everybody who looks after them. */
+static bool check_key(const struct config *config, const struct remote *remote, GError **error)
+{
+    struct stat st;
+
+    if (stat(remote->key, &st) < 0)
+        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s: %s", config->path, remote->name,
+                    remote->key, g_strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s is not a file", config->path,
+                    remote->name, remote->key);
+    if (st.st_mode & 077)
+        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s is open to others: chmod 600 %s",
+                    config->path, remote->name, remote->key, remote->key);
+    return true;
+}
+
+static bool check_directory(const struct config *config, const char *key, const char *path,
+                            GError **error)
+{
+    if (g_file_test(path, G_FILE_TEST_IS_DIR))
+        return true;
+    return fail(error, ERROR_CONFIG, "%s: [site] %s: there is no directory %s", config->path, key,
+                path);
+}
+
+bool config_check_files(const struct config *config, GError **error)
+{
+    if (!check_directory(config, "store", config->store, error) ||
+        !check_directory(config, "images", config->images, error) ||
+        !check_directory(config, "scratch", config->scratch, error))
+        return false;
+    for (unsigned i = 0; i < config->remotes->len; i++) {
+        const struct remote *remote = config->remotes->pdata[i];
+
+        if (!check_key(config, remote, error))
+            return false;
+        if (!g_file_test(remote->known_hosts, G_FILE_TEST_IS_REGULAR))
+            return fail(error, ERROR_CONFIG,
+                        "%s: [remote %s] known-hosts: there is no file %s: `drctl site add` makes "
+                        "it",
+                        config->path, remote->name, remote->known_hosts);
+    }
+    return true;
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "metadata/config.h"
+#include "metadata/manifest.h"
+
+#define CLUSTER_BYTES (UINT64_C(64) << 10)
+
+static const char *const consistency_names[] = {"crash", "filesystem"};
+
+const char *consistency_name(enum consistency consistency)
+{
+    return consistency_names[consistency];
+}
+
+/* Nothing that a terminal would act on, C1 included. */
+static bool is_one_line(const char *text)
+{
+    if (!g_utf8_validate(text, -1, NULL))
+        return false;
+    for (; *text; text = g_utf8_next_char(text))
+        if (g_unichar_iscntrl(g_utf8_get_char(text)))
+            return false;
+    return true;
+}
+
+bool vm_name_is_valid(const char *name)
+{
+    return *name && strlen(name) <= 255 && !strchr(name, '/') && is_one_line(name);
+}
+
+static void disk_free(void *data)
+{
+    struct manifest_disk *disk = data;
+
+    g_free(disk->target);
+    g_free(disk->file);
+    g_free(disk->digests);
+    g_free(disk->base);
+    g_free(disk);
+}
+
+static void file_free(void *data)
+{
+    struct manifest_file *file = data;
+
+    g_free(file->name);
+    g_free(file);
+}
+
+struct manifest *manifest_new(void)
+{
+    struct manifest *manifest = g_new0(struct manifest, 1);
+
+    manifest->disks = g_ptr_array_new_with_free_func(disk_free);
+    manifest->files = g_ptr_array_new_with_free_func(file_free);
+    return manifest;
+}
+
+void manifest_free(struct manifest *manifest)
+{
+    if (!manifest)
+        return;
+    g_free(manifest->vm);
+    g_free(manifest->uuid);
+    g_free(manifest->point);
+    g_free(manifest->site);
+    g_free(manifest->base);
+    g_free(manifest->checkpoint);
+    g_free(manifest->reason);
+    g_ptr_array_unref(manifest->disks);
+    g_ptr_array_unref(manifest->files);
+    g_free(manifest);
+}
+
+struct manifest_disk *manifest_add_disk(struct manifest *manifest, const char *target)
+{
+    struct manifest_disk *disk = g_new0(struct manifest_disk, 1);
+
+    disk->target = g_strdup(target);
+    disk->file = g_strdup_printf("%s.qcow2", target);
+    disk->digests = g_strdup_printf("%s.digests", target);
+    g_ptr_array_add(manifest->disks, disk);
+    return disk;
+}
+
+void manifest_add_file(struct manifest *manifest, const char *name, uint64_t bytes)
+{
+    struct manifest_file *file = g_new0(struct manifest_file, 1);
+
+    file->name = g_strdup(name);
+    file->bytes = bytes;
+    g_ptr_array_add(manifest->files, file);
+}
+
+const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        if (strcmp(disk->target, target) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
+const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name)
+{
+    for (unsigned i = 0; i < manifest->files->len; i++) {
+        const struct manifest_file *file = manifest->files->pdata[i];
+
+        if (strcmp(file->name, name) == 0)
+            return file;
+    }
+    return NULL;
+}
+
+/* --- Reading: first the types, then what the values say. */
+
+static bool only_keys(const json_t *object, const char *const *known, GError **error)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(object))
+        return fail(error, ERROR_INTEGRITY, "is not an object");
+    json_object_foreach((json_t *)object, key, value) if (!g_strv_contains(known, key)) return fail(
+        error, ERROR_INTEGRITY, "\"%s\" is not a key of format %d", key, MANIFEST_FORMAT);
+    return true;
+}
+
+static bool read_string(const json_t *object, const char *key, char **out, GError **error)
+{
+    const char *text;
+
+    if (!json_need_string(object, key, &text, error))
+        return false;
+    *out = g_strdup(text);
+    return true;
+}
+
+/* A missing key is as good as null. */
+static bool read_optional(const json_t *object, const char *key, char **out, GError **error)
+{
+    const json_t *value = json_object_get(object, key);
+
+    return !value || json_is_null(value) || read_string(object, key, out, error);
+}
+
+static bool read_time(const json_t *object, int64_t *ms, GError **error)
+{
+    const char *text;
+
+    if (!json_need_string(object, "time", &text, error))
+        return false;
+    if (!time_parse(text, ms, NULL))
+        return fail(error, ERROR_INTEGRITY, "\"time\" is '%s', not a time", text);
+    return true;
+}
+
+static bool read_consistency(const json_t *object, enum consistency *out, GError **error)
+{
+    const char *text;
+
+    if (!json_need_string(object, "consistency", &text, error))
+        return false;
+    for (unsigned i = 0; i < G_N_ELEMENTS(consistency_names); i++) {
+        if (strcmp(text, consistency_names[i]) != 0)
+            continue;
+        *out = (enum consistency)i;
+        return true;
+    }
+    return fail(error, ERROR_INTEGRITY, "\"consistency\" is '%s', not crash or filesystem", text);
+}
+
+static bool read_disk(struct manifest *manifest, const json_t *json, GError **error)
+{
+    static const char *const keys[] = {"target",        "file",          "digests",      "base",
+                                       "virtual_bytes", "changed_bytes", "stored_bytes", NULL};
+    struct manifest_disk *disk = g_new0(struct manifest_disk, 1);
+
+    g_ptr_array_add(manifest->disks, disk);
+    return only_keys(json, keys, error) && read_string(json, "target", &disk->target, error) &&
+           read_string(json, "file", &disk->file, error) &&
+           read_string(json, "digests", &disk->digests, error) &&
+           read_optional(json, "base", &disk->base, error) &&
+           json_need_u64(json, "virtual_bytes", &disk->virtual_bytes, error) &&
+           json_need_u64(json, "changed_bytes", &disk->changed_bytes, error) &&
+           json_need_u64(json, "stored_bytes", &disk->stored_bytes, error);
+}
+
+static bool read_file(struct manifest *manifest, const json_t *json, GError **error)
+{
+    static const char *const keys[] = {"name", "bytes", NULL};
+    struct manifest_file *file = g_new0(struct manifest_file, 1);
+
+    g_ptr_array_add(manifest->files, file);
+    return only_keys(json, keys, error) && read_string(json, "name", &file->name, error) &&
+           json_need_u64(json, "bytes", &file->bytes, error);
+}
+
+static bool read_each(struct manifest *manifest, const json_t *object, const char *key,
+                      bool (*read)(struct manifest *manifest, const json_t *json, GError **error),
+                      GError **error)
+{
+    json_t *array, *value;
+    size_t i;
+
+    if (!json_need_array(object, key, &array, error))
+        return false;
+    json_array_foreach(array, i, value)
+    {
+        if (read(manifest, value, error))
+            continue;
+        g_prefix_error(error, "%s %zu: ", key, i + 1);
+        return false;
+    }
+    return true;
+}
+
+/* Before anything else: another format may have other keys. */
+static bool read_format(const json_t *json, GError **error)
+{
+    uint64_t format;
+
+    if (!json_is_object(json))
+        return fail(error, ERROR_INTEGRITY, "is not an object");
+    if (!json_need_u64(json, "format", &format, error))
+        return false;
+    if (format != MANIFEST_FORMAT)
+        return fail(error, ERROR_INTEGRITY,
+                    "is of format %" PRIu64 ", this drctl knows format %d: use a newer drctl",
+                    format, MANIFEST_FORMAT);
+    return true;
+}
+
+static bool read_manifest(struct manifest *manifest, const json_t *json, GError **error)
+{
+    static const char *const keys[] = {"format", "vm",          "uuid", "point",      "time",
+                                       "site",   "consistency", "base", "checkpoint", "reason",
+                                       "disks",  "files",       NULL};
+
+    return read_format(json, error) && only_keys(json, keys, error) &&
+           read_string(json, "vm", &manifest->vm, error) &&
+           read_string(json, "uuid", &manifest->uuid, error) &&
+           read_string(json, "point", &manifest->point, error) &&
+           read_time(json, &manifest->time_ms, error) &&
+           read_string(json, "site", &manifest->site, error) &&
+           read_consistency(json, &manifest->consistency, error) &&
+           read_optional(json, "base", &manifest->base, error) &&
+           read_optional(json, "checkpoint", &manifest->checkpoint, error) &&
+           read_optional(json, "reason", &manifest->reason, error) &&
+           read_each(manifest, json, "disks", read_disk, error) &&
+           read_each(manifest, json, "files", read_file, error);
+}
+
+static bool check_head(const struct manifest *manifest, GError **error)
+{
+    int64_t ms;
+
+    if (!vm_name_is_valid(manifest->vm))
+        return fail(error, ERROR_INTEGRITY, "\"vm\" is not the name of a VM");
+    if (!uuid_is_valid(manifest->uuid))
+        return fail(error, ERROR_INTEGRITY, "\"uuid\" is '%s', not a UUID", manifest->uuid);
+    if (!point_id_parse(manifest->point, &ms))
+        return fail(error, ERROR_INTEGRITY, "\"point\" is '%s', not the id of a point",
+                    manifest->point);
+    if (!site_name_is_valid(manifest->site))
+        return fail(error, ERROR_INTEGRITY, "\"site\" is '%s', not the name of a site",
+                    manifest->site);
+    if (manifest->checkpoint && !name_is_safe(manifest->checkpoint))
+        return fail(error, ERROR_INTEGRITY, "\"checkpoint\" is not a safe name");
+    if (manifest->reason && !is_one_line(manifest->reason))
+        return fail(error, ERROR_INTEGRITY, "\"reason\" is not one line of text");
+    return true;
+}
+
+static bool check_files(const struct manifest *manifest, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < manifest->files->len; i++) {
+        const struct manifest_file *file = manifest->files->pdata[i];
+
+        if (!name_is_safe(file->name))
+            return fail(error, ERROR_INTEGRITY, "file '%s' has an unsafe name", file->name);
+        if (strcmp(file->name, MANIFEST_NAME) == 0 || strcmp(file->name, SHA256SUMS_NAME) == 0)
+            return fail(error, ERROR_INTEGRITY, "file %s cannot list itself", file->name);
+        if (!g_hash_table_add(seen, file->name))
+            return fail(error, ERROR_INTEGRITY, "file %s is there twice", file->name);
+    }
+    return true;
+}
+
+static bool check_disk_sizes(const struct manifest *manifest, const struct manifest_disk *disk,
+                             GError **error)
+{
+    const struct manifest_file *image = manifest_file(manifest, disk->file);
+    uint64_t max_changed;
+
+    if (!image || !manifest_file(manifest, disk->digests))
+        return fail(error, ERROR_INTEGRITY, "disk %s: %s is not among the files", disk->target,
+                    image ? disk->digests : disk->file);
+    if (image->bytes != disk->stored_bytes)
+        return fail(error, ERROR_INTEGRITY,
+                    "disk %s: \"stored_bytes\" is %" PRIu64 ", but %s has %" PRIu64, disk->target,
+                    disk->stored_bytes, disk->file, image->bytes);
+    if (disk->virtual_bytes == 0 || disk->virtual_bytes > MANIFEST_MAX_VIRTUAL_BYTES)
+        return fail(error, ERROR_INTEGRITY, "disk %s: %" PRIu64 " is not the size of a disk",
+                    disk->target, disk->virtual_bytes);
+    max_changed = (disk->virtual_bytes + CLUSTER_BYTES - 1) / CLUSTER_BYTES * CLUSTER_BYTES;
+    if (disk->changed_bytes > max_changed)
+        return fail(error, ERROR_INTEGRITY,
+                    "disk %s: \"changed_bytes\" is %" PRIu64 ", more than the disk has",
+                    disk->target, disk->changed_bytes);
+    return true;
+}
+
+/* Bases of bases end, because each is older than what is based on it. */
+static bool check_disk(const struct manifest *manifest, const struct manifest_disk *disk,
+                       GError **error)
+{
+    int64_t ms;
+
+    if (!name_is_safe(disk->target))
+        return fail(error, ERROR_INTEGRITY, "disk '%s' has an unsafe name", disk->target);
+    if (manifest_disk(manifest, disk->target) != disk)
+        return fail(error, ERROR_INTEGRITY, "disk %s is there twice", disk->target);
+    if (disk->base && !point_id_parse(disk->base, &ms))
+        return fail(error, ERROR_INTEGRITY, "disk %s: base '%s' is not the id of a point",
+                    disk->target, disk->base);
+    if (disk->base && strcmp(disk->base, manifest->point) >= 0)
+        return fail(error, ERROR_INTEGRITY, "disk %s: base %s is not older than the point",
+                    disk->target, disk->base);
+    return check_disk_sizes(manifest, disk, error);
+}
+
+/* No file is the image or the digests of two disks. */
+static bool check_disk_files(const struct manifest *manifest, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        if (!g_hash_table_add(seen, disk->file) || !g_hash_table_add(seen, disk->digests))
+            return fail(error, ERROR_INTEGRITY, "disk %s: %s or %s has two uses", disk->target,
+                        disk->file, disk->digests);
+    }
+    return true;
+}
+
+static bool check_disks(const struct manifest *manifest, GError **error)
+{
+    const char *newest = NULL;
+
+    if (manifest->disks->len > MANIFEST_MAX_DISKS)
+        return fail(error, ERROR_INTEGRITY, "has %u disks, more than %d", manifest->disks->len,
+                    MANIFEST_MAX_DISKS);
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        if (!check_disk(manifest, disk, error))
+            return false;
+        if (disk->base && (!newest || strcmp(disk->base, newest) > 0))
+            newest = disk->base;
+    }
+    if (g_strcmp0(manifest->base, newest) != 0)
+        return fail(error, ERROR_INTEGRITY, "\"base\" is %s, but the newest base of a disk is %s",
+                    manifest->base ? manifest->base : "null", newest ? newest : "null");
+    return check_disk_files(manifest, error);
+}
+
+struct manifest *manifest_parse(const char *text, size_t len, const char *what, GError **error)
+{
+    AUTO(manifest) manifest = manifest_new();
+    json_auto_t *json = NULL;
+
+    if (len > MANIFEST_MAX_BYTES) {
+        fail(error, ERROR_INTEGRITY, "%s is larger than %u bytes", what, MANIFEST_MAX_BYTES);
+        return NULL;
+    }
+    json = json_parse(text, len, what, error);
+    if (!json)
+        return NULL;
+    if (!read_manifest(manifest, json, error) || !check_head(manifest, error) ||
+        !check_files(manifest, error) || !check_disks(manifest, error)) {
+        g_prefix_error(error, "%s: ", what);
+        return NULL;
+    }
+    return g_steal_pointer(&manifest);
+}
+
+struct manifest *manifest_load(const char *path, GError **error)
+{
+    g_autofree char *text = NULL;
+    size_t len;
+
+    if (!file_read(path, MANIFEST_MAX_BYTES, &text, &len, error))
+        return NULL;
+    return manifest_parse(text, len, path, error);
+}
+
+/* --- Writing. */
+
+static json_t *disk_json(const struct manifest_disk *disk)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "target", disk->target);
+    json_set_string(json, "file", disk->file);
+    json_set_string(json, "digests", disk->digests);
+    json_set_string(json, "base", disk->base);
+    json_set_u64(json, "virtual_bytes", disk->virtual_bytes);
+    json_set_u64(json, "changed_bytes", disk->changed_bytes);
+    json_set_u64(json, "stored_bytes", disk->stored_bytes);
+    return json;
+}
+
+static json_t *disks_json(const struct manifest *manifest)
+{
+    json_t *disks = json_array();
+
+    for (unsigned i = 0; i < manifest->disks->len; i++)
+        json_array_append_new(disks, disk_json(manifest->disks->pdata[i]));
+    return disks;
+}
+
+static json_t *files_json(const struct manifest *manifest)
+{
+    json_t *files = json_array();
+
+    for (unsigned i = 0; i < manifest->files->len; i++) {
+        const struct manifest_file *file = manifest->files->pdata[i];
+        json_t *json = json_object();
+
+        json_set_string(json, "name", file->name);
+        json_set_u64(json, "bytes", file->bytes);
+        json_array_append_new(files, json);
+    }
+    return files;
+}
+
+static char *one_line(const char *text)
+{
+    GString *line = g_string_new(NULL);
+    g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
+
+    for (const char *at = valid; at && *at; at = g_utf8_next_char(at)) {
+        gunichar c = g_utf8_get_char(at);
+
+        g_string_append_unichar(line, g_unichar_iscntrl(c) ? ' ' : c);
+    }
+    return g_string_free(line, FALSE);
+}
+
+static void set_time(json_t *json, int64_t ms)
+{
+    g_autofree char *time = time_format(ms);
+
+    json_set_string(json, "time", time);
+}
+
+char *manifest_text(const struct manifest *manifest)
+{
+    json_auto_t *json = json_object();
+    g_autofree char *reason = one_line(manifest->reason);
+
+    json_set_u64(json, "format", MANIFEST_FORMAT);
+    json_set_string(json, "vm", manifest->vm);
+    json_set_string(json, "uuid", manifest->uuid);
+    json_set_string(json, "point", manifest->point);
+    set_time(json, manifest->time_ms);
+    json_set_string(json, "site", manifest->site);
+    json_set_string(json, "consistency", consistency_name(manifest->consistency));
+    json_set_string(json, "base", manifest->base);
+    json_set_string(json, "checkpoint", manifest->checkpoint);
+    json_set_string(json, "reason", manifest->reason ? reason : NULL);
+    json_object_set_new(json, "disks", disks_json(manifest));
+    json_object_set_new(json, "files", files_json(manifest));
+    return json_text(json, 2);
+}
+
+static json_t *disk_summaries(const struct manifest *manifest)
+{
+    json_t *disks = json_array();
+
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        json_t *json = json_object();
+
+        json_set_string(json, "target", disk->target);
+        json_set_u64(json, "virtual_bytes", disk->virtual_bytes);
+        json_set_u64(json, "changed_bytes", disk->changed_bytes);
+        json_set_u64(json, "stored_bytes", disk->stored_bytes);
+        json_array_append_new(disks, json);
+    }
+    return disks;
+}
+
+json_t *manifest_summary(const struct manifest *manifest, const char *path)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "vm", manifest->vm);
+    json_set_string(json, "uuid", manifest->uuid);
+    json_set_string(json, "point", manifest->point);
+    set_time(json, manifest->time_ms);
+    json_set_string(json, "consistency", consistency_name(manifest->consistency));
+    json_set_string(json, "base", manifest->base);
+    json_set_string(json, "path", path);
+    json_object_set_new(json, "disks", disk_summaries(manifest));
+    return json;
+}
+
+uint64_t manifest_changed_bytes(const struct manifest *manifest)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < manifest->disks->len; i++)
+        sum += ((const struct manifest_disk *)manifest->disks->pdata[i])->changed_bytes;
+    return sum;
+}
+
+uint64_t manifest_stored_bytes(const struct manifest *manifest)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < manifest->disks->len; i++)
+        sum += ((const struct manifest_disk *)manifest->disks->pdata[i])->stored_bytes;
+    return sum;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "metadata/bundle.h"
+#include "metadata/config.h"
+#include "metadata/store.h"
+
+static bool bad(GError **error, const char *label, const char *what, const char *value)
+{
+    return fail(error, ERROR_INTEGRITY, "%s: '%s' is not %s", label, value, what);
+}
+
+/* For the end of a wrapper: RESULT with the label before its error. */
+static bool labelled(bool result, const char *label, GError **error)
+{
+    if (!result)
+        g_prefix_error(error, "%s: ", label);
+    return result;
+}
+
+void store_info_clear(struct store_info *info)
+{
+    g_clear_pointer(&info->site, g_free);
+    g_clear_pointer(&info->version, g_free);
+}
+
+void bundle_id_free(struct bundle_id *id)
+{
+    if (!id)
+        return;
+    g_free(id->site);
+    g_free(id->time);
+    g_free(id);
+}
+
+bool store_info(struct store *store, struct store_info *out, GError **error)
+{
+    struct store_info info = {0};
+
+    if (!labelled(store->ops->info(store, &info, error), store->label, error))
+        return false;
+    *out = info;
+    return true;
+}
+
+GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error)
+{
+    GPtrArray *points;
+
+    if (vm_uuid && !uuid_is_valid(vm_uuid)) {
+        bad(error, store->label, "a UUID", vm_uuid);
+        return NULL;
+    }
+    points = store->ops->points(store, vm_uuid, error);
+    labelled(points != NULL, store->label, error);
+    return points;
+}
+
+struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
+                             GError **error)
+{
+    struct incoming *incoming;
+    int64_t ms;
+
+    if (!uuid_is_valid(vm_uuid)) {
+        bad(error, store->label, "a UUID", vm_uuid);
+        return NULL;
+    }
+    if (!point_id_parse(point, &ms)) {
+        bad(error, store->label, "the id of a point", point);
+        return NULL;
+    }
+    incoming = store->ops->begin(store, vm_uuid, point, error);
+    if (labelled(incoming != NULL, store->label, error))
+        incoming->label = store->label;
+    return incoming;
+}
+
+bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
+                         GError **error)
+{
+    struct bundle_id *found = NULL;
+
+    if (!site_name_is_valid(site))
+        return bad(error, store->label, "the name of a site", site);
+    if (!labelled(store->ops->newest_bundle(store, site, &found, error), store->label, error))
+        return false;
+    *id = found;
+    return true;
+}
+
+bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
+                      GError **error)
+{
+    int64_t ms;
+
+    if (!site_name_is_valid(id->site))
+        return bad(error, store->label, "the name of a site", id->site);
+    if (!point_id_parse(id->time, &ms))
+        return bad(error, store->label, "the time of a pool bundle", id->time);
+    return labelled(store->ops->get_bundle(store, id, data, len, error), store->label, error);
+}
+
+bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error)
+{
+    if (len == 0 || len > BUNDLE_MAX_BYTES)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: a pool bundle of %zu bytes is not between 1 and %u", store->label, len,
+                    BUNDLE_MAX_BYTES);
+    return labelled(store->ops->put_bundle(store, data, len, error), store->label, error);
+}
+
+void store_free(struct store *store)
+{
+    if (store)
+        store->ops->free(store);
+}
+
+bool incoming_open(struct incoming *incoming, const char *name, unsigned *file, GError **error)
+{
+    if (!name_is_safe(name))
+        return bad(error, incoming->label, "a safe file name", name);
+    if (strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SHA256SUMS_NAME) == 0)
+        return fail(error, ERROR_INTEGRITY, "%s: %s is written by the store itself",
+                    incoming->label, name);
+    return labelled(incoming->ops->open(incoming, name, file, error), incoming->label, error);
+}
+
+bool incoming_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
+                    size_t len, GError **error)
+{
+    if (offset > INT64_MAX || len > INT64_MAX - offset)
+        return fail(error, ERROR_INTEGRITY, "%s: a write lies beyond the end of any file",
+                    incoming->label);
+    for (size_t done = 0; done < len;) {
+        size_t piece = MIN(len - done, STORE_WRITE_MAX);
+
+        if (!labelled(incoming->ops->write(incoming, file, offset + done, (const char *)data + done,
+                                           piece, error),
+                      incoming->label, error))
+            return false;
+        done += piece;
+    }
+    return true;
+}
+
+bool incoming_put(struct incoming *incoming, struct manifest *manifest, const char *name,
+                  const void *data, size_t len, GError **error)
+{
+    unsigned file;
+
+    if (!incoming_open(incoming, name, &file, error) ||
+        !incoming_write(incoming, file, 0, data, len, error))
+        return false;
+    manifest_add_file(manifest, name, len);
+    return true;
+}
+
+bool incoming_commit(struct incoming *incoming, const struct manifest *manifest, GError **error)
+{
+    return labelled(incoming->ops->commit(incoming, manifest, error), incoming->label, error);
+}
+
+uint64_t incoming_sent_bytes(const struct incoming *incoming)
+{
+    return incoming->ops->sent_bytes(incoming);
+}
+
+void incoming_free(struct incoming *incoming)
+{
+    if (incoming)
+        incoming->ops->free(incoming);
+}
