@@ -6,7 +6,10 @@
  * capture journal (what a killed point left behind in libvirt), and the last result of each
  * replication for `drctl status`.
  *
- * Values are JSON. Every call is its own transaction; all are safe from several threads.
+ * Values are JSON. Every call is its own transaction; all are safe from several threads. Keys have
+ * 1 to 511 bytes. A full disk is ERROR_NO_SPACE and changes nothing; a catalog that is damaged or
+ * not ours is ERROR_INTEGRITY and may be moved away. A catalog opened before fork() is refused in
+ * the child.
  */
 #pragma once
 
@@ -26,7 +29,8 @@ enum catalog_table {
     CATALOG_TABLES
 };
 
-/* Open or make STORE/catalog. */
+/* Open or make STORE/catalog; STORE itself must be there (ERROR_NOT_FOUND: it may be a disk that is
+ * not mounted). Opening the same one several times in one process is fine. */
 struct catalog *catalog_open(const char *store_path, GError **error);
 void catalog_free(struct catalog *catalog);
 DEFINE_CLEANUP(catalog)
@@ -34,6 +38,9 @@ DEFINE_CLEANUP(catalog)
 /* Replace. */
 bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,
                  const json_t *value, GError **error);
+/* Put only where there is none; *INSERTED says so. Of several processes exactly one wins. */
+bool catalog_insert(struct catalog *catalog, enum catalog_table table, const char *key,
+                    const json_t *value, bool *inserted, GError **error);
 /* *VALUE (json_decref) is NULL when there is none. */
 bool catalog_get(struct catalog *catalog, enum catalog_table table, const char *key, json_t **value,
                  GError **error);

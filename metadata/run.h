@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A run: one journaled execution of a job (replicate, failover, restore, vapp start ...). The journal is
- * in the catalog: a step is written before it begins and after it ends, so that a killed run is
- * known and goes on where it was. The process that executes a run holds a kernel lock; a run whose
- * state is `running` and whose lock is free was interrupted.
+ * A run: one journaled execution of a job (replicate, failover, restore, vapp start ...). The
+ * journal is in the catalog: a step is written before it begins and after it ends, so that a killed
+ * run is known and goes on where it was. The process that executes a run holds a kernel lock; a run
+ * whose state is `running` and whose lock is free was interrupted.
  *
  * A job is data: a table of steps that run_steps() executes for one subject (a VM).
  */
@@ -18,8 +18,9 @@
 enum run_state { RUN_RUNNING, RUN_DONE, RUN_PARTIAL, RUN_FAILED, RUN_CANCELLED, RUN_INTERRUPTED };
 const char *run_state_name(enum run_state state); /* "running", "done", "partially-failed", ... */
 
-/* One step. NAME is journaled, so it is never renamed. RUN must be safe to repeat: after a kill
- * nobody knows whether it had happened. UNDO (may be NULL) takes back its effect, also a partial one. */
+/* One step. NAME is journaled, so it is never renamed and has no '/'. RUN must be safe to repeat:
+ * after a kill nobody knows whether it had happened. UNDO (NULL: there is nothing to take back)
+ * takes back its effect, also a partial one, and must be safe to repeat as well. */
 struct step {
     const char *name;
     bool (*run)(void *context, GError **error);
@@ -29,10 +30,12 @@ struct step {
 struct run;
 
 /* Start a run. KIND is the command, TITLE what it works on ("shop"), PLAN (borrowed) all decisions
- * that a resumed run must repeat exactly. The id is time-sorted and short to type: "r-20261120-2215-1". */
+ * that a resumed run must repeat exactly. The id is time-sorted and short to type:
+ * "r-20261120-2215-1". */
 struct run *run_begin(struct catalog *catalog, const char *kind, const char *title,
                       const json_t *plan, GError **error);
-/* Take over a run that was interrupted; ERROR_CONFLICT while it is executing. */
+/* Take over a run that was interrupted; ERROR_CONFLICT while it is executing or when it has ended,
+ * ERROR_NOT_FOUND. */
 struct run *run_resume(struct catalog *catalog, const char *id, GError **error);
 /* The newest unfinished (interrupted) run of KIND and TITLE; *ID NULL when there is none. */
 bool run_find_interrupted(struct catalog *catalog, const char *kind, const char *title, char **id,
@@ -41,21 +44,26 @@ bool run_find_interrupted(struct catalog *catalog, const char *kind, const char 
 void run_free(struct run *run);
 DEFINE_CLEANUP(run)
 const char *run_id(const struct run *run);
-const json_t *run_plan(const struct run *run);
+const json_t *run_plan(const struct run *run); /* NULL if it was begun without */
 int64_t run_started_ms(const struct run *run); /* the first start, also when resumed */
 
-/* Execute STEPS for SUBJECT in order, skipping those that the journal calls done; stops at the first
- * failure, which is journaled and returned. Different subjects may run in different threads. */
+/* Execute STEPS for SUBJECT in order, skipping those that the journal calls done; stops at the
+ * first failure, which is journaled and returned, and before the next step after
+ * interrupt_request(). Different subjects may run in different threads. */
 bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
                void *context, GError **error);
-/* Undo the steps that were begun for SUBJECT, in reverse order; goes on after errors, returns the first. */
+/* Undo the steps that were begun for SUBJECT, in reverse order; goes on after errors and
+ * interrupts, returns the first error. Steps that are undone are begun anew by run_steps(). */
 bool run_undo(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
               void *context, GError **error);
-/* Close the journal. RESULT (may be NULL, borrowed) is kept for `drctl run show`. */
+/* Close the journal with a final state (not running, not interrupted). RESULT (may be NULL,
+ * borrowed) is kept for `drctl run show`. */
 bool run_finish(struct run *run, enum run_state state, const json_t *result, GError **error);
 
-/* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first. */
+/* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first.
+ */
 json_t *run_list(struct catalog *catalog, GError **error);
 /* For `drctl run show`: the same plus plan, result and steps[{subject, step, state, started, ended,
- * error}]; ERROR_NOT_FOUND. */
+ * error}] in the order in which they were begun last; ERROR_NOT_FOUND. State of a step: running,
+ * done, failed, interrupted, undoing, undone, undo-failed. */
 json_t *run_show(struct catalog *catalog, const char *id, GError **error);
