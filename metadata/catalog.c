@@ -273,6 +273,8 @@ static bool tables_make(struct environment *environment, GError **error)
 
 static void environment_free(struct environment *environment)
 {
+    if (!environment)
+        return;
     /* In a child of the process that opened it, closing would clear the parent's readers. */
     if (environment->env && environment->pid == getpid())
         mdb_env_close(environment->env);
@@ -474,10 +476,13 @@ bool catalog_insert(struct catalog *catalog, enum catalog_table table, const cha
 static json_t *parse_value(struct catalog *catalog, enum catalog_table table, const char *key,
                            const MDB_val *value, GError **error)
 {
-    g_autofree char *what = g_strdup_printf("record %s/%s of the catalog %s", table_names[table],
-                                            key, catalog->environment->path);
+    g_autofree char *what = g_strdup_printf("record %s/%s", table_names[table], key);
+    g_autoptr(GError) cause = NULL;
+    json_t *json = json_parse(value->mv_data, value->mv_size, what, &cause);
 
-    return json_parse(value->mv_data, value->mv_size, what, error);
+    if (!json)
+        damaged(catalog->environment, cause->message, error);
+    return json;
 }
 
 bool catalog_get(struct catalog *catalog, enum catalog_table table, const char *key, json_t **value,
