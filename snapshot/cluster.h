@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One cluster, the unit of everything in snapshot/: 64 KiB of a disk, the last one padded with
+ * zeros. Packing finds out whether it is zero, takes its digest and compresses it to one zstd frame
+ * which QEMU can read; unpacking accepts only such a frame. The only includer of zstd.h. A packer
+ * is owned by one thread at a time and holds about 1 MiB.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/common.h"
+
+#define CLUSTER_BITS 16
+#define CLUSTER_BYTES (1u << CLUSTER_BITS)
+/* A frame larger than this saves too little to be worth unpacking at every read. */
+#define CLUSTER_PACKED_MAX (CLUSTER_BYTES - 2048)
+
+enum cluster_kind {
+    CLUSTER_ZERO,   /* all bytes are zero */
+    CLUSTER_PACKED, /* a zstd frame */
+    CLUSTER_PLAIN,  /* stored as it is */
+};
+
+/* The number of clusters of a disk. */
+static inline uint64_t cluster_count(uint64_t virtual_bytes)
+{
+    return virtual_bytes / CLUSTER_BYTES + (virtual_bytes % CLUSTER_BYTES != 0);
+}
+
+struct packer;
+/* LEVEL as in zstd(1); values outside of what the library knows are clamped. */
+struct packer *packer_new(int level);
+void packer_free(struct packer *packer);
+DEFINE_CLEANUP(packer)
+
+/* Look at one cluster: its kind and the digest of its plain bytes. For CLUSTER_PACKED, the frame
+ * is in PACKED and has *PACKED_LEN bytes; otherwise these two mean nothing. Cannot fail: what does
+ * not compress is plain. */
+enum cluster_kind cluster_pack(struct packer *packer, const uint8_t plain[CLUSTER_BYTES],
+                               uint8_t packed[CLUSTER_PACKED_MAX], size_t *packed_len,
+                               uint8_t digest[DIGEST_SIZE]);
+
+struct unpacker;
+struct unpacker *unpacker_new(void);
+void unpacker_free(struct unpacker *unpacker);
+DEFINE_CLEANUP(unpacker)
+
+/* Unpack the one frame at the start of the LEN bytes at PACKED; what follows it is ignored, because
+ * the length of a packed cluster is known in sectors only. False if it is not a frame of exactly
+ * one cluster. */
+bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
+                    uint8_t plain[CLUSTER_BYTES]);
+
+/* Are all LEN bytes zero? Returns at the first that is not. */
+bool bytes_are_zero(const void *data, size_t len);
+/* The digest of CLUSTER_BYTES zeros. */
+const uint8_t *cluster_zero_digest(void);
