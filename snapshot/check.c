@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "snapshot/digests.h"
+#include "snapshot/image.h"
+#include "snapshot/snapshot.h"
+
+/* What is read and unpacked at once: neighbours in the file. */
+#define BATCH_BYTES (1u << 20)
+#define BATCH_CLUSTERS 512
+#define WORKERS 2
+#define BATCHES_IN_FLIGHT (2 * WORKERS)
+
+/* A disk of a point: its image and its digests, read side by side. */
+struct disk {
+    char *image_path;
+    char *digests_path;
+    struct image *image;
+    struct digest_reader *digests;
+    uint64_t clusters; /* passed so far */
+};
+
+struct item {
+    struct image_cluster cluster;
+    uint8_t digest[DIGEST_SIZE];
+};
+
+static void disk_clear(struct disk *disk)
+{
+    image_free(disk->image);
+    digest_reader_free(disk->digests);
+    g_free(disk->image_path);
+    g_free(disk->digests_path);
+}
+#define AUTO_DISK __attribute__((cleanup(disk_clear))) struct disk
+
+/* Exactly this name: QEMU would open whatever stands there, a device or "json:..." as well. */
+static bool check_backing(const struct disk *disk, const struct manifest_disk *entry,
+                          GError **error)
+{
+    const char *found = image_backing_name(disk->image);
+    g_autofree char *expected =
+        entry->base ? g_strdup_printf("../%s/%s.qcow2", entry->base, entry->target) : NULL;
+
+    if (g_strcmp0(found, expected) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: the backing file is \"%s\" and the manifest says \"%s\"", disk->image_path,
+                    found ? found : "", expected ? expected : "");
+    return true;
+}
+
+static bool disk_open(struct disk *disk, const char *dir, const struct manifest_disk *entry,
+                      GError **error)
+{
+    disk->image_path = g_build_filename(dir, entry->file, NULL);
+    disk->digests_path = g_build_filename(dir, entry->digests, NULL);
+    disk->image = image_open(disk->image_path, error);
+    if (!disk->image)
+        return false;
+    if (image_virtual_bytes(disk->image) != entry->virtual_bytes)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: is of a disk of %" PRIu64 " bytes and the manifest says %" PRIu64,
+                    disk->image_path, image_virtual_bytes(disk->image), entry->virtual_bytes);
+    if (image_file_bytes(disk->image) != entry->stored_bytes)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: has %" PRIu64 " bytes and the manifest says %" PRIu64, disk->image_path,
+                    image_file_bytes(disk->image), entry->stored_bytes);
+    if (!check_backing(disk, entry, error))
+        return false;
+    disk->digests = digest_reader_open(disk->digests_path, entry->virtual_bytes, error);
+    return disk->digests != NULL;
+}
+
+/* The next cluster of the image with its digest; they must come in pairs. */
+static bool disk_next(struct disk *disk, struct item *item, bool *found, GError **error)
+{
+    struct digest_record record;
+    bool has_digest;
+
+    if (!image_next(disk->image, &item->cluster, found, error) ||
+        !digest_reader_next(disk->digests, &record, &has_digest, error))
+        return false;
+    if (*found && (!has_digest || record.cluster > item->cluster.number))
+        return fail(error, ERROR_INTEGRITY, "%s: cluster %" PRIu64 " of %s has no digest",
+                    disk->digests_path, item->cluster.number, disk->image_path);
+    if (has_digest && (!*found || record.cluster < item->cluster.number))
+        return fail(error, ERROR_INTEGRITY, "%s: cluster %" PRIu64 " is not in %s",
+                    disk->digests_path, record.cluster, disk->image_path);
+    if (!*found)
+        return true;
+    if (item->cluster.kind == CLUSTER_ZERO &&
+        memcmp(record.digest, cluster_zero_digest(), DIGEST_SIZE) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: cluster %" PRIu64 " is zero and has another digest", disk->digests_path,
+                    record.cluster);
+    memcpy(item->digest, record.digest, DIGEST_SIZE);
+    disk->clusters++;
+    return disk->clusters % 4096 != 0 || interrupt_check(error);
+}
+
+static bool disk_check_total(const struct disk *disk, const struct manifest_disk *entry,
+                             GError **error)
+{
+    if (disk->clusters != entry->changed_bytes / CLUSTER_BYTES ||
+        entry->changed_bytes % CLUSTER_BYTES != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: holds %" PRIu64 " bytes of the disk and the manifest says %" PRIu64,
+                    disk->image_path, disk->clusters * CLUSTER_BYTES, entry->changed_bytes);
+    return true;
+}
+
+static bool check_disk(const char *dir, const struct manifest_disk *entry, GError **error)
+{
+    AUTO_DISK disk = {};
+    struct item item;
+    bool found;
+
+    if (!disk_open(&disk, dir, entry, error))
+        return false;
+    do {
+        if (!disk_next(&disk, &item, &found, error))
+            return false;
+    } while (found);
+    return disk_check_total(&disk, entry, error);
+}
+
+bool snapshot_check_point(const char *dir, const struct manifest *manifest, GError **error)
+{
+    for (guint i = 0; i < manifest->disks->len; i++)
+        if (!check_disk(dir, g_ptr_array_index(manifest->disks, i), error))
+            return false;
+    return true;
+}
+
+/* ---- verification ---- */
+
+struct batch {
+    uint64_t start, end; /* in the file */
+    unsigned count;
+    struct item items[BATCH_CLUSTERS];
+};
+
+/* Shared by the thread that lists what is to be read, and the workers that read and compare. */
+struct verifier {
+    struct disk *disk;
+    GThreadPool *pool;
+    GMutex lock;
+    GCond returned; /* a batch was done */
+    unsigned in_flight;
+    GError *error; /* the first */
+    struct progress *progress;
+    char *subject;
+};
+
+static bool verify_item(const struct verifier *verifier, const struct item *item,
+                        const uint8_t *data, struct unpacker *unpacker, uint8_t *plain,
+                        GError **error)
+{
+    uint8_t digest[DIGEST_SIZE];
+
+    if (!image_cluster_unpack(&item->cluster, data, unpacker, verifier->disk->image_path, plain,
+                              error))
+        return false;
+    digest_buffer(plain, CLUSTER_BYTES, digest);
+    if (memcmp(digest, item->digest, DIGEST_SIZE) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: cluster %" PRIu64 " at 0x%" PRIx64
+                    " does not have the content of its digest",
+                    verifier->disk->image_path, item->cluster.number, item->cluster.offset);
+    return true;
+}
+
+static bool verify_batch(const struct verifier *verifier, const struct batch *batch, GError **error)
+{
+    AUTO(unpacker) unpacker = unpacker_new();
+    g_autofree uint8_t *data = g_malloc(batch->end - batch->start);
+    g_autofree uint8_t *plain = g_malloc(CLUSTER_BYTES);
+
+    if (!fd_read_at(image_fd(verifier->disk->image), batch->start, data, batch->end - batch->start,
+                    verifier->disk->image_path, error))
+        return false;
+    for (unsigned i = 0; i < batch->count; i++)
+        if (!verify_item(verifier, &batch->items[i],
+                         data + (batch->items[i].cluster.offset - batch->start), unpacker, plain,
+                         error))
+            return false;
+    return true;
+}
+
+/* A worker of the pool. */
+static void work(void *data, void *user_data)
+{
+    g_autofree struct batch *batch = data;
+    struct verifier *verifier = user_data;
+    g_autoptr(GError) error = NULL;
+
+    verify_batch(verifier, batch, &error);
+    g_mutex_lock(&verifier->lock);
+    if (!verifier->error)
+        verifier->error = g_steal_pointer(&error);
+    verifier->in_flight--;
+    g_cond_signal(&verifier->returned);
+    g_mutex_unlock(&verifier->lock);
+}
+
+/* Hand a batch to the workers as soon as they keep up; false when one has found an error. */
+static bool submit(struct verifier *verifier, struct batch **batch)
+{
+    bool going;
+
+    g_mutex_lock(&verifier->lock);
+    while (verifier->in_flight >= BATCHES_IN_FLIGHT)
+        g_cond_wait(&verifier->returned, &verifier->lock);
+    going = !verifier->error;
+    if (going)
+        verifier->in_flight++;
+    g_mutex_unlock(&verifier->lock);
+    if (!going)
+        return false;
+    progress_bytes(verifier->progress, verifier->subject, (*batch)->end,
+                   image_file_bytes(verifier->disk->image));
+    g_thread_pool_push(verifier->pool, g_steal_pointer(batch), NULL);
+    return true;
+}
+
+static bool batch_has_room(const struct batch *batch, const struct image_cluster *cluster)
+{
+    return batch->count < BATCH_CLUSTERS &&
+           cluster->offset + cluster->len - batch->start <= BATCH_BYTES;
+}
+
+static void batch_add(struct batch *batch, const struct item *item)
+{
+    if (batch->count == 0)
+        batch->start = item->cluster.offset;
+    batch->end = item->cluster.offset + item->cluster.len;
+    batch->items[batch->count++] = *item;
+}
+
+/* Go through the disk and give batches to the workers. An error that a worker finds ends
+ * this early, and is in verifier->error. */
+static bool verify_clusters(struct verifier *verifier, GError **error)
+{
+    g_autofree struct batch *batch = NULL;
+    struct item item;
+    bool found;
+
+    for (;;) {
+        if (!disk_next(verifier->disk, &item, &found, error))
+            return false;
+        if (found && item.cluster.kind == CLUSTER_ZERO)
+            continue;
+        if (batch && (!found || !batch_has_room(batch, &item.cluster)) &&
+            (!submit(verifier, &batch) || !interrupt_check(error)))
+            return false;
+        if (!found)
+            return true;
+        if (!batch)
+            batch = g_new0(struct batch, 1);
+        batch_add(batch, &item);
+    }
+}
+
+/* Run verify_clusters() with its workers and wait for them. */
+static bool run_verifier(struct verifier *verifier, GError **error)
+{
+    bool done;
+
+    g_mutex_init(&verifier->lock);
+    g_cond_init(&verifier->returned);
+    /* Cannot fail: a pool that is not exclusive starts its threads when they are needed. */
+    verifier->pool = g_thread_pool_new(work, verifier, WORKERS, FALSE, NULL);
+    done = verify_clusters(verifier, error);
+    g_thread_pool_free(verifier->pool, FALSE, TRUE);
+    g_mutex_clear(&verifier->lock);
+    g_cond_clear(&verifier->returned);
+    if (!verifier->error)
+        return done;
+    if (error)
+        g_clear_error(error);
+    g_propagate_error(error, verifier->error);
+    return false;
+}
+
+static bool verify_disk(const char *dir, const char *vm, const struct manifest_disk *entry,
+                        struct progress *progress, GError **error)
+{
+    AUTO_DISK disk = {};
+    g_autofree char *subject = g_strdup_printf("%s/%s", vm, entry->target);
+    struct verifier verifier = {.disk = &disk, .progress = progress, .subject = subject};
+
+    if (!disk_open(&disk, dir, entry, error))
+        return false;
+    /* The disk is asked, not the page cache. */
+    posix_fadvise(image_fd(disk.image), 0, 0, POSIX_FADV_DONTNEED);
+    posix_fadvise(image_fd(disk.image), 0, 0, POSIX_FADV_SEQUENTIAL);
+    if (!run_verifier(&verifier, error) || !disk_check_total(&disk, entry, error))
+        return false;
+    progress_bytes(progress, subject, entry->stored_bytes, entry->stored_bytes);
+    return true;
+}
+
+bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
+                           struct progress *progress, GError **error)
+{
+    for (guint i = 0; i < manifest->disks->len; i++)
+        if (!verify_disk(dir, manifest->vm, g_ptr_array_index(manifest->disks, i), progress, error))
+            return false;
+    return true;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "snapshot/bigendian.h"
+#include "snapshot/cluster.h"
+#include "snapshot/digests.h"
+#include "snapshot/pointfile.h"
+
+#define VERSION 1
+#define MAGIC_BYTES 8
+#define BUFFER_RECORDS 1600 /* about 64 KiB */
+#define BUFFER_BYTES (BUFFER_RECORDS * DIGESTS_RECORD_BYTES)
+
+static const char header_magic[MAGIC_BYTES + 1] = "drctldig";
+static const char trailer_magic[MAGIC_BYTES + 1] = "drctlend";
+
+G_STATIC_ASSERT(DIGESTS_HEADER_BYTES + DIGESTS_TRAILER_BYTES <= BUFFER_BYTES);
+
+struct digest_writer {
+    write_at_fn *write;
+    void *context;
+    uint64_t clusters; /* of the disk */
+    uint64_t next;     /* lowest cluster that may come */
+    uint64_t count;
+    uint64_t written; /* bytes that have left */
+    size_t buffered;
+    uint8_t buffer[BUFFER_BYTES];
+};
+
+static void put_header(uint8_t header[DIGESTS_HEADER_BYTES], uint64_t virtual_bytes)
+{
+    memcpy(header, header_magic, MAGIC_BYTES);
+    be32_put(header + 8, VERSION);
+    be32_put(header + 12, CLUSTER_BITS);
+    be64_put(header + 16, virtual_bytes);
+}
+
+struct digest_writer *digest_writer_new(write_at_fn *write, void *context, uint64_t virtual_bytes)
+{
+    struct digest_writer *writer = g_new0(struct digest_writer, 1);
+
+    writer->write = write;
+    writer->context = context;
+    writer->clusters = cluster_count(virtual_bytes);
+    put_header(writer->buffer, virtual_bytes);
+    writer->buffered = DIGESTS_HEADER_BYTES;
+    return writer;
+}
+
+void digest_writer_free(struct digest_writer *writer)
+{
+    g_free(writer);
+}
+
+static bool flush(struct digest_writer *writer, GError **error)
+{
+    if (!writer->write(writer->context, writer->written, writer->buffer, writer->buffered, error))
+        return false;
+    writer->written += writer->buffered;
+    writer->buffered = 0;
+    return true;
+}
+
+bool digest_writer_add(struct digest_writer *writer, uint64_t cluster,
+                       const uint8_t digest[DIGEST_SIZE], GError **error)
+{
+    uint8_t *record;
+
+    g_assert(cluster >= writer->next && cluster < writer->clusters);
+    if (writer->buffered + DIGESTS_RECORD_BYTES > BUFFER_BYTES && !flush(writer, error))
+        return false;
+    record = writer->buffer + writer->buffered;
+    be64_put(record, cluster);
+    memcpy(record + 8, digest, DIGEST_SIZE);
+    writer->buffered += DIGESTS_RECORD_BYTES;
+    writer->next = cluster + 1;
+    writer->count++;
+    return true;
+}
+
+bool digest_writer_finish(struct digest_writer *writer, uint64_t *bytes, GError **error)
+{
+    uint8_t *trailer;
+
+    if (writer->buffered + DIGESTS_TRAILER_BYTES > BUFFER_BYTES && !flush(writer, error))
+        return false;
+    trailer = writer->buffer + writer->buffered;
+    memcpy(trailer, trailer_magic, MAGIC_BYTES);
+    be64_put(trailer + 8, writer->count);
+    writer->buffered += DIGESTS_TRAILER_BYTES;
+    if (!flush(writer, error))
+        return false;
+    *bytes = writer->written;
+    return true;
+}
+
+struct digest_reader {
+    int fd;
+    char *path;
+    uint64_t clusters;
+    uint64_t count;
+    uint64_t done;     /* records handed out */
+    uint64_t next;     /* lowest cluster that may come */
+    size_t used, held; /* records of the buffer */
+    uint8_t buffer[BUFFER_BYTES];
+};
+
+static bool read_header(struct digest_reader *reader, uint64_t virtual_bytes, GError **error)
+{
+    uint8_t found[DIGESTS_HEADER_BYTES], expected[DIGESTS_HEADER_BYTES];
+
+    if (!fd_read_at(reader->fd, 0, found, sizeof found, reader->path, error))
+        return false;
+    put_header(expected, virtual_bytes);
+    if (memcmp(found, expected, 16) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: the header is not that of version %d of a digests file", reader->path,
+                    VERSION);
+    if (memcmp(found, expected, sizeof found) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: is for a disk of %" PRIu64 " bytes and not of %" PRIu64, reader->path,
+                    be64_get(found + 16), virtual_bytes);
+    return true;
+}
+
+/* The length of the file and the count in its trailer must tell the same number of records. */
+static bool read_trailer(struct digest_reader *reader, uint64_t bytes, GError **error)
+{
+    uint8_t trailer[DIGESTS_TRAILER_BYTES];
+    uint64_t records = bytes - DIGESTS_HEADER_BYTES - DIGESTS_TRAILER_BYTES;
+
+    if (!fd_read_at(reader->fd, bytes - sizeof trailer, trailer, sizeof trailer, reader->path,
+                    error))
+        return false;
+    if (memcmp(trailer, trailer_magic, MAGIC_BYTES) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: the trailer is missing: the file is cut off or damaged", reader->path);
+    reader->count = be64_get(trailer + 8);
+    if (records % DIGESTS_RECORD_BYTES != 0 || records / DIGESTS_RECORD_BYTES != reader->count)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: %" PRIu64 " bytes of records are not the %" PRIu64
+                    " records that the trailer tells",
+                    reader->path, records, reader->count);
+    if (reader->count > reader->clusters)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: %" PRIu64 " records for a disk of %" PRIu64 " clusters", reader->path,
+                    reader->count, reader->clusters);
+    return true;
+}
+
+struct digest_reader *digest_reader_open(const char *path, uint64_t virtual_bytes, GError **error)
+{
+    AUTO(digest_reader) reader = g_new0(struct digest_reader, 1);
+    uint64_t bytes;
+
+    reader->path = g_strdup(path);
+    reader->clusters = cluster_count(virtual_bytes);
+    reader->fd = point_file_open(path, &bytes, error);
+    if (reader->fd < 0)
+        return NULL;
+    if (bytes < DIGESTS_HEADER_BYTES + DIGESTS_TRAILER_BYTES) {
+        fail(error, ERROR_INTEGRITY, "%s: %" PRIu64 " bytes are too short for a digests file", path,
+             bytes);
+        return NULL;
+    }
+    if (!read_header(reader, virtual_bytes, error) || !read_trailer(reader, bytes, error))
+        return NULL;
+    return g_steal_pointer(&reader);
+}
+
+void digest_reader_free(struct digest_reader *reader)
+{
+    if (!reader)
+        return;
+    fd_cleanup(&reader->fd);
+    g_free(reader->path);
+    g_free(reader);
+}
+
+uint64_t digest_reader_count(const struct digest_reader *reader)
+{
+    return reader->count;
+}
+
+static bool fill(struct digest_reader *reader, GError **error)
+{
+    size_t records = (size_t)MIN(reader->count - reader->done, (uint64_t)BUFFER_RECORDS);
+
+    if (!fd_read_at(reader->fd, DIGESTS_HEADER_BYTES + reader->done * DIGESTS_RECORD_BYTES,
+                    reader->buffer, records * DIGESTS_RECORD_BYTES, reader->path, error))
+        return false;
+    reader->used = 0;
+    reader->held = records;
+    return true;
+}
+
+bool digest_reader_next(struct digest_reader *reader, struct digest_record *record, bool *found,
+                        GError **error)
+{
+    const uint8_t *at;
+    uint64_t cluster;
+
+    *found = reader->done < reader->count;
+    if (!*found)
+        return true;
+    if (reader->used == reader->held && !fill(reader, error))
+        return false;
+    at = reader->buffer + reader->used * DIGESTS_RECORD_BYTES;
+    cluster = be64_get(at);
+    if (cluster >= reader->clusters)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: record %" PRIu64 " is of cluster %" PRIu64 " of a disk of %" PRIu64
+                    " clusters",
+                    reader->path, reader->done, cluster, reader->clusters);
+    if (cluster < reader->next)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s: record %" PRIu64 " is of cluster %" PRIu64 ", which is not in order",
+                    reader->path, reader->done, cluster);
+    record->cluster = cluster;
+    memcpy(record->digest, at + 8, DIGEST_SIZE);
+    reader->used++;
+    reader->done++;
+    reader->next = cluster + 1;
+    return true;
+}
