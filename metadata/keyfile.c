@@ -64,7 +64,7 @@ static bool scan_key(struct scan *scan, char *line, GError **error)
     char *equals = strchr(line, '=');
     unsigned before;
 
-    if (!equals)
+    if (!equals || *line == ';')
         return fail(
             error, ERROR_CONFIG,
             "%s: line %u: '%s' is neither [group] nor key = value (a comment starts with #)",
