@@ -10,12 +10,12 @@
  *     ready = agent         agent | tcp:PORT | none (default)
  *     ready-timeout = 120s
  *     address = 192.0.2.7   for tcp: where to connect; default: what libvirt and the agent know
- *     delay = 10s           after ready, before those who wait for this VM
+ *     delay = 10s           after ready, before those who wait for this VM: `after` it or by order
  *     stop-timeout = 120s   for a clean shutdown, then the plug is pulled
  *
  * An order is a barrier: the next one begins when every VM of this one is up or has failed (SRM
- * priority groups, XenServer vApps). A VM that failed fails those that are `after` it (skipped), not
- * the plan. Stopping is the exact reverse.
+ * priority groups, XenServer vApps). A VM that failed fails those that are `after` it (skipped),
+ * not the plan. Stopping is the exact reverse.
  */
 #pragma once
 
@@ -42,13 +42,14 @@ struct vapp {
     GPtrArray *vms; /* of struct vapp_vm, in start order (a topological order) */
 };
 
-/* Parse and check: unknown keys, wrong values, unknown VMs in `after`, a dependency on a later order,
- * cycles (printed: "db -> app -> db") are ERROR_CONFIG naming WHAT and the group. */
+/* Parse and check: unknown keys, wrong values, unknown VMs in `after`, a dependency on a later
+ * order, cycles (printed: "db -> app -> db") are ERROR_CONFIG naming WHAT and the group. */
 struct vapp *vapp_parse(const char *text, size_t len, const char *what, GError **error);
 struct vapp *vapp_load(const char *path, GError **error);
 /* All *.vapp of DIR, sorted by name; two files with one name: ERROR_CONFIG. Of struct vapp. */
 GPtrArray *vapp_load_all(const char *dir, GError **error);
-/* DIR's vApp NAME; ERROR_NOT_FOUND names those that exist. */
+/* DIR's vApp NAME; ERROR_NOT_FOUND names those that exist. Errors in files of other vApps do not
+ * matter, unless NAME is not found without them. */
 struct vapp *vapp_find(const char *dir, const char *name, GError **error);
 /* A lone VM is a vApp of one. */
 struct vapp *vapp_single(const char *vm);
@@ -71,10 +72,10 @@ const char *vapp_vm_state_name(enum vapp_vm_state state);
 struct vapp_result {
     const struct vapp_vm *vm;
     enum vapp_vm_state state;
-    char *error;             /* for failed and skipped */
-    bool was_already;        /* nothing had to be done */
-    int64_t started_ms;      /* monotonic; 0 = never */
-    int64_t finished_ms;
+    char *error;         /* for failed and skipped; and for done, if not as wished: plug pulled */
+    bool was_already;    /* nothing had to be done */
+    int64_t started_ms;  /* monotonic; 0 = never */
+    int64_t finished_ms; /* ready, without the delay; 0 = not done, failed or skipped */
 };
 void vapp_result_free(struct vapp_result *result);
 
@@ -82,27 +83,33 @@ void vapp_result_free(struct vapp_result *result);
  * its own per VM; returns when the domain runs; readiness is waited for by vapp_start(). */
 struct vapp_actions {
     bool (*start)(void *context, const struct vapp_vm *vm, struct domain **domain, GError **error);
-    /* A state changed; calls are serialised. May be NULL. */
+    /* A state changed; called in the thread that called vapp_start(). May be NULL. */
     void (*report)(void *context, const struct vapp_result *result);
     void *context;
 };
 
 /* Start all VMs in order, in parallel inside an order, waiting for readiness. *RESULTS: of struct
- * vapp_result, in start order, also on failure. False with ERROR_PARTIAL when some VM is not up,
- * ERROR_CANCELLED after an interrupt (VMs not begun yet are left alone). */
+ * vapp_result, in start order, also on failure; they point into VAPP. False with ERROR_PARTIAL when
+ * some VM is not up, ERROR_CANCELLED after an interrupt: VMs not begun yet are left alone, those in
+ * work end their call and, if that did not bring them to an end, keep the state that they are in.
+ */
 bool vapp_start(const struct vapp *vapp, const struct vapp_actions *actions, GPtrArray **results,
                 GError **error);
-/* The same for domains that are defined on one of HOSTS (of struct host). REPORT and CONTEXT as above. */
+/* The same for domains that are defined on one of HOSTS (of struct host). One that runs and is
+ * ready was_already, and its delay is not waited for; one that is paused is resumed (said in error,
+ * still done). REPORT and CONTEXT as above. */
 bool vapp_start_domains(const struct vapp *vapp, GPtrArray *hosts,
                         void (*report)(void *context, const struct vapp_result *result),
                         void *context, GPtrArray **results, GError **error);
 /* Stop in reverse: shutdown by agent or ACPI, after stop-timeout the plug is pulled (said in error,
- * still done). */
+ * still done); an interrupt never pulls it. A VM that could not be stopped keeps those running that
+ * it is after (skipped). */
 bool vapp_stop_domains(const struct vapp *vapp, GPtrArray *hosts,
                        void (*report)(void *context, const struct vapp_result *result),
                        void *context, GPtrArray **results, GError **error);
-/* Wait until VM is ready by its rule; ERROR_HYPERVISOR after the timeout says what was awaited and what
- * was seen last. */
+/* Wait until VM is ready by its rule; ERROR_HYPERVISOR after the timeout says what was awaited and
+ * what was seen last. DOMAIN may be NULL where no agent and no address of it is asked for. */
 bool vapp_wait_ready(const struct vapp_vm *vm, struct domain *domain, GError **error);
-/* Is it ready now? One try, at most 2 s. */
+/* Is it ready now? One try, at most 2 s (and 5 s more if its addresses must come from an agent that
+ * hangs). */
 bool vapp_is_ready(const struct vapp_vm *vm, struct domain *domain);

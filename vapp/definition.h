@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside vapp/: reading a definition in two steps. definition.c turns text into VMs in file order
+ * and knows the syntax; order.c checks what the VMs say about each other and sorts them.
+ */
+#pragma once
+
+#include "vapp/vapp.h"
+
+/* Check the `after` of all VMS (of struct vapp_vm, in file order) and sort them into start order:
+ * by order, then as they stand in the file, except that what a VM is after comes before it. The
+ * same input gives the same result on every site. An unknown VM, a dependency on a later order and
+ * a cycle are ERROR_CONFIG naming WHAT and the group; VMS is left as it was then. */
+bool order_solve(const char *what, GPtrArray *vms, GError **error);
