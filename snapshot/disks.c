@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot/disks.h"
+
+static void vm_disk_free(void *data)
+{
+    struct vm_disk *disk = data;
+
+    g_free(disk->target);
+    g_free(disk->source);
+    g_free(disk->skipped);
+    g_free(disk);
+}
+
+static bool has(const struct xml_node *node, const char *xpath)
+{
+    return xml_find(node, xpath) != NULL;
+}
+
+static char *reason_to_skip(const struct xml_node *node)
+{
+    g_autofree char *device = xml_attr(node, "device");
+
+    if (device && !g_str_equal(device, "disk"))
+        return g_steal_pointer(&device); /* cdrom, floppy, lun */
+    if (has(node, "readonly"))
+        return g_strdup("read-only");
+    if (has(node, "shareable"))
+        return g_strdup("shared between VMs");
+    if (has(node, "transient"))
+        return g_strdup("transient");
+    if (!has(node, "source"))
+        return g_strdup("no medium");
+    return NULL;
+}
+
+static struct vm_disk *vm_disk_new(const struct xml_node *node)
+{
+    struct vm_disk *disk = g_new0(struct vm_disk, 1);
+    g_autofree char *format = xml_string(node, "driver/@type");
+
+    disk->target = xml_string(node, "target/@dev");
+    disk->source = xml_string(node, "source/@file | source/@dev");
+    disk->skipped = reason_to_skip(node);
+    disk->tracked = g_strcmp0(format, "qcow2") == 0;
+    return disk;
+}
+
+GPtrArray *vm_disks(const char *domain_xml, GError **error)
+{
+    AUTO(xml) xml = xml_parse(domain_xml, "the domain's XML", error);
+
+    if (!xml)
+        return NULL;
+    g_autoptr(GPtrArray) nodes = xml_find_all(xml_root(xml), "/domain/devices/disk");
+    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(vm_disk_free);
+    unsigned in_point = 0;
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        struct vm_disk *disk = vm_disk_new(nodes->pdata[i]);
+
+        g_ptr_array_add(disks, disk);
+        in_point += !disk->skipped;
+        if (!disk->target || !name_is_safe(disk->target)) {
+            fail(error, ERROR_INTEGRITY, "disk %u of the domain has no usable target name", i + 1);
+            return NULL;
+        }
+    }
+    if (in_point == 0) {
+        fail(error, ERROR_CONFLICT, "it has no disk that a recovery point could hold");
+        return NULL;
+    }
+    return g_steal_pointer(&disks);
+}
+
+char *vm_nvram_path(const char *domain_xml)
+{
+    AUTO(xml) xml = xml_parse(domain_xml, "the domain's XML", NULL);
+
+    return xml ? xml_string(xml_root(xml),
+                            "/domain/os/nvram[text()] | /domain/os/nvram/source/@file")
+               : NULL;
+}

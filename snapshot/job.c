@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot/job.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define THAW_TIMEOUT_S 10
+
+/* --- the capture journal ------------------------------------------------------------------- */
+
+static bool journal_write(const struct job *job, bool frozen, GError **error)
+{
+    json_auto_t *entry = json_object();
+    json_t *scratch = json_array();
+    GHashTableIter iter;
+    void *path;
+
+    json_set_string(entry, "checkpoint", job->checkpoint);
+    json_set_string(entry, "socket", job->socket);
+    json_object_set_new(entry, "scratch", scratch);
+    json_object_set_new(entry, "frozen", json_boolean(frozen));
+    g_hash_table_iter_init(&iter, job->scratch);
+    while (g_hash_table_iter_next(&iter, NULL, &path))
+        json_array_append_new(scratch, json_string(path));
+    return catalog_put(job->request->catalog, CATALOG_CAPTURES, domain_uuid(job->request->domain),
+                       entry, error);
+}
+
+static bool job_forget(const struct point_request *request, GError **error)
+{
+    return catalog_remove(request->catalog, CATALOG_CAPTURES, domain_uuid(request->domain), error);
+}
+
+/* --- names and places ----------------------------------------------------------------------- */
+
+/* QEMU itself makes the socket and opens the scratch files, as its own user in system mode. */
+static bool make_places(const struct point_request *request, const char *socket_dir, GError **error)
+{
+    uid_t uid;
+    gid_t gid;
+
+    if (!dir_make(request->run_dir, 0711, error) || !dir_make(request->scratch_dir, 0711, error) ||
+        !dir_make(socket_dir, 0700, error))
+        return false;
+    if (host_qemu_identity(domain_host(request->domain), &uid, &gid) &&
+        chown(socket_dir, uid, gid) < 0)
+        return fail_errno(error, errno, "cannot give %s to QEMU's user", socket_dir);
+    return true;
+}
+
+static struct job *job_new(const struct point_request *request, const struct reference *reference,
+                           GPtrArray *disks, const char *point)
+{
+    struct job *job = g_new0(struct job, 1);
+    const char *uuid = domain_uuid(request->domain);
+
+    job->request = request;
+    job->reference = reference;
+    job->disks = disks;
+    job->socket = g_build_filename(request->run_dir, uuid, "nbd", NULL);
+    job->scratch = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct vm_disk *disk = disks->pdata[i];
+
+        if (disk->skipped)
+            continue;
+        g_hash_table_insert(
+            job->scratch, disk->target,
+            g_strdup_printf("%s/%s.%s.%s", request->scratch_dir, uuid, point, disk->target));
+        if (disk->tracked && !job->checkpoint)
+            job->checkpoint = reference_new_checkpoint(reference, point);
+    }
+    return job;
+}
+
+/* --- the XML of the job ---------------------------------------------------------------------- */
+
+static void describe_disk(const struct job *job, const struct vm_disk *disk,
+                          struct xml_node *parent)
+{
+    struct xml_node *node = xml_add(parent, "disk", NULL);
+
+    xml_set_attr(node, "name", disk->target);
+    xml_set_attr(node, "backup", disk->skipped ? "no" : "yes");
+    if (disk->skipped)
+        return;
+    xml_set_attr(node, "type", "file");
+    xml_set_attr(node, "exportname", disk->target);
+    if (reference_covers(job->reference, disk)) {
+        xml_set_attr(node, "backupmode", "incremental");
+        xml_set_attr(node, "incremental", job->reference->base->checkpoint);
+        xml_set_attr(node, "exportbitmap", JOB_BITMAP);
+    } else {
+        xml_set_attr(node, "backupmode", "full");
+    }
+    xml_set_attr(xml_add(node, "driver", NULL), "type", "qcow2");
+    xml_set_attr(xml_add(node, "scratch", NULL), "file",
+                 g_hash_table_lookup(job->scratch, disk->target));
+}
+
+/* Every disk is listed: once one is, libvirt silently leaves out those that are not. */
+static char *backup_xml(const struct job *job)
+{
+    AUTO(xml) xml = xml_new("domainbackup");
+    struct xml_node *root = xml_root(xml);
+    struct xml_node *server = xml_add(root, "server", NULL);
+    struct xml_node *disks = xml_add(root, "disks", NULL);
+
+    xml_set_attr(root, "mode", "pull");
+    xml_set_attr(server, "transport", "unix");
+    xml_set_attr(server, "socket", job->socket);
+    for (unsigned i = 0; i < job->disks->len; i++)
+        describe_disk(job, job->disks->pdata[i], disks);
+    return xml_dump(xml);
+}
+
+static char *checkpoint_xml(const struct job *job)
+{
+    AUTO(xml) xml = xml_new("domaincheckpoint");
+    struct xml_node *disks;
+
+    xml_add(xml_root(xml), "name", job->checkpoint);
+    disks = xml_add(xml_root(xml), "disks", NULL);
+    for (unsigned i = 0; i < job->disks->len; i++) {
+        const struct vm_disk *disk = job->disks->pdata[i];
+        struct xml_node *node = xml_add(disks, "disk", NULL);
+
+        xml_set_attr(node, "name", disk->target);
+        xml_set_attr(node, "checkpoint", !disk->skipped && disk->tracked ? "bitmap" : "no");
+    }
+    return xml_dump(xml);
+}
+
+/* --- quiesce --------------------------------------------------------------------------------- */
+
+/* A guest that cannot freeze makes the point crash-consistent, unless the protection requires more.
+ */
+static bool degrade(const struct point_request *request, GError *why, GError **error)
+{
+    if (request->quiesce == QUIESCE_REQUIRE) {
+        g_propagate_prefixed_error(error, why, "quiesce = require: ");
+        return false;
+    }
+    progress_note(request->progress, "%s: crash-consistent only: %s", domain_name(request->domain),
+                  why->message);
+    g_error_free(why);
+    return true;
+}
+
+static bool quiesce(struct job *job, bool *frozen, GError **error)
+{
+    const struct point_request *request = job->request;
+    unsigned timeout = request->quiesce_timeout_s, count = 0;
+    GError *why = NULL;
+
+    if (request->quiesce == QUIESCE_OFF)
+        return true;
+    if (!domain_agent_ping(request->domain, timeout, &why))
+        return degrade(request, why, error);
+    if (!journal_write(job, true, error))
+        return false;
+    job->may_be_frozen = true;
+    if (!domain_freeze(request->domain, timeout, &count, &why))
+        return degrade(request, why, error);
+    *frozen = count > 0;
+    return true;
+}
+
+static bool thaw(struct job *job, GError **error)
+{
+    if (domain_thaw(job->request->domain, THAW_TIMEOUT_S, error)) {
+        job->may_be_frozen = false;
+        return journal_write(job, false, error);
+    }
+    g_prefix_error(
+        error, "THE GUEST'S FILE SYSTEMS MAY STILL BE FROZEN, thaw them with: virsh domfsthaw %s: ",
+        domain_name(job->request->domain));
+    return false;
+}
+
+static bool begin_frozen(struct job *job, bool *frozen, GError **error)
+{
+    g_autofree char *backup = backup_xml(job);
+    g_autofree char *checkpoint = job->checkpoint ? checkpoint_xml(job) : NULL;
+    GError *thaw_error = NULL;
+    bool begun = quiesce(job, frozen, error);
+
+    if (begun) {
+        job->time_ms = time_now_ms();
+        begun = job->running = domain_backup_begin(job->request->domain, backup, checkpoint, error);
+    }
+    if (job->may_be_frozen && !thaw(job, &thaw_error)) {
+        if (begun)
+            g_propagate_error(error, thaw_error);
+        else
+            g_error_free(thaw_error); /* the first failure is the one to tell */
+        return false;
+    }
+    return begun;
+}
+
+struct job *job_begin(const struct point_request *request, const struct reference *reference,
+                      GPtrArray *disks, const char *point, GError **error)
+{
+    AUTO(job) job = job_new(request, reference, disks, point);
+    g_autofree char *socket_dir = g_path_get_dirname(job->socket);
+    bool frozen = false;
+
+    if (!make_places(request, socket_dir, error) || !journal_write(job, false, error) ||
+        !begin_frozen(job, &frozen, error))
+        return NULL;
+    job->consistency = frozen ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
+    return g_steal_pointer(&job);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+static bool remove_file(const char *path, GError **error)
+{
+    if (path && unlink(path) < 0 && errno != ENOENT)
+        return fail_errno(error, errno, "cannot remove %s", path);
+    return true;
+}
+
+/* When the scratch space is full QEMU fails the guest's write and pauses the guest. A domain that
+ * was so before is never captured, so it was our job; now that this has ended, the write succeeds.
+ */
+static bool resume_paused(const struct point_request *request, GError **error)
+{
+    enum domain_state state;
+
+    if (!domain_state(request->domain, &state, error))
+        return false;
+    if (state != DOMAIN_PAUSED_IO_ERROR)
+        return true;
+    progress_note(request->progress,
+                  "%s: resuming the VM, which was paused because a write found no space",
+                  domain_name(request->domain));
+    return domain_resume(request->domain, error);
+}
+
+bool job_end(struct job *job, GError **error)
+{
+    if (job->running && !domain_backup_end(job->request->domain, error))
+        return false;
+    if (job->running && !resume_paused(job->request, error))
+        return false;
+    job->running = false;
+    /* libvirt removes the scratch files; QEMU leaves the socket. */
+    return remove_file(job->socket, error);
+}
+
+void job_free(struct job *job)
+{
+    if (!job)
+        return;
+    /* What fails here stays in the journal: the next run ends it. */
+    if (job_end(job, NULL) && !job->may_be_frozen)
+        job_forget(job->request, NULL);
+    g_free(job->checkpoint);
+    g_free(job->socket);
+    g_hash_table_unref(job->scratch);
+    g_free(job);
+}
+
+/* Is the running backup job ours? Its socket lies where only drctl puts sockets. */
+static bool job_is_ours(const struct point_request *request, const char *xml_text)
+{
+    AUTO(xml) xml = xml_parse(xml_text, "the backup job", NULL);
+    g_autofree char *socket = xml ? xml_string(xml_root(xml), "server/@socket") : NULL;
+    g_autofree char *ours = g_build_filename(request->run_dir, domain_uuid(request->domain), NULL);
+
+    return socket && g_str_has_prefix(socket, ours);
+}
+
+static bool end_left_job(const struct point_request *request, GError **error)
+{
+    g_autofree char *xml = NULL;
+    const char *other = NULL;
+
+    if (!domain_backup_xml(request->domain, &xml, error))
+        return false;
+    if (xml && !job_is_ours(request, xml))
+        return fail(error, ERROR_CONFLICT,
+                    "another program is backing up this VM; wait for it, or end its job with: "
+                    "virsh domjobabort %s",
+                    domain_name(request->domain));
+    if (xml) {
+        progress_note(request->progress, "%s: ending the backup job of a run that was killed",
+                      domain_name(request->domain));
+        return domain_backup_end(request->domain, error);
+    }
+    if (!domain_job(request->domain, &other, error))
+        return false;
+    if (other)
+        return fail(error, ERROR_CONFLICT,
+                    "libvirt is busy with this VM (%s); try again when it is done", other);
+    return true;
+}
+
+bool job_reconcile(const struct point_request *request, GError **error)
+{
+    json_auto_t *entry = NULL;
+    size_t i;
+    json_t *path;
+
+    if (!catalog_get(request->catalog, CATALOG_CAPTURES, domain_uuid(request->domain), &entry,
+                     error) ||
+        !end_left_job(request, error))
+        return false;
+    if (!entry)
+        return true;
+    if (json_is_true(json_object_get(entry, "frozen")) &&
+        !domain_thaw(request->domain, THAW_TIMEOUT_S, error))
+        return false;
+    if (!resume_paused(request, error) || !remove_file(json_get_string(entry, "socket"), error))
+        return false;
+    json_array_foreach(json_object_get(entry, "scratch"), i,
+                       path) if (!remove_file(json_string_value(path), error)) return false;
+    return job_forget(request, error);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moving one disk of a running backup job into an image: read ‖ compress ‖ write, with a ring of
+ * chunks between, so that memory is bounded (SNAPSHOT_MEMORY_BYTES) and clusters reach the composer
+ * in ascending order. Private to snapshot/.
+ */
+#pragma once
+
+#include "snapshot/composer.h"
+#include "snapshot/reader.h"
+
+#define MOVER_CHUNK_CLUSTERS 16 /* 1 MiB of plain data */
+#define MOVER_CHUNKS 24
+/* Each chunk holds its plain and its packed clusters. */
+#define SNAPSHOT_MEMORY_BYTES (64u << 20)
+
+struct move {
+    struct reader *reader;
+    struct composer *composer;
+    int compression;
+    const char *subject; /* "db/vda", for progress */
+    struct progress *progress;
+};
+
+/* Returns when every cluster that matters is in the composer. */
+bool mover_run(const struct move *move, GError **error);
