@@ -218,25 +218,26 @@ bool domain_freeze(struct domain *domain, unsigned timeout_s, unsigned *frozen, 
     return true;
 }
 
-static unsigned seconds_until(int64_t deadline_ms)
+/* A limit for each of two questions to the agent before the deadline. */
+static unsigned half_until(int64_t deadline_ms)
 {
-    int64_t left = deadline_ms - time_monotonic_ms();
+    int64_t left_ms = deadline_ms - time_monotonic_ms();
 
-    return left <= 0 ? 0 : (unsigned)((left + 999) / 1000);
+    return left_ms <= 0 ? 0 : (unsigned)(left_ms / 2000);
 }
 
 /* The status decides, whatever the reply to the thaw was: agents thaw on their own as well (Windows
  * VSS after 10 s) and then refuse, and a thaw that timed out may have been done all the same. */
 static bool thaw_once(struct domain *domain, int64_t deadline_ms, GError **error)
 {
+    unsigned limit_s = half_until(deadline_ms);
     g_autofree char *text = NULL;
     json_auto_t *reply = NULL;
 
-    if (!agent_limit(domain, seconds_until(deadline_ms), error))
+    if (!agent_limit(domain, limit_s, error))
         return false;
     virDomainFSThaw(domain->handle, NULL, 0, 0);
-    text = domain_agent_command(domain, "{\"execute\":\"guest-fsfreeze-status\"}",
-                                seconds_until(deadline_ms), error);
+    text = domain_agent_command(domain, "{\"execute\":\"guest-fsfreeze-status\"}", limit_s, error);
     if (!text)
         return false;
     reply = json_parse(text, strlen(text), "reply of the guest agent", error);

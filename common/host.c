@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/host.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -56,6 +57,17 @@ static void keep_quiet(void *opaque, virErrorPtr last)
 {
 }
 
+/* libvirt writes to sockets without MSG_NOSIGNAL: a daemon that died would end us with it. */
+static void survive_lost_connections(void)
+{
+    struct sigaction action = {0};
+
+    if (sigaction(SIGPIPE, NULL, &action) < 0 || action.sa_handler != SIG_DFL)
+        return;
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+}
+
 static void libvirt_prepare(void)
 {
     static gsize done = 0;
@@ -63,6 +75,7 @@ static void libvirt_prepare(void)
     if (g_once_init_enter(&done)) {
         virInitialize();
         virSetErrorFunc(NULL, keep_quiet);
+        survive_lost_connections();
         g_once_init_leave(&done, 1);
     }
 }

@@ -4,7 +4,8 @@
  * calls are safe from several threads at once. Errors are ERROR_HYPERVISOR with libvirt's own text
  * behind what we tried, except where said; a domain, checkpoint, network, pool or volume that does
  * not exist (any more) is ERROR_NOT_FOUND everywhere. A struct domain keeps its host's connection
- * alive. A connection that was lost stays lost: open a new one.
+ * alive. A connection that was lost stays lost: open a new one. From the first host_open() on the
+ * process ignores SIGPIPE, unless it handles it itself.
  */
 #pragma once
 

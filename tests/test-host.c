@@ -692,6 +692,23 @@ START_TEST(threads_that_share_a_host_get_their_own_errors)
 }
 END_TEST
 
+START_TEST(a_daemon_that_dies_is_an_error_and_nothing_worse)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *uri = g_strchomp(run((const char *const[]){SESSION, "up", dir, NULL}));
+    g_autoptr(GError) error = NULL;
+    AUTO(host) host = host_open(uri, &error);
+
+    unit_ok(host != NULL, error);
+    RUN(SESSION, "down", dir);
+    for (unsigned i = 0; i < 3; i++) {
+        unit_fails(host_capabilities(host, &error), error, ERROR_HYPERVISOR,
+                   "cannot read the capabilities of the host at ");
+        unit_fails(host_domain(host, "any", &error), error, ERROR_HYPERVISOR, "domain any");
+    }
+}
+END_TEST
+
 static bool is_installed(const char *program)
 {
     g_autofree char *found = g_find_program_in_path(program);
@@ -730,6 +747,7 @@ int main(void)
         &a_domain_that_is_off_only_forgets_its_checkpoints,
         &undefines_a_domain_with_all_that_libvirt_keeps_about_it,
         &threads_that_share_a_host_get_their_own_errors,
+        &a_daemon_that_dies_is_an_error_and_nothing_worse,
     };
     Suite *suite = suite_create("host");
     TCase *tcase = tcase_create("host");
