@@ -17,17 +17,14 @@ struct capture {
     struct incoming *incoming;
     struct job *job;
     struct manifest *manifest;
-    bool leaves_checkpoint; /* the new checkpoint may exist and is nobody's yet */
 };
 
 static void capture_free(struct capture *capture)
 {
+    if (!capture)
+        return;
     /* The job first: it reads disks that the guest is waiting for. */
     job_free(capture->job);
-    if (capture->leaves_checkpoint)
-        reference_sweep(capture->reference, capture->request->domain,
-                        capture->reference->base ? capture->reference->base->checkpoint : NULL,
-                        NULL);
     incoming_free(capture->incoming);
     manifest_free(capture->manifest);
     reference_free(capture->reference);
@@ -133,7 +130,6 @@ static bool prepare(struct capture *capture, GError **error)
 
 static bool begin_job(struct capture *capture, GError **error)
 {
-    capture->leaves_checkpoint = true;
     capture->job = job_begin(capture->request, capture->reference, capture->disks,
                              capture->manifest->point, error);
     return capture->job != NULL;
@@ -156,8 +152,7 @@ static bool begin_job_or_full(struct capture *capture, GError **error)
     progress_note(capture->request->progress, "%s: %s", vm_name(capture), reason);
     g_debug("%s: %s", vm_name(capture), broken->message);
     reference_drop_base(capture->reference, reason);
-    return reference_sweep(capture->reference, capture->request->domain, NULL, error) &&
-           begin_job(capture, error);
+    return begin_job(capture, error);
 }
 
 /* --- the disks -------------------------------------------------------------------------------- */
@@ -188,8 +183,6 @@ static struct manifest_disk *describe_disk(struct capture *capture, const struct
 {
     struct manifest_disk *entry = manifest_add_disk(capture->manifest, disk->target);
 
-    entry->file = g_strdup_printf("%s.qcow2", disk->target);
-    entry->digests = g_strdup_printf("%s.digests", disk->target);
     if (reference_covers(capture->reference, disk))
         entry->base = g_strdup(capture->reference->base->point);
     return entry;
@@ -297,12 +290,11 @@ static bool commit(struct capture *capture, GError **error)
         return false;
     if (!incoming_commit(capture->incoming, manifest, &failure)) {
         /* An answer that was lost may have been a yes: the next run asks, and sweeps. */
-        if (error_is(failure, ERROR_NETWORK))
-            capture->leaves_checkpoint = false;
+        capture->job->keep_checkpoint = error_is(failure, ERROR_NETWORK);
         g_propagate_error(error, failure);
         return false;
     }
-    capture->leaves_checkpoint = false;
+    capture->job->keep_checkpoint = true;
     return true;
 }
 

@@ -254,9 +254,11 @@ void job_free(struct job *job)
 {
     if (!job)
         return;
-    /* What fails here stays in the journal: the next run ends it. */
+    /* What fails here the next run finds: in the journal, and in the names of checkpoints. */
     if (job_end(job, NULL) && !job->may_be_frozen)
         job_forget(job->request, NULL);
+    if (job->checkpoint && !job->keep_checkpoint)
+        domain_checkpoint_delete(job->request->domain, job->checkpoint, NULL);
     g_free(job->checkpoint);
     g_free(job->socket);
     g_hash_table_unref(job->scratch);

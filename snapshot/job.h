@@ -19,18 +19,19 @@ struct job {
     int64_t time_ms;     /* the instant */
     enum consistency consistency;
     bool running;
+    bool keep_checkpoint; /* a manifest names it, or may name it */
     bool may_be_frozen; /* the agent was asked to freeze, and no thaw has been seen since */
 };
 
 #define JOB_BITMAP "drctl" /* exportbitmap of every incremental disk */
 
 /* Freeze as asked, begin, thaw. A broken or missing bitmap is ERROR_INTEGRITY: the reference cannot
- * be used. On error nothing is left behind but, possibly, the new checkpoint (reference_sweep). */
+ * be used. On error nothing is left behind. */
 struct job *job_begin(const struct point_request *request, const struct reference *reference,
                       GPtrArray *disks, const char *point, GError **error);
 /* End the job; safe to repeat. */
 bool job_end(struct job *job, GError **error);
-/* Ends it too if that was not done. */
+/* Ends it too if that was not done, and deletes its checkpoint unless KEEP_CHECKPOINT. */
 void job_free(struct job *job);
 DEFINE_CLEANUP(job)
 

@@ -50,7 +50,7 @@ G_GNUC_UNUSED static inline int unit_run_suite(Suite *suite)
     unit_base = g_dir_make_tmp("drctl-unit-XXXXXX", NULL);
     if (!unit_base)
         g_error("cannot make a directory in %s", g_get_tmp_dir());
-    srunner_set_tap(runner, "/dev/stdout");
+    srunner_set_tap(runner, "-");
     srunner_run_all(runner, CK_SILENT);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
