@@ -12,39 +12,11 @@
 
 #include "replicator/replicator.h"
 #include "snapshot/snapshot.h"
-#include "tests/unit.h"
+#include "tests/session.h"
 
-#define SESSION TESTS_DIR "/session-libvirtd"
 /* No multiple of a cluster; two sectors into the last one. */
 #define VDA_BYTES ((UINT64_C(24) << 20) + 1024)
 #define VDB_BYTES (UINT64_C(4) << 20)
-
-static char *session_dir;
-static char *session_uri;
-
-static char *run(const char *const *argv)
-{
-    g_autoptr(GError) error = NULL;
-    char *output = NULL;
-
-    unit_ok(process_run(argv, 120, &output, &error), error);
-    return output;
-}
-#define RUN(...) g_free(run((const char *const[]){__VA_ARGS__, NULL}))
-#define VIRSH(...) RUN("virsh", "-c", session_uri, __VA_ARGS__)
-
-static void start_session(void)
-{
-    session_dir = unit_dir();
-    session_uri = g_strchomp(run((const char *const[]){SESSION, "up", session_dir, NULL}));
-}
-
-static void stop_session(void)
-{
-    RUN(SESSION, "down", session_dir);
-    g_free(session_uri);
-    g_free(session_dir);
-}
 
 /* --- a site with one guest ------------------------------------------------------------------- */
 
@@ -60,7 +32,9 @@ struct lab {
 
 static char *disk_path(const char *name, const char *target)
 {
-    return g_strdup_printf("%s/images/%s.%s", session_dir, name, target);
+    g_autofree char *file = g_strdup_printf("%s.%s", name, target);
+
+    return image_path(file);
 }
 
 static void make_disk(const char *name, const char *target, const char *format, uint64_t bytes)
@@ -71,19 +45,21 @@ static void make_disk(const char *name, const char *target, const char *format, 
     RUN("qemu-img", "create", "-q", "-f", format, path, size);
 }
 
-static char *disk_xml(const char *name, const char *target, const char *format)
+static char *capture_disk_xml(const char *name, const char *target, const char *format)
 {
     g_autofree char *path = disk_path(name, target);
 
-    return g_strdup_printf("<disk type='file' device='disk'><driver name='qemu' type='%s' discard='unmap'/>"
-                           "<source file='%s'/><target dev='%s' bus='virtio'/></disk>",
-                           format, path, target);
+    return g_strdup_printf(
+        "<disk type='file' device='disk'><driver name='qemu' type='%s' discard='unmap'/>"
+        "<source file='%s'/><target dev='%s' bus='virtio'/></disk>",
+        format, path, target);
 }
 
-static struct domain *define_guest(struct host *host, const char *name, const char *vdb_format)
+static struct domain *define_capture_guest(struct host *host, const char *name,
+                                           const char *vdb_format)
 {
-    g_autofree char *vda = disk_xml(name, "vda", "qcow2");
-    g_autofree char *vdb = disk_xml(name, "vdb", vdb_format);
+    g_autofree char *vda = capture_disk_xml(name, "vda", "qcow2");
+    g_autofree char *vdb = capture_disk_xml(name, "vdb", vdb_format);
     g_autofree char *xml = g_strdup_printf(
         "<domain type='qemu'><name>%s</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
         "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>%s%s"
@@ -114,11 +90,10 @@ static struct lab *lab_new(const char *name, const char *vdb_format)
     unit_ok(lab->catalog != NULL, error);
     lab->store = store_open_local(lab->store_path, lab->catalog, snapshot_check_point, &error);
     unit_ok(lab->store != NULL, error);
-    lab->host = host_open(session_uri, &error);
-    unit_ok(lab->host != NULL, error);
+    lab->host = session_open();
     make_disk(name, "vda", "qcow2", VDA_BYTES);
     make_disk(name, "vdb", vdb_format, VDB_BYTES);
-    lab->domain = define_guest(lab->host, name, vdb_format);
+    lab->domain = define_capture_guest(lab->host, name, vdb_format);
     VIRSH("start", "--paused", name);
     return lab;
 }
@@ -150,8 +125,8 @@ static void guest_io(const struct lab *lab, unsigned number, const char *format,
     va_start(args, format);
     command = g_strdup_vprintf(format, args);
     va_end(args);
-    hmp = g_strdup_printf("qemu-io -d /machine/peripheral/virtio-disk%u/virtio-backend \"%s\"", number,
-                          command);
+    hmp = g_strdup_printf("qemu-io -d /machine/peripheral/virtio-disk%u/virtio-backend \"%s\"",
+                          number, command);
     output = run((const char *const[]){"virsh", "-c", session_uri, "qemu-monitor-command",
                                        domain_name(lab->domain), "--hmp", hmp, NULL});
     ck_assert_msg(!strstr(output, "rror") && !strstr(output, "failed"), "%s: %s", hmp, output);
@@ -348,7 +323,8 @@ END_TEST
 START_TEST(a_killed_vm_costs_a_full_read_not_the_point)
 {
     AUTO(lab) lab = lab_new("killed", "qcow2");
-    g_autofree char *pid_file = g_build_filename(session_dir, "run/libvirt/qemu/run/killed.pid", NULL);
+    g_autofree char *pid_file =
+        g_build_filename(session_dir, "run/libvirt/qemu/run/killed.pid", NULL);
     g_autofree char *pid = NULL;
 
     guest_io(lab, 0, "write -P 1 0 1M");
@@ -356,7 +332,8 @@ START_TEST(a_killed_vm_costs_a_full_read_not_the_point)
 
     unit_ok(file_read(pid_file, 32, &pid, NULL, NULL), (GError *)NULL);
     kill((pid_t)g_ascii_strtoll(pid, NULL, 10), SIGKILL);
-    for (int64_t until = time_monotonic_ms() + 20000; time_monotonic_ms() < until; g_usleep(20000)) {
+    for (int64_t until = time_monotonic_ms() + 20000; time_monotonic_ms() < until;
+         g_usleep(20000)) {
         enum domain_state state = DOMAIN_RUNNING;
 
         domain_state(lab->domain, &state, NULL);
@@ -385,7 +362,8 @@ START_TEST(a_vm_that_is_off_is_refused_with_the_way_out)
     GError *error = NULL;
 
     VIRSH("destroy", "off");
-    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT, "virsh start off");
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
+               "virsh start off");
 }
 END_TEST
 
@@ -396,9 +374,9 @@ START_TEST(a_backup_of_somebody_else_is_left_alone)
     struct point_result result = {0};
     GError *error = NULL;
     g_autofree char *job = NULL;
-    g_autofree char *xml = g_strdup_printf(
-        "<domainbackup mode='pull'><server transport='unix' socket='%s/images/other.sock'/></domainbackup>",
-        session_dir);
+    g_autofree char *xml = g_strdup_printf("<domainbackup mode='pull'><server transport='unix' "
+                                           "socket='%s/images/other.sock'/></domainbackup>",
+                                           session_dir);
 
     unit_ok(domain_backup_begin(lab->domain, xml, NULL, &error), error);
     unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
@@ -411,7 +389,8 @@ END_TEST
 
 /* --- killed in the middle -------------------------------------------------------------------- */
 
-static void kill_myself(struct progress *progress, const char *subject, uint64_t done, uint64_t total)
+static void kill_myself(struct progress *progress, const char *subject, uint64_t done,
+                        uint64_t total)
 {
     raise(SIGKILL);
 }
@@ -489,31 +468,21 @@ static void become_ordinary_user(void)
 {
     struct passwd *nobody = geteuid() == 0 ? getpwnam("nobody") : NULL;
 
-    if (nobody && (setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
+    if (nobody &&
+        (setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
         g_error("cannot become nobody");
 }
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        a_chain_is_identical_to_the_source_at_every_point,
-        stores_explicit_zeros_only_where_something_was,
-        a_raw_disk_is_read_in_full_beside_an_increment,
-        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
-        a_killed_vm_costs_a_full_read_not_the_point,
-        a_vm_that_is_off_is_refused_with_the_way_out,
-        a_backup_of_somebody_else_is_left_alone,
-        the_next_point_after_a_kill_goes_on_from_the_last_committed_one,
-        a_first_point_that_was_killed_leaves_nothing,
-    };
-    Suite *suite = suite_create("capture");
-    TCase *tcase = tcase_create("capture");
-
     become_ordinary_user();
-    tcase_set_timeout(tcase, 120);
-    tcase_add_unchecked_fixture(tcase, start_session, stop_session);
-    for (unsigned i = 0; i < G_N_ELEMENTS(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    return unit_run_suite(suite);
+    return SESSION_RUN("capture", a_chain_is_identical_to_the_source_at_every_point,
+                       stores_explicit_zeros_only_where_something_was,
+                       a_raw_disk_is_read_in_full_beside_an_increment,
+                       a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
+                       a_killed_vm_costs_a_full_read_not_the_point,
+                       a_vm_that_is_off_is_refused_with_the_way_out,
+                       a_backup_of_somebody_else_is_left_alone,
+                       the_next_point_after_a_kill_goes_on_from_the_last_committed_one,
+                       a_first_point_that_was_killed_leaves_nothing);
 }
