@@ -384,7 +384,7 @@ struct point_plan *snapshot_plan_point(const struct point_request *request, GErr
     AUTO(capture) capture = capture_new(request, error);
     AUTO(point_plan) plan = g_new0(struct point_plan, 1);
     AUTO(xml) sizes = NULL;
-    g_autoptr(GPtrArray) skipped = g_ptr_array_new_null_terminated(0, g_free, true);
+    g_autoptr(GStrvBuilder) skipped = g_strv_builder_new();
 
     plan->disks = g_ptr_array_new_with_free_func(point_plan_disk_free);
     if (!capture || !check_running(capture, error) || !look_at_domain(capture, error))
@@ -398,14 +398,16 @@ struct point_plan *snapshot_plan_point(const struct point_request *request, GErr
     for (unsigned i = 0; i < capture->disks->len; i++) {
         const struct vm_disk *disk = capture->disks->pdata[i];
 
+        g_autofree char *text = g_strdup_printf("%s: %s", disk->target, disk->skipped);
+
         if (disk->skipped)
-            g_ptr_array_add(skipped, g_strdup_printf("%s: %s", disk->target, disk->skipped));
+            g_strv_builder_add(skipped, text);
         else
             plan_disk(plan, disk, capture->reference, sizes);
     }
     plan->base = capture->reference->base ? g_strdup(capture->reference->base->point) : NULL;
     plan->reason = g_strdup(capture->reference->reason);
-    plan->skipped = (char **)g_ptr_array_steal(skipped, NULL);
+    plan->skipped = g_strv_builder_end(skipped);
     return g_steal_pointer(&plan);
 }
 
