@@ -210,7 +210,8 @@ static bool decode_entry(const struct image *image, uint64_t entry, struct image
         cluster->offset = entry & QCOW2_PACKED_OFFSET_MASK;
         cluster->len =
             (uint32_t)(sectors * QCOW2_SECTOR_BYTES - cluster->offset % QCOW2_SECTOR_BYTES);
-    } else if ((entry & QCOW2_COPIED) && is_aligned(entry & ~QCOW2_COPIED)) {
+    } else if (!(entry & QCOW2_COMPRESSED) && (entry & QCOW2_COPIED) &&
+               is_aligned(entry & ~QCOW2_COPIED)) {
         cluster->kind = CLUSTER_PLAIN;
         cluster->offset = entry & ~QCOW2_COPIED;
         cluster->len = CLUSTER_BYTES;
