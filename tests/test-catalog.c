@@ -1,86 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit.h"
+#include "tests/catalog-unit.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-#include "metadata/metadata.h"
-
-static struct catalog *open_catalog(const char *store)
-{
-    g_autoptr(GError) error = NULL;
-    struct catalog *catalog = catalog_open(store, &error);
-
-    unit_ok(catalog != NULL, error);
-    return catalog;
-}
-
-static json_t *number(unsigned n)
-{
-    return json_pack("{s:i}", "n", (int)n);
-}
-
-static bool put_number(struct catalog *catalog, const char *key, unsigned n, GError **error)
-{
-    json_auto_t *value = number(n);
-
-    return catalog_put(catalog, CATALOG_RUNS, key, value, error);
-}
-
-/* The number under KEY, or -1. */
-static int get_number(struct catalog *catalog, enum catalog_table table, const char *key)
-{
-    g_autoptr(GError) error = NULL;
-    json_auto_t *value = NULL;
-
-    unit_ok(catalog_get(catalog, table, key, &value, &error), error);
-    return value ? (int)json_integer_value(json_object_get(value, "n")) : -1;
-}
-
-static bool count(const char *key, json_t *value, void *data)
-{
-    (*(unsigned *)data)++;
-    return true;
-}
-
-static unsigned count_all(struct catalog *catalog, enum catalog_table table, const char *prefix)
-{
-    g_autoptr(GError) error = NULL;
-    unsigned n = 0;
-
-    unit_ok(catalog_each(catalog, table, prefix, count, &n, &error), error);
-    return n;
-}
-
-static char *data_path(const char *store)
-{
-    return g_build_filename(store, "catalog", "data.mdb", NULL);
-}
-
-static void write_data(const char *store, const char *data, size_t len)
-{
-    g_autofree char *dir = g_build_filename(store, "catalog", NULL);
-    g_autofree char *path = data_path(store);
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(dir_make(dir, 0700, &error), error);
-    unit_ok(file_write(path, data, len, 0600, &error), error);
-}
-
-static char *read_data(const char *store, size_t *len)
-{
-    g_autofree char *path = data_path(store);
-    g_autoptr(GError) error = NULL;
-    char *data = NULL;
-
-    unit_ok(file_read(path, 64u << 20, &data, len, &error), error);
-    return data;
-}
 
 static void assert_exit(pid_t pid, int expected)
 {
@@ -203,6 +127,38 @@ START_TEST(is_shared_by_all_who_open_it_in_a_process)
 }
 END_TEST
 
+/* Others see by this lock that the catalog is open; without it they would reset lock.mdb. */
+static bool others_see_the_lock(const char *store)
+{
+    g_autofree char *path = g_build_filename(store, "catalog", "lock.mdb", NULL);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+
+        _exit(fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 ? 255 : lock.l_type != F_UNLCK);
+    }
+    ck_assert(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    ck_assert_int_ne(WEXITSTATUS(status), 255);
+    return WEXITSTATUS(status) == 1;
+}
+
+START_TEST(stays_locked_until_its_last_user_in_a_process_is_gone)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) first = open_catalog(store);
+    AUTO(catalog) second = open_catalog(store);
+
+    ck_assert(others_see_the_lock(store));
+    catalog_free(g_steal_pointer(&second));
+    ck_assert(others_see_the_lock(store));
+    catalog_free(g_steal_pointer(&first));
+    ck_assert(!others_see_the_lock(store));
+}
+END_TEST
+
 START_TEST(is_for_its_owner_only)
 {
     static const char *const files[] = {"data.mdb", "lock.mdb"};
@@ -230,123 +186,6 @@ START_TEST(refuses_a_store_that_is_not_there)
 
     unit_fails(catalog_open(store, &error), error, ERROR_NOT_FOUND, "is not there");
     ck_assert(!g_file_test(store, G_FILE_TEST_EXISTS));
-}
-END_TEST
-
-START_TEST(refuses_a_file_that_is_no_catalog_and_says_the_way_out)
-{
-    g_autofree char *store = unit_dir(), *garbage = g_strnfill(100000, 'x');
-    g_autofree char *dir = g_build_filename(store, "catalog", NULL);
-    g_autofree char *away = g_build_filename(store, "catalog.old", NULL);
-    g_autoptr(GError) error = NULL;
-    AUTO(catalog) catalog = NULL;
-
-    write_data(store, garbage, 100000);
-    unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "move that directory away");
-    write_data(store, garbage, 10);
-    unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "points are not lost");
-    ck_assert_int_eq(rename(dir, away), 0);
-    catalog = open_catalog(store);
-    unit_ok(put_number(catalog, "a", 1, &error), error);
-}
-END_TEST
-
-/* Replace every FROM in the LEN bytes at DATA by TO, which has the same length. */
-static void patch(char *data, size_t len, const char *from, const char *to)
-{
-    unsigned found = 0;
-    char *at;
-
-    for (; (at = memmem(data, len, from, strlen(from))); found++)
-        memcpy(at, to, strlen(to));
-    ck_assert_uint_gt(found, 0);
-}
-
-START_TEST(refuses_the_database_of_another_program_or_version)
-{
-    static const struct {
-        const char *from, *to, *message;
-    } cases[] = {
-        {"meta", "mine", "another program"},
-        {"format1", "format7", "another version"},
-        {"captures", "capturez", "a table is missing"},
-        {"{\"n\":1}", "{\"n\":1(", "not valid JSON"},
-    };
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autofree char *store = unit_dir(), *data = NULL;
-        g_autoptr(GError) error = NULL;
-        AUTO(catalog) catalog = open_catalog(store);
-        json_t *value = NULL;
-        size_t len;
-
-        unit_ok(put_number(catalog, "a", 1, &error), error);
-        catalog_free(g_steal_pointer(&catalog));
-        data = read_data(store, &len);
-        patch(data, len, cases[i].from, cases[i].to);
-        write_data(store, data, len);
-        unit_fails((catalog = catalog_open(store, &error)) &&
-                       catalog_get(catalog, CATALOG_RUNS, "a", &value, &error),
-                   error, ERROR_INTEGRITY, cases[i].message);
-    }
-}
-END_TEST
-
-/* Reading a page behind the end of the file would kill us with SIGBUS. */
-START_TEST(refuses_a_catalog_that_was_cut_short)
-{
-    g_autofree char *store = unit_dir(), *data = NULL;
-    g_autoptr(GError) error = NULL;
-    AUTO(catalog) catalog = open_catalog(store);
-    unsigned refused = 0;
-    size_t len;
-
-    for (unsigned i = 0; i < 300; i++) {
-        g_autofree char *key = g_strdup_printf("%0200u", i);
-
-        unit_ok(put_number(catalog, key, i, &error), error);
-    }
-    catalog_free(g_steal_pointer(&catalog));
-    data = read_data(store, &len);
-    for (size_t cut = 1000; cut <= len; cut += 4096) {
-        g_autofree char *copy = unit_dir();
-
-        write_data(copy, data, cut);
-        catalog = catalog_open(copy, &error);
-        if (catalog) {
-            ck_assert_uint_eq(count_all(catalog, CATALOG_RUNS, ""), 300);
-            catalog_free(g_steal_pointer(&catalog));
-        } else {
-            ck_assert(error_is(error, ERROR_INTEGRITY));
-            g_clear_error(&error);
-            refused++;
-        }
-    }
-    ck_assert_uint_gt(refused, 20);
-}
-END_TEST
-
-/* Keys written and removed for a while: free pages at the end of the file must not look like
- * damage. */
-START_TEST(opens_again_after_any_number_of_removals)
-{
-    g_autofree char *store = unit_dir();
-    g_autoptr(GError) error = NULL;
-
-    for (unsigned round = 0; round < 30; round++) {
-        AUTO(catalog) catalog = open_catalog(store);
-
-        for (unsigned i = 0; i < 20; i++) {
-            g_autofree char *key = g_strdup_printf("%0300u", i * (round + 1) % 64);
-
-            unit_ok(put_number(catalog, key, i, &error), error);
-        }
-        for (unsigned i = 0; i < 64; i += 1 + round % 3) {
-            g_autofree char *key = g_strdup_printf("%0300u", i);
-
-            unit_ok(catalog_remove(catalog, CATALOG_RUNS, key, &error), error);
-        }
-    }
 }
 END_TEST
 
@@ -476,116 +315,6 @@ START_TEST(loses_nothing_and_blocks_nobody_when_a_writer_is_killed)
 }
 END_TEST
 
-/* Put until it fails; the number of records that it said are there. */
-static unsigned fill(struct catalog *catalog, GError **error)
-{
-    g_autofree char *text = g_strnfill(10000, 'x');
-    json_auto_t *value = json_pack("{s:s}", "text", text);
-
-    for (unsigned i = 0; i < 100000; i++) {
-        g_autofree char *key = g_strdup_printf("fill/%05u", i);
-
-        if (!catalog_put(catalog, CATALOG_POINTS, key, value, error))
-            return i;
-    }
-    return 100000;
-}
-
-static void assert_full_but_whole(const char *store, struct catalog *catalog)
-{
-    g_autoptr(GError) error = NULL;
-    unsigned kept = fill(catalog, &error);
-
-    ck_assert_msg(error_is(error, ERROR_NO_SPACE), "%s", error ? error->message : "never full");
-    ck_assert_ptr_nonnull(strstr(error->message, "make room"));
-    ck_assert_uint_gt(kept, 10);
-    ck_assert_uint_eq(count_all(catalog, CATALOG_POINTS, "fill/"), kept);
-    catalog_free(catalog);
-    catalog = open_catalog(store);
-    ck_assert_uint_eq(count_all(catalog, CATALOG_POINTS, "fill/"), kept);
-    catalog_free(catalog);
-}
-
-START_TEST(says_no_space_at_a_file_size_limit_and_keeps_the_old_state)
-{
-    g_autofree char *store = unit_dir();
-    struct catalog *catalog = open_catalog(store);
-    struct rlimit limit;
-
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = (6 << 20) + 1000;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    assert_full_but_whole(store, catalog);
-}
-END_TEST
-
-/* A tmpfs of SIZE on DIR in a mount namespace of this test; false where that is not allowed. */
-static bool mount_small(const char *dir, const char *size)
-{
-    g_autofree char *options = g_strdup_printf("size=%s,mode=0700", size);
-    int flags = geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER;
-
-    return unshare(flags) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("tmpfs", dir, "tmpfs", 0, options) == 0;
-}
-
-START_TEST(says_no_space_on_a_full_disk_and_keeps_the_old_state)
-{
-    g_autofree char *store = unit_dir();
-
-    if (!mount_small(store, "2m"))
-        return;
-    assert_full_but_whole(store, open_catalog(store));
-}
-END_TEST
-
-START_TEST(says_no_space_where_there_is_not_even_room_to_begin)
-{
-    g_autofree char *store = unit_dir(), *filler = g_build_filename(store, "filler", NULL);
-    g_autoptr(GError) error = NULL;
-    AUTO_FD fd = -1;
-    char block[4096] = "";
-
-    if (!mount_small(store, "256k"))
-        return;
-    fd = open(filler, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    while (write(fd, block, sizeof(block)) > 0)
-        continue;
-    unit_fails(catalog_open(store, &error), error, ERROR_NO_SPACE, "catalog");
-}
-END_TEST
-
-/* The last page is at byte 136 of both meta pages (struct MDB_meta); near the end of the map the
- * next record does not fit. */
-START_TEST(says_no_space_when_the_map_is_full)
-{
-    const uint64_t map_bytes = sizeof(void *) >= 8 ? (uint64_t)16 << 30 : (uint64_t)1 << 30;
-    g_autofree char *store = unit_dir(), *path = data_path(store);
-    g_autofree char *text = g_strnfill(1 << 20, 'x');
-    g_autoptr(GError) error = NULL;
-    AUTO(catalog) catalog = open_catalog(store);
-    json_auto_t *value = json_pack("{s:s}", "text", text);
-    uint64_t last_page = map_bytes / 4096 - 20;
-    AUTO_FD fd = -1;
-
-    if (sysconf(_SC_PAGESIZE) != 4096 || sizeof(void *) < 8)
-        return;
-    unit_ok(put_number(catalog, "a", 1, &error), error);
-    catalog_free(g_steal_pointer(&catalog));
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    for (unsigned meta = 0; meta < 2; meta++)
-        unit_ok(fd_write_at(fd, meta * 4096 + 136, &last_page, 8, path, &error), error);
-    unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "cut short");
-    ck_assert_int_eq(ftruncate(fd, (off_t)map_bytes), 0);
-    catalog = open_catalog(store);
-    unit_fails(catalog_put(catalog, CATALOG_RUNS, "b", value, &error), error, ERROR_NO_SPACE,
-               "limit");
-    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), 1);
-    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "b"), -1);
-}
-END_TEST
-
 START_TEST(does_not_survive_a_fork_but_can_be_opened_again)
 {
     g_autofree char *store = unit_dir();
@@ -615,13 +344,9 @@ int main(void)
     return UNIT_RUN(
         "catalog", keeps_what_was_put, keeps_a_large_value, inserts_only_where_there_is_nothing,
         walks_the_keys_of_a_prefix_in_order, refuses_keys_that_are_empty_or_too_long,
-        is_shared_by_all_who_open_it_in_a_process, is_for_its_owner_only,
-        refuses_a_store_that_is_not_there, refuses_a_file_that_is_no_catalog_and_says_the_way_out,
-        refuses_the_database_of_another_program_or_version, refuses_a_catalog_that_was_cut_short,
-        opens_again_after_any_number_of_removals, lets_many_processes_write_at_once,
+        is_shared_by_all_who_open_it_in_a_process,
+        stays_locked_until_its_last_user_in_a_process_is_gone, is_for_its_owner_only,
+        refuses_a_store_that_is_not_there, lets_many_processes_write_at_once,
         lets_many_threads_write_at_once, loses_nothing_and_blocks_nobody_when_a_writer_is_killed,
-        says_no_space_at_a_file_size_limit_and_keeps_the_old_state,
-        says_no_space_on_a_full_disk_and_keeps_the_old_state,
-        says_no_space_where_there_is_not_even_room_to_begin, says_no_space_when_the_map_is_full,
         does_not_survive_a_fork_but_can_be_opened_again);
 }
