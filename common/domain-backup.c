@@ -116,6 +116,7 @@ static bool wait_for_job_end(struct domain *domain, GError **error)
 bool domain_backup_end(struct domain *domain, GError **error)
 {
     g_autoptr(GError) problem = NULL;
+    const char *job = NULL;
     bool running = false;
 
     if (!backup_is_running(domain, &running, error))
@@ -125,9 +126,9 @@ bool domain_backup_end(struct domain *domain, GError **error)
     if (virDomainAbortJob(domain->handle) == 0)
         return wait_for_job_end(domain, error);
     domain_fail(domain, &problem, "end the backup job of");
-    /* It may have ended by itself, with the guest for instance. */
-    if (backup_is_running(domain, &running, NULL) && !running)
-        return true;
+    /* It may be ending by itself, with the guest for instance, or after a begin that failed. */
+    if (domain_job(domain, &job, NULL) && !job)
+        return wait_for_job_end(domain, error);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
 }

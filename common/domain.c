@@ -130,7 +130,16 @@ bool domain_start(struct domain *domain, GError **error)
 
 bool domain_resume(struct domain *domain, GError **error)
 {
-    return virDomainResume(domain->handle) == 0 || domain_fail(domain, error, "resume");
+    enum domain_state state;
+
+    if (virDomainResume(domain->handle) == 0)
+        return true;
+    domain_fail(domain, error, "resume");
+    /* A domain that is being started is paused for a moment. */
+    if (!domain_state(domain, &state, NULL) || state != DOMAIN_RUNNING)
+        return false;
+    g_clear_error(error);
+    return true;
 }
 
 bool domain_shutdown(struct domain *domain, GError **error)

@@ -81,6 +81,7 @@ enum domain_xml_kind {
 char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **error);
 bool domain_set_autostart(struct domain *domain, bool autostart, GError **error);
 bool domain_start(struct domain *domain, GError **error);
+/* One that runs already is fine. */
 bool domain_resume(struct domain *domain, GError **error);
 /* Ask the guest to shut down: by agent if one is connected, by ACPI otherwise. Does not wait. */
 bool domain_shutdown(struct domain *domain, GError **error);
