@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The public header of replicator/: stores of recovery points, here and at other sites. The local
- * store keeps the files of drctl-store(5) and commits atomically; `drctl serve` offers it on a pipe in
- * a small framed protocol; a remote store is the same interface over ssh to that.
+ * store keeps the files of drctl-store(5) and commits atomically; `drctl serve` offers it on a pipe
+ * in a small framed protocol; a remote store is the same interface over ssh to that.
  */
 #pragma once
 
@@ -12,17 +12,20 @@
  * injected because neighbours do not know each other. */
 typedef bool point_check_fn(const char *dir, const struct manifest *manifest, GError **error);
 
-/* Make an empty store: directories and store.json with a new uuid. ERROR_CONFLICT if there is one. */
+/* Make an empty store: directories and store.json with a new uuid. ERROR_CONFLICT if there is one.
+ */
 bool store_create(const char *path, const char *site, GError **error);
 /* Open the store in directory PATH; missing or of another format: ERROR_CONFIG with the way out.
- * CATALOG is borrowed and must outlive the store. Sweeps what killed transfers left in incoming/. */
+ * CATALOG is borrowed and must outlive the store. Sweeps what killed transfers left in incoming/.
+ */
 struct store *store_open_local(const char *path, struct catalog *catalog, point_check_fn *check,
                                GError **error);
 /* Connect over ssh: strict host key, key file, HELLO. */
 struct store *store_open_remote(const struct remote *remote, GError **error);
 /* Open the destination of a protection: `local` or the name of a remote. */
 struct store *store_open_destination(const struct config *config, struct catalog *catalog,
-                                     const char *destination, point_check_fn *check, GError **error);
+                                     const char *destination, point_check_fn *check,
+                                     GError **error);
 
 /* Directory of a committed point in a local store (drctl-store(5)); g_free. */
 char *store_point_dir(const char *store_path, const char *vm_uuid, const char *point);
@@ -33,6 +36,11 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
 /* Re-read a committed local point: every file against SHA256SUMS, sizes against the manifest. */
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error);
+/* "<vm-uuid>/<point>: why" for each directory of a point whose manifest cannot be read any more.
+ * While the catalog knows it, store_points() still lists it; otherwise it is left out there,
+ * because one damaged point must not keep the others from being used. NULL-terminated, possibly
+ * empty; g_strfreev. */
+char **store_damaged_points(const char *store_path, GError **error);
 
 /* Serve LOCAL on two file descriptors until the peer hangs up or is silent for SERVE_IDLE_S. */
 #define SERVE_IDLE_S 300

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/local.h"
+
+/* Writeback starts while data arrives, and never lags more than a little behind: then the fsync of
+ * the commit is short, and the page cache is not filled with what nobody will read. */
+#define WRITEBACK_STEP ((uint64_t)8 << 20)
+#define WRITEBACK_LAG (4 * WRITEBACK_STEP)
+
+static void arriving_file_free(void *data)
+{
+    struct arriving_file *file = data;
+
+    if (file->fd >= 0)
+        close(file->fd);
+    g_array_unref(file->runs);
+    digest_free(file->digest);
+    g_free(file->name);
+    g_free(file);
+}
+
+/* Remove everything now, so that the disk it took is free again. */
+static void discard(struct local_incoming *self)
+{
+    if (self->gone)
+        return;
+    self->gone = true;
+    g_ptr_array_set_size(self->files, 0);
+    /* What stays is swept by whoever next opens the store. */
+    tree_remove(self->dir, NULL);
+}
+
+static bool give_up(struct local_incoming *self, GError **error)
+{
+    discard(self);
+    explain_no_space(self->store->path, error);
+    return false;
+}
+
+static bool still_there(const struct local_incoming *self, GError **error)
+{
+    return self->gone ? fail(error, ERROR_FAILED, "the point has been discarded after an error")
+                      : true;
+}
+
+static bool open_file(struct local_incoming *self, const char *name, GError **error)
+{
+    g_autofree char *path = g_build_filename(self->dir, name, NULL);
+    AUTO_FD fd = -1;
+    struct arriving_file *file;
+
+    if (!name_is_safe(name))
+        return fail(error, ERROR_INTEGRITY, "a file has an unsafe name");
+    if (self->files->len >= POINT_MAX_FILES)
+        return fail(error, ERROR_INTEGRITY, "the point has more than %u files", POINT_MAX_FILES);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, MODE_PRIVATE_FILE);
+    if (fd < 0 && errno == EEXIST)
+        return fail(error, ERROR_INTEGRITY, "file %s was opened twice", name);
+    if (fd < 0 || fchmod(fd, MODE_PRIVATE_FILE) < 0)
+        return fail_errno(error, errno, "cannot create %s", path);
+    file = g_new0(struct arriving_file, 1);
+    file->name = g_strdup(name);
+    file->fd = fd_steal(&fd);
+    file->runs = g_array_new(FALSE, FALSE, sizeof(struct run_of_bytes));
+    file->digest = digest_new();
+    g_ptr_array_add(self->files, file);
+    return true;
+}
+
+static bool local_open(struct incoming *incoming, const char *name, unsigned *file, GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+
+    if (!still_there(self, error))
+        return false;
+    if (!open_file(self, name, error))
+        return give_up(self, error);
+    *file = self->files->len - 1;
+    return true;
+}
+
+static struct run_of_bytes *open_run(struct arriving_file *file)
+{
+    return file->runs->len ? &g_array_index(file->runs, struct run_of_bytes, file->runs->len - 1)
+                           : NULL;
+}
+
+void arriving_file_end_run(struct arriving_file *file)
+{
+    struct run_of_bytes *run = open_run(file);
+
+    if (run)
+        digest_final(file->digest, run->digest);
+}
+
+/* Note what arrived, to be compared with what the disk says at commit. */
+static bool note_bytes(struct arriving_file *file, uint64_t offset, const void *data, size_t len,
+                       GError **error)
+{
+    struct run_of_bytes *run = open_run(file);
+
+    if (!run || run->offset + run->len != offset) {
+        struct run_of_bytes next = {.offset = offset};
+
+        if (file->runs->len >= POINT_MAX_RUNS)
+            return fail(error, ERROR_INTEGRITY, "%s is written in too small pieces", file->name);
+        arriving_file_end_run(file);
+        g_array_append_val(file->runs, next);
+        run = open_run(file);
+    }
+    digest_update(file->digest, data, len);
+    run->len += len;
+    return true;
+}
+
+static bool sync_range(struct arriving_file *file, uint64_t from, uint64_t to, unsigned flags,
+                       GError **error)
+{
+    if (sync_file_range(file->fd, (off_t)from, (off_t)(to - from), flags) == 0)
+        return true;
+    /* Where it cannot be done, the fsync is only longer. */
+    if (errno == ENOSYS || errno == ESPIPE || errno == EINVAL || errno == EOPNOTSUPP)
+        return true;
+    return fail_errno(error, errno, "cannot write %s", file->name);
+}
+
+static bool start_writeback(struct arriving_file *file, GError **error)
+{
+    uint64_t to = file->size - file->size % WRITEBACK_STEP;
+
+    if (to <= file->started)
+        return true;
+    if (!sync_range(file, file->started, to, SYNC_FILE_RANGE_WRITE, error))
+        return false;
+    file->started = to;
+    if (to < file->finished + WRITEBACK_LAG + WRITEBACK_STEP)
+        return true;
+    to -= WRITEBACK_LAG;
+    if (!sync_range(file, file->finished, to,
+                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                        SYNC_FILE_RANGE_WAIT_AFTER,
+                    error))
+        return false;
+    posix_fadvise(file->fd, (off_t)file->finished, (off_t)(to - file->finished),
+                  POSIX_FADV_DONTNEED);
+    file->finished = to;
+    return true;
+}
+
+static bool write_file(struct local_incoming *self, unsigned number, uint64_t offset,
+                       const void *data, size_t len, GError **error)
+{
+    struct arriving_file *file;
+
+    if (number >= self->files->len)
+        return fail(error, ERROR_INTEGRITY, "data for file %u, which was not opened", number);
+    file = self->files->pdata[number];
+    if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset)
+        return fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
+                    POINT_MAX_FILE_BYTES);
+    if (!note_bytes(file, offset, data, len, error) ||
+        !fd_write_at(file->fd, offset, data, len, file->name, error))
+        return false;
+    file->size = MAX(file->size, offset + len);
+    return start_writeback(file, error);
+}
+
+static bool local_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
+                        size_t len, GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+
+    if (!still_there(self, error))
+        return false;
+    return write_file(self, file, offset, data, len, error) || give_up(self, error);
+}
+
+static bool local_incoming_commit(struct incoming *incoming, const struct manifest *manifest,
+                                  GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+
+    if (!still_there(self, error))
+        return false;
+    if (!local_commit(self, manifest, error))
+        return give_up(self, error);
+    self->gone = true;
+    return true;
+}
+
+static uint64_t local_sent_bytes(const struct incoming *incoming)
+{
+    return 0;
+}
+
+static void local_incoming_free(struct incoming *incoming)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+
+    discard(self);
+    g_ptr_array_unref(self->files);
+    file_lock_free(self->lock);
+    g_free(self->vm_uuid);
+    g_free(self->point);
+    g_free(self->dir);
+    g_free(self);
+}
+
+static const struct incoming_ops local_incoming_ops = {
+    .open = local_open,
+    .write = local_write,
+    .commit = local_incoming_commit,
+    .sent_bytes = local_sent_bytes,
+    .free = local_incoming_free,
+};
+
+static struct file_lock *take_place(struct local_store *store, const char *vm_uuid, GError **error)
+{
+    g_autofree char *path = local_lock_path(store->path, vm_uuid);
+    g_autofree char *what = g_strdup_printf("the place of VM %s", vm_uuid);
+    g_autoptr(GError) why = NULL;
+    struct file_lock *lock = file_lock_take(path, what, &why);
+
+    if (lock)
+        return lock;
+    if (error_is(why, ERROR_CONFLICT))
+        fail(error, ERROR_CONFLICT,
+             "%s: another transfer of this VM is running; if its link is dead it ends by itself "
+             "within %d minutes",
+             why->message, SERVE_IDLE_S / 60);
+    else
+        g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
+/* The directory in incoming/, empty, under the lock. */
+static bool make_place(struct local_incoming *self, GError **error)
+{
+    g_autofree char *final = store_point_dir(self->store->path, self->vm_uuid, self->point);
+
+    if (g_file_test(final, G_FILE_TEST_EXISTS))
+        return fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", self->point,
+                    self->vm_uuid);
+    return local_sweep_vm(self->store->path, self->vm_uuid, error) &&
+           make_dir(self->dir, MODE_PRIVATE_DIR, error);
+}
+
+struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
+                             GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+    g_autofree char *name = g_strdup_printf("%s.%s", vm_uuid, point);
+    struct file_lock *lock = take_place(self, vm_uuid, error);
+    struct local_incoming *incoming;
+
+    if (!lock)
+        return NULL;
+    incoming = g_new0(struct local_incoming, 1);
+    incoming->incoming.ops = &local_incoming_ops;
+    incoming->store = self;
+    incoming->lock = lock;
+    incoming->vm_uuid = g_strdup(vm_uuid);
+    incoming->point = g_strdup(point);
+    incoming->dir = g_build_filename(self->path, "incoming", name, NULL);
+    incoming->files = g_ptr_array_new_with_free_func(arriving_file_free);
+    if (make_place(incoming, error))
+        return &incoming->incoming;
+    explain_no_space(self->path, error);
+    incoming_free(&incoming->incoming);
+    return NULL;
+}

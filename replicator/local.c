@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/local.h"
+
+#define STORE_JSON_MAX 65536
+#define UUID_LEN 36
+
+bool make_dir(const char *dir, mode_t mode, GError **error)
+{
+    if (g_file_test(dir, G_FILE_TEST_IS_DIR))
+        return true;
+    if (!dir_make(dir, mode, error))
+        return false;
+    if (chmod(dir, mode) < 0)
+        return fail_errno(error, errno, "cannot set the mode of %s", dir);
+    return true;
+}
+
+void explain_no_space(const char *path, GError **error)
+{
+    uint64_t free_bytes, total_bytes;
+    g_autofree char *free_text = NULL;
+    g_autofree char *old = NULL;
+
+    if (!error || !error_is(*error, ERROR_NO_SPACE) ||
+        !disk_space(path, &free_bytes, &total_bytes, NULL))
+        return;
+    free_text = bytes_format(free_bytes);
+    old = g_steal_pointer(&(*error)->message);
+    (*error)->message =
+        g_strdup_printf("%s (%s are free at %s now); make room there", old, free_text, path);
+}
+
+char *store_point_dir(const char *store_path, const char *vm_uuid, const char *point)
+{
+    return g_build_filename(store_path, "vms", vm_uuid, point, NULL);
+}
+
+char *local_lock_path(const char *store_path, const char *vm_uuid)
+{
+    g_autofree char *name = g_strdup_printf("point-%s.lock", vm_uuid);
+
+    return g_build_filename(store_path, "locks", name, NULL);
+}
+
+/* --- Making and opening --------------------------------------------------------------------- */
+
+bool store_create(const char *path, const char *site, GError **error)
+{
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } parts[] = {{"vms", MODE_PASSAGE},
+                 {"incoming", MODE_PRIVATE_DIR},
+                 {"pool", MODE_PRIVATE_DIR},
+                 {"locks", MODE_PRIVATE_DIR}};
+    g_autofree char *file = g_build_filename(path, "store.json", NULL);
+    g_autofree char *uuid = g_uuid_string_random();
+    json_auto_t *object = json_object();
+    g_autofree char *text = NULL;
+
+    if (!site_name_is_valid(site))
+        return fail(error, ERROR_USAGE, "'%s' is not the name of a site", site);
+    if (g_file_test(file, G_FILE_TEST_EXISTS))
+        return fail(error, ERROR_CONFLICT, "there is a store at %s already", path);
+    if (!make_dir(path, MODE_PASSAGE, error))
+        return false;
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
+        g_autofree char *dir = g_build_filename(path, parts[i].name, NULL);
+
+        if (!make_dir(dir, parts[i].mode, error))
+            return false;
+    }
+    json_set_u64(object, "format", STORE_FORMAT);
+    json_set_string(object, "uuid", uuid);
+    json_set_string(object, "site", site);
+    text = json_text(object, 2);
+    /* Last: it makes the directory a store. */
+    return file_write(file, text, strlen(text), MODE_PRIVATE_FILE, error);
+}
+
+/* "<vm-uuid>.<point-id>": whose is it? */
+static bool incoming_name_parse(const char *name, char uuid[UUID_LEN + 1])
+{
+    int64_t ms;
+
+    if (strlen(name) < UUID_LEN + 2 || name[UUID_LEN] != '.')
+        return false;
+    g_strlcpy(uuid, name, UUID_LEN + 1);
+    return uuid_is_valid(uuid) && point_id_parse(name + UUID_LEN + 1, &ms);
+}
+
+bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error)
+{
+    g_autofree char *base = g_build_filename(store_path, "incoming", NULL);
+    g_auto(GStrv) names = dir_list(base, error);
+    char uuid[UUID_LEN + 1];
+
+    if (!names)
+        return false;
+    for (char **name = names; *name; name++) {
+        g_autofree char *dir = g_build_filename(base, *name, NULL);
+
+        if (incoming_name_parse(*name, uuid) && strcmp(uuid, vm_uuid) == 0 &&
+            !tree_remove(dir, error))
+            return false;
+    }
+    return true;
+}
+
+/* What has no lock has no process. Failing to tidy up must not keep anybody from a restore, so all
+ * errors are left to the next begin of that VM. */
+static void sweep(const char *store_path)
+{
+    g_autofree char *base = g_build_filename(store_path, "incoming", NULL);
+    g_auto(GStrv) names = dir_list(base, NULL);
+    char uuid[UUID_LEN + 1];
+
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *path = NULL;
+        AUTO(file_lock) lock = NULL;
+
+        if (!incoming_name_parse(*name, uuid))
+            continue;
+        path = local_lock_path(store_path, uuid);
+        lock = file_lock_take(path, uuid, NULL);
+        if (lock)
+            local_sweep_vm(store_path, uuid, NULL);
+    }
+}
+
+static bool read_store_json(struct local_store *self, GError **error)
+{
+    g_autofree char *file = g_build_filename(self->path, "store.json", NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+    json_auto_t *object = NULL;
+    const char *uuid, *site;
+    uint64_t format;
+    size_t len;
+
+    if (!file_read(file, STORE_JSON_MAX, &text, &len, &why)) {
+        if (error_is(why, ERROR_NOT_FOUND))
+            return fail(error, ERROR_CONFIG,
+                        "there is no store at %s: make one by `drctl init`, or is its file system "
+                        "not mounted?",
+                        self->path);
+        return fail(error, ERROR_CONFIG, "%s", why->message);
+    }
+    object = json_parse(text, len, file, &why);
+    if (!object || !json_need_u64(object, "format", &format, &why))
+        return fail(error, ERROR_CONFIG, "%s is damaged: %s", file, why->message);
+    if (format != STORE_FORMAT)
+        return fail(error, ERROR_CONFIG,
+                    "the store at %s has format %" PRIu64 ", this drctl (" DRCTL_VERSION
+                    ") knows %d: update drctl",
+                    self->path, format, STORE_FORMAT);
+    if (!json_need_string(object, "uuid", &uuid, &why) ||
+        !json_need_string(object, "site", &site, &why))
+        return fail(error, ERROR_CONFIG, "%s is damaged: %s", file, why->message);
+    if (!uuid_is_valid(uuid) || !site_name_is_valid(site))
+        return fail(error, ERROR_CONFIG, "%s is damaged: its uuid or site is wrong", file);
+    g_strlcpy(self->uuid, uuid, sizeof(self->uuid));
+    self->site = g_strdup(site);
+    return true;
+}
+
+static const struct store_ops local_store_ops;
+
+struct store *store_open_local(const char *path, struct catalog *catalog, point_check_fn *check,
+                               GError **error)
+{
+    struct local_store *self = g_new0(struct local_store, 1);
+
+    g_assert(check);
+    self->store.ops = &local_store_ops;
+    self->store.label = g_strdup_printf("store %s", path);
+    self->path = g_strdup(path);
+    self->catalog = catalog;
+    self->check = check;
+    if (!read_store_json(self, error)) {
+        store_free(&self->store);
+        return NULL;
+    }
+    sweep(path);
+    return &self->store;
+}
+
+struct store *store_open_destination(const struct config *config, struct catalog *catalog,
+                                     const char *destination, point_check_fn *check, GError **error)
+{
+    const struct remote *remote;
+
+    if (strcmp(destination, "local") == 0)
+        return store_open_local(config->store, catalog, check, error);
+    remote = config_remote(config, destination, error);
+    return remote ? store_open_remote(remote, error) : NULL;
+}
+
+static void local_free(struct store *store)
+{
+    struct local_store *self = (struct local_store *)store;
+
+    g_free(self->store.label);
+    g_free(self->path);
+    g_free(self->site);
+    g_free(self);
+}
+
+static bool local_info(struct store *store, struct store_info *out, GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+
+    if (!disk_space(self->path, &out->free_bytes, &out->total_bytes, error))
+        return false;
+    g_strlcpy(out->uuid, self->uuid, sizeof(out->uuid));
+    out->site = g_strdup(self->site);
+    out->version = g_strdup(DRCTL_VERSION);
+    out->clock_ms = time_now_ms();
+    return true;
+}
+
+/* --- Points --------------------------------------------------------------------------------- */
+
+struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
+                                GError **error)
+{
+    g_autofree char *dir = store_point_dir(store_path, vm_uuid, point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    AUTO(manifest) manifest = manifest_load(path, error);
+
+    if (!manifest)
+        return NULL;
+    if (strcmp(manifest->uuid, vm_uuid) != 0 || strcmp(manifest->point, point) != 0) {
+        fail(error, ERROR_INTEGRITY, "%s is of another point: %s of VM %s", path, manifest->point,
+             manifest->uuid);
+        return NULL;
+    }
+    return g_steal_pointer(&manifest);
+}
+
+static char *cache_key(const char *vm_uuid, const char *point)
+{
+    return g_strconcat(vm_uuid, "/", point, NULL);
+}
+
+static struct manifest *cache_get(struct local_store *self, const char *vm_uuid, const char *point)
+{
+    g_autofree char *key = cache_key(vm_uuid, point);
+    AUTO(manifest) manifest = NULL;
+    g_autofree char *text = NULL;
+    json_auto_t *value = NULL;
+
+    if (!catalog_get(self->catalog, CATALOG_POINTS, key, &value, NULL) || !value)
+        return NULL;
+    text = json_text(value, 0);
+    manifest = manifest_parse(text, strlen(text), key, NULL);
+    if (!manifest || strcmp(manifest->uuid, vm_uuid) != 0 || strcmp(manifest->point, point) != 0)
+        return NULL;
+    return g_steal_pointer(&manifest);
+}
+
+void local_cache_put(struct local_store *self, const struct manifest *manifest)
+{
+    g_autofree char *key = cache_key(manifest->uuid, manifest->point);
+    g_autofree char *text = manifest_text(manifest);
+    json_auto_t *value = json_parse(text, strlen(text), key, NULL);
+
+    if (value)
+        catalog_put(self->catalog, CATALOG_POINTS, key, value, NULL);
+}
+
+static bool collect_key(const char *key, json_t *value, void *data)
+{
+    g_ptr_array_add(data, g_strdup(key));
+    return true;
+}
+
+/* Forget what the catalog has of VM_UUID and the directory has not; POINTS is what it has. */
+static void cache_forget(struct local_store *self, const char *vm_uuid, char *const *points)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *prefix = cache_key(vm_uuid, "");
+
+    catalog_each(self->catalog, CATALOG_POINTS, prefix, collect_key, keys, NULL);
+    for (unsigned i = 0; i < keys->len; i++) {
+        const char *key = keys->pdata[i];
+
+        if (!g_strv_contains((const char *const *)points, key + strlen(prefix)))
+            catalog_remove(self->catalog, CATALOG_POINTS, key, NULL);
+    }
+}
+
+/* Add the points of VM_UUID to OUT. One whose manifest cannot be read is not a point that anybody
+ * could use; store_damaged_points() names it. */
+static bool add_points(struct local_store *self, const char *vm_uuid, GPtrArray *out,
+                       GError **error)
+{
+    g_autofree char *dir = g_build_filename(self->path, "vms", vm_uuid, NULL);
+    g_auto(GStrv) points = dir_list(dir, error);
+    int64_t ms;
+
+    if (!points)
+        return false;
+    for (char **point = points; *point; point++) {
+        struct manifest *manifest;
+
+        if (!point_id_parse(*point, &ms))
+            continue;
+        manifest = cache_get(self, vm_uuid, *point);
+        if (!manifest) {
+            manifest = local_manifest(self->path, vm_uuid, *point, NULL);
+            if (manifest)
+                local_cache_put(self, manifest);
+        }
+        if (manifest)
+            g_ptr_array_add(out, manifest);
+    }
+    cache_forget(self, vm_uuid, points);
+    return true;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct manifest *left = *(struct manifest *const *)a;
+    const struct manifest *right = *(struct manifest *const *)b;
+    int order = strcmp(right->point, left->point);
+
+    return order ? order : strcmp(left->uuid, right->uuid);
+}
+
+static GPtrArray *local_points(struct store *store, const char *vm_uuid, GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+    g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
+    g_autofree char *vms = g_build_filename(self->path, "vms", NULL);
+    g_auto(GStrv) uuids = NULL;
+
+    if (vm_uuid) {
+        if (!add_points(self, vm_uuid, out, error))
+            return NULL;
+    } else {
+        uuids = dir_list(vms, error);
+        if (!uuids)
+            return NULL;
+        for (char **uuid = uuids; *uuid; uuid++)
+            if (uuid_is_valid(*uuid) && !add_points(self, *uuid, out, error))
+                return NULL;
+    }
+    g_ptr_array_sort(out, newest_first);
+    return g_steal_pointer(&out);
+}
+
+static const struct store_ops local_store_ops = {
+    .info = local_info,
+    .points = local_points,
+    .begin = local_begin,
+    .newest_bundle = local_newest_bundle,
+    .get_bundle = local_get_bundle,
+    .put_bundle = local_put_bundle,
+    .free = local_free,
+};
+
+/* The image of DISK_TARGET at POINT, and the point below it (*BASE, NULL at the end). */
+static char *chain_layer(struct local_store *self, const char *vm_uuid, const char *point,
+                         const char *target, char **base, GError **error)
+{
+    AUTO(manifest) manifest = local_manifest(self->path, vm_uuid, point, error);
+    g_autofree char *dir = store_point_dir(self->path, vm_uuid, point);
+    const struct manifest_disk *disk;
+    char *image;
+
+    if (!manifest)
+        return NULL;
+    disk = manifest_disk(manifest, target);
+    if (!disk) {
+        fail(error, ERROR_INTEGRITY, "point %s of VM %s has no disk %s", point, vm_uuid, target);
+        return NULL;
+    }
+    image = g_build_filename(dir, disk->file, NULL);
+    if (!g_file_test(image, G_FILE_TEST_IS_REGULAR)) {
+        fail(error, ERROR_INTEGRITY, "%s is missing", image);
+        g_free(image);
+        return NULL;
+    }
+    *base = g_strdup(disk->base);
+    return image;
+}
+
+char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,
+                   GError **error)
+{
+    struct local_store *self = (struct local_store *)local;
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *at = g_strdup(point);
+
+    g_assert(local->ops == &local_store_ops);
+    /* It ends: manifest_parse() accepts only bases that are older. */
+    while (at) {
+        char *base = NULL;
+        char *image = chain_layer(self, vm_uuid, at, target, &base, error);
+
+        if (!image) {
+            /* Of the top it is the caller who knows that it should be there. */
+            if (images->len > 0 && error && *error)
+                (*error)->code = ERROR_INTEGRITY;
+            g_prefix_error(error, "chain of %s at point %s: ", target, point);
+            return NULL;
+        }
+        g_ptr_array_add(images, image);
+        g_free(at);
+        at = base;
+    }
+    g_ptr_array_add(images, NULL);
+    return (char **)g_ptr_array_steal(images, NULL);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store in a directory, from the inside: what local.c (the store and its points), incoming.c (a
+ * point that arrives), commit.c (how it becomes a point) and pool.c (bundles) share.
+ */
+#pragma once
+
+#include "replicator/replicator.h"
+
+/* STORE, vms/ and vms/<uuid>/ may be passed through by everybody, so that restore/ can grant QEMU
+ * the images of one point by changing that point only; nobody but us lists them. */
+#define MODE_PASSAGE 0711
+#define MODE_PRIVATE_DIR 0700
+#define MODE_PRIVATE_FILE 0600
+
+/* Hard limits on what one point may be, whoever sends it. */
+#define POINT_MAX_FILES 256u
+#define POINT_MAX_FILE_BYTES (UINT64_C(1) << 46) /* 64 TiB */
+/* Stretches of a file that were not sent one after the other. An image has two: its header comes
+ * last. */
+#define POINT_MAX_RUNS 4096u
+
+struct local_store {
+    struct store store;
+    char *path;
+    char uuid[37];
+    char *site;
+    struct catalog *catalog; /* borrowed */
+    point_check_fn *check;
+};
+
+/* Bytes that arrived one after the other, with their digest. */
+struct run_of_bytes {
+    uint64_t offset, len;
+    uint8_t digest[DIGEST_SIZE];
+};
+
+struct arriving_file {
+    char *name;
+    int fd;
+    uint64_t size;         /* end of what was written */
+    uint64_t started;      /* writeback was started up to here ... */
+    uint64_t finished;     /* ... and waited for up to here */
+    GArray *runs;          /* of struct run_of_bytes; the last one is open */
+    struct digest *digest; /* of the open one */
+};
+
+struct local_incoming {
+    struct incoming incoming;
+    struct local_store *store; /* borrowed */
+    struct file_lock *lock;
+    char *vm_uuid;
+    char *point;
+    char *dir;        /* in incoming/ */
+    GPtrArray *files; /* of struct arriving_file */
+    bool gone;        /* committed, or discarded after an error */
+};
+
+struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
+                             GError **error);
+/* Remove what a killed transfer of VM_UUID left; its lock must be held. */
+bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error);
+/* "STORE/locks/point-<uuid>.lock"; g_free. */
+char *local_lock_path(const char *store_path, const char *vm_uuid);
+/* End the open run of FILE. */
+void arriving_file_end_run(struct arriving_file *file);
+/* incoming_ops.commit without the clean-up. */
+bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error);
+
+bool local_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
+                         GError **error);
+bool local_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
+                      GError **error);
+bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+
+/* The manifest of a committed point, from its directory. */
+struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
+                                GError **error);
+/* Let the catalog know a committed point; it is only a cache. */
+void local_cache_put(struct local_store *self, const struct manifest *manifest);
+/* Make DIR with exactly MODE, whatever the umask; an existing one is left as it is. */
+bool make_dir(const char *dir, mode_t mode, GError **error);
+/* Append to an ERROR_NO_SPACE how much is free where. */
+void explain_no_space(const char *path, GError **error);

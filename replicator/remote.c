@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "replicator/client.h"
+#include "replicator/remote.h"
+#include "replicator/replicator.h"
+
+#define VERSION_SHOWN 64
+
+struct remote_store {
+    struct store store;
+    struct client *client;
+};
+
+struct remote_incoming {
+    struct incoming incoming;
+    struct client *client; /* borrowed */
+    uint32_t request;
+    unsigned n_files;
+    uint64_t sent_bytes;
+    bool closed; /* it has been committed, or was refused: it needs no ABORT */
+};
+
+static struct client *enter(struct store *store)
+{
+    return client_enter(((struct remote_store *)store)->client);
+}
+
+/* {KEY: VALUE}, or OBJECT with it added. */
+static json_t *with_string(json_t *object, const char *key, const char *value)
+{
+    json_t *result = object ? object : json_object();
+
+    json_set_string(result, key, value);
+    return result;
+}
+
+/* --- The store ------------------------------------------------------------------------------ */
+
+static bool info_parse(const json_t *object, struct store_info *out, GError **error)
+{
+    const char *uuid, *site, *version;
+    uint64_t clock_ms;
+
+    if (!json_need_string(object, "uuid", &uuid, error) ||
+        !json_need_string(object, "site", &site, error) ||
+        !json_need_string(object, "drctl", &version, error) ||
+        !json_need_u64(object, "free_bytes", &out->free_bytes, error) ||
+        !json_need_u64(object, "total_bytes", &out->total_bytes, error) ||
+        !json_need_u64(object, "clock_ms", &clock_ms, error))
+        return false;
+    if (!uuid_is_valid(uuid) || !site_name_is_valid(site) || clock_ms > INT64_MAX)
+        return fail(error, ERROR_INTEGRITY, "the other side describes itself wrongly");
+    g_strlcpy(out->uuid, uuid, sizeof(out->uuid));
+    out->site = g_strdup(site);
+    out->version = text_harmless(version, VERSION_SHOWN);
+    out->clock_ms = (int64_t)clock_ms;
+    return true;
+}
+
+static bool remote_info(struct store *store, struct store_info *out, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    json_auto_t *result = NULL;
+
+    return client_ask(client, WIRE_INFO, NULL, NULL, NULL, &result, error) &&
+           info_parse(result, out, error);
+}
+
+struct points_context {
+    const char *vm_uuid;
+    GPtrArray *points;
+};
+
+static bool take_manifest(const struct frame *frame, void *data, GError **error)
+{
+    struct points_context *context = data;
+    AUTO(manifest) manifest = NULL;
+
+    if (frame->type != WIRE_MANIFEST)
+        return client_unexpected(frame, error);
+    manifest =
+        manifest_parse((const char *)frame->payload, frame->len, "a manifest from there", error);
+    if (!manifest)
+        return false;
+    if (context->vm_uuid && strcmp(manifest->uuid, context->vm_uuid) != 0)
+        return fail(error, ERROR_INTEGRITY, "the other side sent a point of VM %s instead of %s",
+                    manifest->uuid, context->vm_uuid);
+    g_ptr_array_add(context->points, g_steal_pointer(&manifest));
+    return true;
+}
+
+static GPtrArray *remote_points(struct store *store, const char *vm_uuid, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    g_autoptr(GPtrArray) points = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
+    struct points_context context = {.vm_uuid = vm_uuid, .points = points};
+    json_auto_t *result = NULL;
+    uint64_t count;
+
+    if (!client_ask(client, WIRE_POINTS, with_string(NULL, "vm", vm_uuid), take_manifest, &context,
+                    &result, error) ||
+        !json_need_u64(result, "count", &count, error))
+        return NULL;
+    if (count != points->len) {
+        fail(error, ERROR_INTEGRITY, "%u of %" PRIu64 " points arrived", points->len, count);
+        return NULL;
+    }
+    return g_steal_pointer(&points);
+}
+
+static bool bundle_id_parse(const json_t *bundle, const char *site, struct bundle_id **out,
+                            GError **error)
+{
+    AUTO(bundle_id) id = g_new0(struct bundle_id, 1);
+    uint8_t digest[DIGEST_SIZE];
+    const char *time, *hex;
+    int64_t ms;
+
+    if (!json_need_string(bundle, "time", &time, error) ||
+        !json_need_u64(bundle, "generation", &id->generation, error) ||
+        !json_need_string(bundle, "digest", &hex, error))
+        return false;
+    if (!point_id_parse(time, &ms) || !digest_from_hex(hex, digest))
+        return fail(error, ERROR_INTEGRITY, "the other side names its pool bundle wrongly");
+    id->site = g_strdup(site);
+    id->time = g_strdup(time);
+    g_strlcpy(id->digest, hex, sizeof(id->digest));
+    *out = g_steal_pointer(&id);
+    return true;
+}
+
+static bool remote_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
+                                 GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    json_auto_t *result = NULL;
+    json_t *bundle;
+
+    if (!client_ask(client, WIRE_BUNDLE_ID, with_string(NULL, "site", site), NULL, NULL, &result,
+                    error))
+        return false;
+    *id = NULL;
+    bundle = json_object_get(result, "bundle");
+    return !bundle || json_is_null(bundle) || bundle_id_parse(bundle, site, id, error);
+}
+
+static bool take_bytes(const struct frame *frame, void *context, GError **error)
+{
+    GByteArray *bytes = context;
+    struct frame_data data;
+
+    if (frame->type != WIRE_DATA)
+        return client_unexpected(frame, error);
+    if (!frame_parse_data(frame, &data, error))
+        return false;
+    if (data.file != 0 || data.offset != bytes->len || data.len == 0 ||
+        data.len > BUNDLE_MAX_BYTES - bytes->len)
+        return fail(error, ERROR_INTEGRITY, "the other side sent a pool bundle out of order");
+    g_byte_array_append(bytes, data.bytes, (unsigned)data.len);
+    return true;
+}
+
+static bool remote_get_bundle(struct store *store, const struct bundle_id *id, char **data,
+                              size_t *len, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    json_t *object = with_string(with_string(NULL, "site", id->site), "time", id->time);
+    json_auto_t *result = NULL;
+    uint64_t total;
+
+    if (!client_ask(client, WIRE_BUNDLE_GET, object, take_bytes, bytes, &result, error) ||
+        !json_need_u64(result, "bytes", &total, error))
+        return false;
+    if (total != bytes->len)
+        return fail(error, ERROR_INTEGRITY, "%u of %" PRIu64 " bytes of a pool bundle arrived",
+                    bytes->len, total);
+    *len = bytes->len;
+    *data = (char *)g_byte_array_free(g_steal_pointer(&bytes), FALSE);
+    return true;
+}
+
+static bool remote_put_bundle(struct store *store, const char *data, size_t len, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    uint32_t request = ++client->last_request;
+    json_auto_t *result = NULL;
+    json_t *object = json_object();
+
+    json_set_u64(object, "bytes", len);
+    if (!client_send_json(client, WIRE_BUNDLE_PUT, request, object, error))
+        return false;
+    for (size_t done = 0; done < len;) {
+        struct frame_data piece = {.offset = done,
+                                   .bytes = (const uint8_t *)data + done,
+                                   .len = MIN(len - done, STORE_WRITE_MAX)};
+
+        if (!client_send_data(client, request, &piece, error))
+            return false;
+        done += piece.len;
+    }
+    return client_answer(client, request, LINK_FOREVER, NULL, NULL, &result, error);
+}
+
+static void remote_free(struct store *store)
+{
+    struct remote_store *self = (struct remote_store *)store;
+
+    client_free(self->client);
+    g_free(self->store.label);
+    g_free(self);
+}
+
+/* --- A point on its way --------------------------------------------------------------------- */
+
+static bool remote_open(struct incoming *incoming, const char *name, unsigned *file, GError **error)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+    uint64_t before = wire_sent_bytes(client->wire);
+    json_t *object = with_string(NULL, "name", name);
+
+    json_set_u64(object, "file", self->n_files);
+    if (!client_send_json(client, WIRE_OPEN, self->request, object, error))
+        return false;
+    self->sent_bytes += wire_sent_bytes(client->wire) - before;
+    *file = self->n_files++;
+    return client_point_welcome(client, error);
+}
+
+static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offset,
+                         const void *data, size_t len, GError **error)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+    uint64_t before = wire_sent_bytes(client->wire);
+    struct frame_data piece = {.file = file, .offset = offset, .bytes = data, .len = len};
+
+    if (!client_point_welcome(client, error) ||
+        !client_send_data(client, self->request, &piece, error))
+        return false;
+    self->sent_bytes += wire_sent_bytes(client->wire) - before;
+    return true;
+}
+
+/* Whatever ended the session while the other side was committing: nobody knows whether it has. */
+static bool outcome_unknown(struct client *client, GError **error)
+{
+    g_clear_error(error);
+    return fail(error, ERROR_NETWORK,
+                "the connection was lost during the commit (%s): the point may exist or not, the "
+                "next run finds out",
+                client->lost);
+}
+
+static bool remote_commit(struct incoming *incoming, const struct manifest *manifest,
+                          GError **error)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+    uint64_t before = wire_sent_bytes(client->wire);
+    g_autofree char *text = manifest_text(manifest);
+    json_auto_t *result = NULL;
+
+    if (!client_point_welcome(client, error) ||
+        !client_send_text(client, WIRE_COMMIT, self->request, text, error))
+        return false;
+    self->closed = true;
+    self->sent_bytes += wire_sent_bytes(client->wire) - before;
+    if (client_answer(client, self->request, LINK_FOREVER, NULL, NULL, &result, error))
+        return true;
+    return client->lost ? outcome_unknown(client, error) : false;
+}
+
+static uint64_t remote_sent_bytes(const struct incoming *incoming)
+{
+    return ((const struct remote_incoming *)incoming)->sent_bytes;
+}
+
+static void remote_incoming_free(struct incoming *incoming)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+
+    if (!self->closed)
+        client_send_json(client, WIRE_ABORT, self->request, NULL, NULL);
+    client->point = 0;
+    g_clear_error(&client->point_refused);
+    g_free(self);
+}
+
+static const struct incoming_ops remote_incoming_ops = {
+    .open = remote_open,
+    .write = remote_write,
+    .commit = remote_commit,
+    .sent_bytes = remote_sent_bytes,
+    .free = remote_incoming_free,
+};
+
+static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
+                                     GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    uint64_t before = wire_sent_bytes(client->wire);
+    json_auto_t *result = NULL;
+    struct remote_incoming *self;
+
+    if (client->point) {
+        fail(error, ERROR_CONFLICT, "another point is on its way on this connection");
+        return NULL;
+    }
+    if (!client_ask(client, WIRE_BEGIN,
+                    with_string(with_string(NULL, "vm", vm_uuid), "point", point), NULL, NULL,
+                    &result, error))
+        return NULL;
+    self = g_new0(struct remote_incoming, 1);
+    self->incoming.ops = &remote_incoming_ops;
+    self->client = client;
+    self->request = client->last_request;
+    self->sent_bytes = wire_sent_bytes(client->wire) - before;
+    client->point = self->request;
+    return &self->incoming;
+}
+
+/* --- Opening -------------------------------------------------------------------------------- */
+
+static const struct store_ops remote_store_ops = {
+    .info = remote_info,
+    .points = remote_points,
+    .begin = remote_begin,
+    .newest_bundle = remote_newest_bundle,
+    .get_bundle = remote_get_bundle,
+    .put_bundle = remote_put_bundle,
+    .free = remote_free,
+};
+
+struct store *store_open_link(struct link *link, const char *name, GError **error)
+{
+    struct client *client = client_new(link, name, error);
+    struct remote_store *self;
+
+    if (!client)
+        return NULL;
+    self = g_new0(struct remote_store, 1);
+    self->store.ops = &remote_store_ops;
+    self->store.label = g_strdup(name);
+    self->client = client;
+    return &self->store;
+}
+
+struct store *store_open_remote(const struct remote *remote, GError **error)
+{
+    struct link *link = link_ssh_open(remote, error);
+
+    return link ? store_open_link(link, remote->name, error) : NULL;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client of `drctl serve`: a struct store on any link. Data of a point is sent without waiting
+ * for answers; a refusal that comes meanwhile surfaces at the next call. When the link breaks,
+ * every later call fails with ERROR_NETWORK. A session that is idle while the caller works is kept
+ * alive by a thread.
+ */
+#pragma once
+
+#include "replicator/link.h"
+
+/* Takes LINK, also on failure. NAME is the remote's, for messages. ERROR_CONFIG when the two drctl
+ * do not speak the same protocol. */
+struct store *store_open_link(struct link *link, const char *name, GError **error);

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+
+#include "replicator/local.h"
+#include "replicator/serve.h"
+#include "replicator/wire.h"
+
+struct session {
+    struct store *local; /* borrowed */
+    struct wire *wire;
+    bool greeted;
+    bool understood; /* the client speaks our protocol */
+    uint32_t last_request;
+    /* The point that arrives. It is named by the number of its BEGIN also after the store has
+     * refused something of it (INCOMING is NULL then), because the client may not know that yet. */
+    uint32_t point_request; /* 0: none */
+    struct incoming *incoming;
+    unsigned n_files;
+    /* The bundle that arrives. */
+    uint32_t bundle_request; /* 0: none */
+    uint64_t bundle_bytes;
+    GByteArray *bundle;
+};
+
+/* --- Answers -------------------------------------------------------------------------------- */
+
+static bool ok(struct session *self, uint32_t request, json_t *object, GError **error)
+{
+    return wire_send_json(self->wire, WIRE_OK, request, object, error);
+}
+
+/* The store refused: tell it and go on. Takes WHY. */
+static bool refuse(struct session *self, uint32_t request, GError *why, GError **error)
+{
+    bool sent = wire_send_error(self->wire, request, why, error);
+
+    g_error_free(why);
+    return sent;
+}
+
+static bool out_of_order(const struct frame *frame, const char *why, GError **error)
+{
+    return fail(error, ERROR_INTEGRITY, "%s out of order: %s", wire_type_name(frame->type), why);
+}
+
+/* --- Requests about the store --------------------------------------------------------------- */
+
+static bool handle_hello(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    json_t *object = NULL;
+    const char *version;
+    uint64_t protocol;
+
+    if (!request || !json_need_string(request, "drctl", &version, error) ||
+        !json_need_u64(request, "protocol", &protocol, error))
+        return false;
+    self->greeted = true;
+    /* The client sees from our answer who must be updated, and says so to its user. */
+    self->understood = protocol == WIRE_PROTOCOL;
+    object = json_object();
+    json_set_string(object, "drctl", DRCTL_VERSION);
+    json_set_u64(object, "protocol", WIRE_PROTOCOL);
+    json_object_set_new(object, "features", json_array());
+    return ok(self, frame->request, object, error);
+}
+
+static bool handle_info(struct session *self, const struct frame *frame, GError **error)
+{
+    struct store_info info = {0};
+    json_t *object;
+    GError *why = NULL;
+
+    if (!store_info(self->local, &info, &why))
+        return refuse(self, frame->request, why, error);
+    object = json_object();
+    json_set_string(object, "uuid", info.uuid);
+    json_set_string(object, "site", info.site);
+    json_set_string(object, "drctl", info.version);
+    json_set_u64(object, "free_bytes", info.free_bytes);
+    json_set_u64(object, "total_bytes", info.total_bytes);
+    json_set_u64(object, "clock_ms", (uint64_t)info.clock_ms);
+    store_info_clear(&info);
+    return ok(self, frame->request, object, error);
+}
+
+static bool handle_points(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_autoptr(GPtrArray) points = NULL;
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request)
+        return false;
+    points = store_points(self->local, json_get_string(request, "vm"), &why);
+    if (!points)
+        return refuse(self, frame->request, why, error);
+    for (unsigned i = 0; i < points->len; i++) {
+        g_autofree char *text = manifest_text(points->pdata[i]);
+
+        if (!wire_send(self->wire, WIRE_MANIFEST, frame->request, text, strlen(text), error))
+            return false;
+    }
+    object = json_object();
+    json_set_u64(object, "count", points->len);
+    return ok(self, frame->request, object, error);
+}
+
+/* --- A point that arrives ------------------------------------------------------------------- */
+
+static void forget_point(struct session *self)
+{
+    g_clear_pointer(&self->incoming, incoming_free);
+    self->point_request = 0;
+    self->n_files = 0;
+}
+
+/* The store refused a part of the point: it is discarded at once, and what is still on its way for
+ * it is skipped. Takes WHY. */
+static bool refuse_point(struct session *self, GError *why, GError **error)
+{
+    g_clear_pointer(&self->incoming, incoming_free);
+    return refuse(self, self->point_request, why, error);
+}
+
+static bool handle_begin(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    const char *vm, *point;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "vm", &vm, error) ||
+        !json_need_string(request, "point", &point, error))
+        return false;
+    if (self->point_request)
+        return out_of_order(frame, "another point is arriving", error);
+    self->incoming = store_begin(self->local, vm, point, &why);
+    if (!self->incoming)
+        return refuse(self, frame->request, why, error);
+    self->point_request = frame->request;
+    self->n_files = 0;
+    return ok(self, frame->request, NULL, error);
+}
+
+static bool of_our_point(struct session *self, const struct frame *frame, GError **error)
+{
+    if (!self->point_request || frame->request != self->point_request)
+        return out_of_order(frame, "no such point is arriving", error);
+    return true;
+}
+
+static bool handle_open(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    const char *name;
+    unsigned number;
+    uint64_t file;
+    GError *why = NULL;
+
+    if (!request || !of_our_point(self, frame, error) ||
+        !json_need_string(request, "name", &name, error) ||
+        !json_need_u64(request, "file", &file, error))
+        return false;
+    if (file != self->n_files)
+        return out_of_order(frame, "files are numbered from 0", error);
+    self->n_files++;
+    if (!self->incoming)
+        return true;
+    if (!incoming_open(self->incoming, name, &number, &why))
+        return refuse_point(self, why, error);
+    g_assert(number == file);
+    return true;
+}
+
+static bool take_bundle_data(struct session *self, const struct frame *frame,
+                             const struct frame_data *data, GError **error)
+{
+    GError *why = NULL;
+    bool stored;
+
+    if (data->file != 0 || data->offset != self->bundle->len || data->len == 0 ||
+        data->len > self->bundle_bytes - self->bundle->len)
+        return out_of_order(frame, "not the next bytes of the pool bundle", error);
+    g_byte_array_append(self->bundle, data->bytes, (unsigned)data->len);
+    if (self->bundle->len < self->bundle_bytes)
+        return true;
+    stored =
+        store_put_bundle(self->local, (const char *)self->bundle->data, self->bundle->len, &why);
+    g_clear_pointer(&self->bundle, g_byte_array_unref);
+    self->bundle_request = 0;
+    return stored ? ok(self, frame->request, NULL, error)
+                  : refuse(self, frame->request, why, error);
+}
+
+static bool handle_data(struct session *self, const struct frame *frame, GError **error)
+{
+    struct frame_data data;
+    GError *why = NULL;
+
+    if (!frame_parse_data(frame, &data, error))
+        return false;
+    if (self->bundle_request && frame->request == self->bundle_request)
+        return take_bundle_data(self, frame, &data, error);
+    if (!of_our_point(self, frame, error))
+        return false;
+    if (data.file >= self->n_files)
+        return out_of_order(frame, "its file was not opened", error);
+    if (data.len == 0)
+        return out_of_order(frame, "it is empty", error);
+    if (!self->incoming)
+        return true;
+    if (!incoming_write(self->incoming, data.file, data.offset, data.bytes, data.len, &why))
+        return refuse_point(self, why, error);
+    return true;
+}
+
+static bool handle_commit(struct session *self, const struct frame *frame, GError **error)
+{
+    AUTO(manifest) manifest = NULL;
+    uint32_t request = frame->request;
+    bool committed, told;
+    GError *why = NULL;
+
+    if (!of_our_point(self, frame, error))
+        return false;
+    if (!self->incoming) {
+        /* It has been told so. */
+        forget_point(self);
+        return true;
+    }
+    manifest = manifest_parse((const char *)frame->payload, frame->len, "the manifest", &why);
+    committed = manifest && incoming_commit(self->incoming, manifest, &why);
+    /* The lock is free before the answer, so that the client may begin the next point at once. */
+    forget_point(self);
+    told = committed ? ok(self, request, NULL, error) : refuse(self, request, why, error);
+    return told;
+}
+
+static bool handle_abort(struct session *self, const struct frame *frame, GError **error)
+{
+    if (!of_our_point(self, frame, error))
+        return false;
+    forget_point(self);
+    return true;
+}
+
+/* --- Pool bundles --------------------------------------------------------------------------- */
+
+static bool handle_bundle_id(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    AUTO(bundle_id) id = NULL;
+    json_t *object, *bundle;
+    const char *site;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "site", &site, error))
+        return false;
+    if (!store_newest_bundle(self->local, site, &id, &why))
+        return refuse(self, frame->request, why, error);
+    object = json_object();
+    bundle = id ? json_object() : json_null();
+    if (id) {
+        json_set_string(bundle, "time", id->time);
+        json_set_u64(bundle, "generation", id->generation);
+        json_set_string(bundle, "digest", id->digest);
+    }
+    json_object_set_new(object, "bundle", bundle);
+    return ok(self, frame->request, object, error);
+}
+
+static bool send_bundle(struct session *self, uint32_t request, const char *data, size_t len,
+                        GError **error)
+{
+    json_t *object;
+
+    for (size_t done = 0; done < len;) {
+        struct frame_data piece = {.offset = done,
+                                   .bytes = (const uint8_t *)data + done,
+                                   .len = MIN(len - done, STORE_WRITE_MAX)};
+
+        if (!wire_send_data(self->wire, request, &piece, error))
+            return false;
+        done += piece.len;
+    }
+    object = json_object();
+    json_set_u64(object, "bytes", len);
+    return ok(self, request, object, error);
+}
+
+static bool handle_bundle_get(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct bundle_id id = {0};
+    const char *site, *time;
+    g_autofree char *data = NULL;
+    size_t len;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "site", &site, error) ||
+        !json_need_string(request, "time", &time, error))
+        return false;
+    id.site = (char *)site;
+    id.time = (char *)time;
+    if (!store_get_bundle(self->local, &id, &data, &len, &why))
+        return refuse(self, frame->request, why, error);
+    return send_bundle(self, frame->request, data, len, error);
+}
+
+static bool handle_bundle_put(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+
+    if (!request || !json_need_u64(request, "bytes", &self->bundle_bytes, error))
+        return false;
+    if (self->bundle_request)
+        return out_of_order(frame, "another pool bundle is arriving", error);
+    if (self->bundle_bytes == 0 || self->bundle_bytes > BUNDLE_MAX_BYTES)
+        return fail(error, ERROR_INTEGRITY, "a pool bundle of %" PRIu64 " bytes",
+                    self->bundle_bytes);
+    self->bundle_request = frame->request;
+    /* Grows with what arrives, not with what is announced. */
+    self->bundle = g_byte_array_new();
+    return true;
+}
+
+static bool handle_ping(struct session *self, const struct frame *frame, GError **error)
+{
+    return true;
+}
+
+/* --- The session ---------------------------------------------------------------------------- */
+
+static const struct {
+    bool (*handle)(struct session *self, const struct frame *frame, GError **error);
+    bool is_request; /* has a number of its own, that must grow */
+} handlers[] = {
+    [WIRE_HELLO] = {handle_hello, true},
+    [WIRE_INFO] = {handle_info, true},
+    [WIRE_POINTS] = {handle_points, true},
+    [WIRE_BEGIN] = {handle_begin, true},
+    [WIRE_OPEN] = {handle_open, false},
+    [WIRE_DATA] = {handle_data, false},
+    [WIRE_COMMIT] = {handle_commit, false},
+    [WIRE_ABORT] = {handle_abort, false},
+    [WIRE_BUNDLE_ID] = {handle_bundle_id, true},
+    [WIRE_BUNDLE_GET] = {handle_bundle_get, true},
+    [WIRE_BUNDLE_PUT] = {handle_bundle_put, true},
+    [WIRE_PING] = {handle_ping, false},
+};
+
+static bool dispatch(struct session *self, const struct frame *frame, GError **error)
+{
+    unsigned type = frame->type;
+
+    if (type >= G_N_ELEMENTS(handlers) || !handlers[type].handle)
+        return out_of_order(frame, "it is an answer, not a request", error);
+    if (self->greeted == (type == WIRE_HELLO))
+        return out_of_order(frame, "HELLO comes first, and once", error);
+    if (type != WIRE_HELLO && !self->understood)
+        return out_of_order(frame, "we do not speak the same protocol", error);
+    if (handlers[type].is_request) {
+        if (frame->request <= self->last_request)
+            return out_of_order(frame, "its number is not higher than the one before", error);
+        self->last_request = frame->request;
+    }
+    return handlers[type].handle(self, frame, error);
+}
+
+static bool session_run(struct session *self, int idle_ms, GError **error)
+{
+    struct frame frame;
+
+    for (;;) {
+        enum link_state state = wire_receive(self->wire, idle_ms, &frame, error);
+
+        if (state == LINK_END)
+            return true;
+        if (state == LINK_NOTHING)
+            return fail(error, ERROR_NETWORK, "the other side was silent for %d s", idle_ms / 1000);
+        if (state == LINK_FAILED || !dispatch(self, &frame, error))
+            return false;
+    }
+}
+
+bool serve_link(struct store *local, struct link *link, int idle_ms, GError **error)
+{
+    struct session self = {.local = local, .wire = wire_new(link)};
+    GError *why = NULL;
+    bool done = session_run(&self, idle_ms, &why);
+
+    forget_point(&self);
+    g_clear_pointer(&self.bundle, g_byte_array_unref);
+    if (!done) {
+        /* If it still hears us. */
+        wire_send_error(self.wire, 0, why, NULL);
+        g_propagate_error(error, why);
+    }
+    wire_free(self.wire);
+    return done;
+}
+
+bool serve(struct store *local, int in_fd, int out_fd, GError **error)
+{
+    /* The other side may hang up at any time; write(2) shall say so. */
+    signal(SIGPIPE, SIG_IGN);
+    return serve_link(local, link_fd_new(in_fd, out_fd), SERVE_IDLE_S * 1000, error);
+}

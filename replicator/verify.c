@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/local.h"
+
+#define READ_SIZE ((size_t)1 << 20)
+#define SUMS_MAX (1u << 20)
+
+struct verification {
+    const struct manifest *manifest;
+    char *dir;
+    GHashTable *sums; /* name -> hex digest */
+    struct progress *progress;
+    uint64_t done, total;
+    GString *damage; /* what is wrong, all of it */
+};
+
+/* "<64 hex digits>  <name>", as sha256sum(1) writes and reads. */
+static bool parse_sums(char **lines, GHashTable *sums, const char *path, GError **error)
+{
+    uint8_t digest[DIGEST_SIZE];
+
+    for (unsigned i = 0; lines[i] && *lines[i]; i++) {
+        char *line = lines[i];
+        bool ok =
+            strlen(line) > DIGEST_HEX_SIZE + 1 && strncmp(line + DIGEST_HEX_SIZE - 1, "  ", 2) == 0;
+
+        if (ok)
+            line[DIGEST_HEX_SIZE - 1] = '\0';
+        if (!ok || !digest_from_hex(line, digest) || !name_is_safe(line + DIGEST_HEX_SIZE + 1))
+            return fail(error, ERROR_INTEGRITY, "%s: line %u is not one of sha256sum", path, i + 1);
+        g_hash_table_insert(sums, g_strdup(line + DIGEST_HEX_SIZE + 1), g_strdup(line));
+    }
+    return true;
+}
+
+static bool read_sums(struct verification *self, GError **error)
+{
+    g_autofree char *path = g_build_filename(self->dir, SHA256SUMS_NAME, NULL);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!file_read(path, SUMS_MAX, &text, NULL, error))
+        return false;
+    lines = g_strsplit(text, "\n", -1);
+    return parse_sums(lines, self->sums, path, error);
+}
+
+static void damaged(struct verification *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void damaged(struct verification *self, const char *format, ...)
+{
+    va_list args;
+
+    if (self->damage->len)
+        g_string_append(self->damage, "; ");
+    va_start(args, format);
+    g_string_append_vprintf(self->damage, format, args);
+    va_end(args);
+}
+
+/* False only when interrupted; damage is noted. */
+static bool digest_of(struct verification *self, int fd, uint64_t bytes, const char *name,
+                      uint8_t out[DIGEST_SIZE], bool *readable, GError **error)
+{
+    AUTO(digest) digest = digest_new();
+    g_autofree void *buffer = g_malloc(READ_SIZE);
+    g_autofree char *subject = g_strconcat(self->manifest->vm, "/", name, NULL);
+    g_autoptr(GError) why = NULL;
+
+    /* From the disk, not from memory. */
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    for (uint64_t at = 0; at < bytes;) {
+        size_t piece = (size_t)MIN(bytes - at, READ_SIZE);
+
+        if (!interrupt_check(error))
+            return false;
+        if (!fd_read_at(fd, at, buffer, piece, name, &why)) {
+            damaged(self, "%s", why->message);
+            *readable = false;
+            return true;
+        }
+        digest_update(digest, buffer, piece);
+        at += piece;
+        self->done += piece;
+        progress_bytes(self->progress, subject, self->done, self->total);
+    }
+    digest_final(digest, out);
+    *readable = true;
+    return true;
+}
+
+static bool verify_file(struct verification *self, const char *name, int64_t bytes, GError **error)
+{
+    g_autofree char *path = g_build_filename(self->dir, name, NULL);
+    const char *expected = g_hash_table_lookup(self->sums, name);
+    AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint8_t digest[DIGEST_SIZE];
+    char hex[DIGEST_HEX_SIZE];
+    bool readable = false;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        damaged(self, "%s: %s", name, g_strerror(errno));
+        return true;
+    }
+    if (bytes >= 0 && st.st_size != bytes) {
+        damaged(self, "%s has %" PRId64 " bytes instead of %" PRId64, name, (int64_t)st.st_size,
+                bytes);
+        return true;
+    }
+    if (!expected) {
+        damaged(self, "%s is not in " SHA256SUMS_NAME, name);
+        return true;
+    }
+    if (!digest_of(self, fd, (uint64_t)st.st_size, name, digest, &readable, error))
+        return false;
+    if (!readable)
+        return true;
+    digest_to_hex(digest, hex);
+    if (strcmp(hex, expected) != 0)
+        damaged(self, "%s has changed: its SHA-256 is not the one of its commit", name);
+    return true;
+}
+
+static bool verify_files(struct verification *self, GError **error)
+{
+    const struct manifest *manifest = self->manifest;
+
+    if (!read_sums(self, error))
+        return false;
+    for (unsigned i = 0; i < manifest->files->len; i++)
+        self->total += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
+    if (!verify_file(self, MANIFEST_NAME, -1, error))
+        return false;
+    for (unsigned i = 0; i < manifest->files->len; i++) {
+        const struct manifest_file *file = manifest->files->pdata[i];
+
+        if (!verify_file(self, file->name, (int64_t)file->bytes, error))
+            return false;
+    }
+    if (self->damage->len)
+        return fail(error, ERROR_INTEGRITY, "%s", self->damage->str);
+    return true;
+}
+
+bool store_verify_point(const char *store_path, const struct manifest *manifest,
+                        struct progress *progress, GError **error)
+{
+    struct verification self = {
+        .manifest = manifest,
+        .dir = store_point_dir(store_path, manifest->uuid, manifest->point),
+        .sums = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
+        .progress = progress,
+        .damage = g_string_new(NULL),
+    };
+    bool ok = verify_files(&self, error);
+
+    if (!ok)
+        g_prefix_error(error, "point %s of %s: ", manifest->point, manifest->vm);
+    g_free(self.dir);
+    g_hash_table_unref(self.sums);
+    g_string_free(self.damage, TRUE);
+    return ok;
+}
+
+static bool add_damaged(const char *store_path, const char *vm_uuid, GPtrArray *out, GError **error)
+{
+    g_autofree char *dir = g_build_filename(store_path, "vms", vm_uuid, NULL);
+    g_auto(GStrv) points = dir_list(dir, error);
+    int64_t ms;
+
+    if (!points)
+        return false;
+    for (char **point = points; *point; point++) {
+        g_autoptr(GError) why = NULL;
+        AUTO(manifest) manifest = NULL;
+
+        if (!point_id_parse(*point, &ms))
+            continue;
+        manifest = local_manifest(store_path, vm_uuid, *point, &why);
+        if (!manifest)
+            g_ptr_array_add(out, g_strdup_printf("%s/%s: %s", vm_uuid, *point, why->message));
+    }
+    return true;
+}
+
+char **store_damaged_points(const char *store_path, GError **error)
+{
+    g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *vms = g_build_filename(store_path, "vms", NULL);
+    g_auto(GStrv) uuids = dir_list(vms, error);
+
+    if (!uuids)
+        return NULL;
+    for (char **uuid = uuids; *uuid; uuid++)
+        if (uuid_is_valid(*uuid) && !add_damaged(store_path, *uuid, out, error))
+            return NULL;
+    g_ptr_array_add(out, NULL);
+    return (char **)g_ptr_array_steal(out, NULL);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames on a link: the wire protocol of drctl-store(5).
+ *
+ *     0        4      5        8         12            20
+ *     +--------+------+--------+---------+-------------+------------------
+ *     | length | type | zero   | request | digest      | payload (length bytes)
+ *     +--------+------+--------+---------+-------------+------------------
+ *     digest: first 8 bytes of SHA-256 over bytes 0..11 and the payload; integers little-endian
+ *
+ * Payloads are JSON objects of at most WIRE_CONTROL_MAX bytes, but for DATA: {file u32, zero u32,
+ * offset u64} and at most STORE_WRITE_MAX bytes. What a frame announces never decides how much
+ * memory is taken: a wire has one buffer of the largest frame, for its whole life. A frame that
+ * breaks a rule is ERROR_INTEGRITY, and the wire must not be read again, because nobody knows where
+ * the next one begins.
+ *
+ * Order: the client's first frame is HELLO. Requests carry a number that grows, its answer (OK or
+ * ERROR) the same number. BEGIN's number is the name of the point that arrives: OPEN, DATA, COMMIT
+ * and ABORT carry it, and so does the ERROR that discards the point, which may come at any time.
+ * OPEN, DATA, ABORT and PING are not answered. An ERROR with number 0 ends the session.
+ *
+ *     request             payload                                   answered by
+ *     HELLO               {drctl, protocol, features[]}             OK {drctl, protocol,
+ * features[]} INFO                {}                                        OK {uuid, site, drctl,
+ * free_bytes, ...} POINTS              {vm: uuid | null}                         MANIFEST*, OK
+ * {count} BEGIN               {vm, point}                               OK {} OPEN {file, name} -
+ *     DATA                file, offset, bytes                       -
+ *     COMMIT              the manifest                              OK {}
+ *     ABORT               {}                                        -
+ *     BUNDLE-ID           {site}                                    OK {bundle: {...} | null}
+ *     BUNDLE-GET          {site, time, ...}                         DATA*, OK {bytes}
+ *     BUNDLE-PUT, DATA*   {bytes}                                   OK {}
+ *     PING                {}                                        -
+ */
+#pragma once
+
+#include "replicator/link.h"
+
+#define WIRE_PROTOCOL 1
+#define WIRE_HEADER 20
+#define WIRE_DATA_HEADER 16
+#define WIRE_CONTROL_MAX (1u << 20)
+#define WIRE_PAYLOAD_MAX (WIRE_DATA_HEADER + STORE_WRITE_MAX)
+/* A frame that has begun must go on; less than what TCP gives up after would hide its reason. */
+#define WIRE_STALL_MS 120000
+
+enum wire_type {
+    WIRE_HELLO = 1,
+    WIRE_INFO,
+    WIRE_POINTS,
+    WIRE_BEGIN,
+    WIRE_OPEN,
+    WIRE_DATA,
+    WIRE_COMMIT,
+    WIRE_ABORT,
+    WIRE_BUNDLE_ID,
+    WIRE_BUNDLE_GET,
+    WIRE_BUNDLE_PUT,
+    WIRE_PING,
+    WIRE_OK = 64,
+    WIRE_ERROR,
+    WIRE_MANIFEST,
+};
+/* "BUNDLE-GET", or NULL when there is no such type. */
+const char *wire_type_name(unsigned type);
+
+struct frame {
+    enum wire_type type;
+    uint32_t request;
+    const uint8_t *payload; /* of the wire, until its next receive */
+    size_t len;
+};
+
+/* The parts of a DATA payload. */
+struct frame_data {
+    uint32_t file;
+    uint64_t offset;
+    const uint8_t *bytes;
+    size_t len;
+};
+
+struct wire;
+
+/* Takes LINK. */
+struct wire *wire_new(struct link *link);
+void wire_free(struct wire *wire);
+DEFINE_CLEANUP(wire)
+
+bool wire_send(struct wire *wire, enum wire_type type, uint32_t request, const void *payload,
+               size_t len, GError **error);
+/* Takes OBJECT; NULL is {}. ERROR_FAILED when it is larger than a control frame may be. */
+bool wire_send_json(struct wire *wire, enum wire_type type, uint32_t request, json_t *object,
+                    GError **error);
+bool wire_send_data(struct wire *wire, uint32_t request, const struct frame_data *data,
+                    GError **error);
+/* An ERROR frame that says WHAT. */
+bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error);
+/* All bytes that were written to the link so far. */
+uint64_t wire_sent_bytes(const struct wire *wire);
+
+/* The next frame, waiting for its first byte up to TIMEOUT_MS. LINK_END only between two frames; in
+ * the middle of one it is LINK_FAILED. */
+enum link_state wire_receive(struct wire *wire, int timeout_ms, struct frame *frame,
+                             GError **error);
+/* See struct link_ops. */
+char *wire_last_words(struct wire *wire);
+
+/* Payloads; ERROR_INTEGRITY names the frame. */
+json_t *frame_json(const struct frame *frame, GError **error);
+bool frame_parse_data(const struct frame *frame, struct frame_data *out, GError **error);
+/* Turn an ERROR frame into our error; its text is made harmless for a terminal. Always false. */
+bool frame_fail(const struct frame *frame, GError **error);
+/* Replace everything that is not printable, and cut what is too long; g_free. */
+char *text_harmless(const char *text, size_t max);
