@@ -231,8 +231,9 @@ static bool write_members(const struct bundle *bundle, struct tarball_writer *wr
         return false;
     for (unsigned i = 0; i < paths->len; i++) {
         const char *member = bundle_member(bundle, paths->pdata[i]);
+        g_autofree char *path = g_uri_escape_string(paths->pdata[i], "/", FALSE);
 
-        if (!tarball_writer_add(writer, paths->pdata[i], member, strlen(member), error))
+        if (!tarball_writer_add(writer, path, member, strlen(member), error))
             return false;
     }
     return true;
@@ -348,11 +349,34 @@ static bool check_digest(const struct bundle *bundle, GError **error)
     return true;
 }
 
+/* Exactly one way to write a name is accepted, so two members cannot become one. */
+static bool read_members(struct bundle *bundle, const char *data, size_t len, GError **error)
+{
+    g_autoptr(GHashTable) raw = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    GHashTableIter iter;
+    void *key, *value;
+
+    if (!tarball_read(data, len, raw, error))
+        return false;
+    g_hash_table_iter_init(&iter, raw);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        g_autofree char *path = g_uri_unescape_string(key, "/");
+        g_autofree char *again = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
+
+        if (g_strcmp0(again, key) != 0)
+            return fail(error, ERROR_INTEGRITY, "'%s' is not the name of a member", (char *)key);
+        g_hash_table_iter_steal(&iter);
+        g_free(key);
+        g_hash_table_insert(bundle->members, g_steal_pointer(&path), value);
+    }
+    return true;
+}
+
 struct bundle *bundle_unpack(const char *data, size_t len, const char *what, GError **error)
 {
     AUTO(bundle) bundle = bundle_new(NULL);
 
-    if (!tarball_read(data, len, bundle->members, error) || !read_head(bundle, error) ||
+    if (!read_members(bundle, data, len, error) || !read_head(bundle, error) ||
         !check_content(bundle, ERROR_INTEGRITY, error) || !check_digest(bundle, error)) {
         g_prefix_error(error, "%s: ", what);
         return NULL;

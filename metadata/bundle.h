@@ -13,7 +13,8 @@
  * in sorted order, each as name, NUL, uuid, NUL. The check is SHA-256 over the compact text of
  * bundle.json without it, in the order above, so that no single wrong byte goes unnoticed.
  *
- * Members are never unpacked to files by drctl; what makes a file of one asks name_is_safe().
+ * In the names of networks and storage pools, bytes other than A-Z a-z 0-9 . _ - ~ are written %XX (RFC
+ * 3986) in the archive, and only there. Members are never unpacked to files by drctl; what makes a file of one asks name_is_safe().
  */
 #pragma once
 

@@ -208,8 +208,9 @@ bool keyfile_string(const struct keyfile *keyfile, const char *group, const char
 
     if (!keyfile_has(keyfile, group, key))
         return true;
+    /* With a wrong escape there are both a text and an error. */
     text = g_key_file_get_string(keyfile->file, group, key, &problem);
-    if (!text)
+    if (problem)
         return keyfile_fail(keyfile, group, key, error,
                             "cannot be read: a backslash is written as two");
     if (!check_text(keyfile, group, key, g_strstrip(text), error))
@@ -222,15 +223,16 @@ bool keyfile_string(const struct keyfile *keyfile, const char *group, const char
 bool keyfile_list(const struct keyfile *keyfile, const char *group, const char *key, char ***out,
                   GError **error)
 {
+    g_autoptr(GError) problem = NULL;
     g_auto(GStrv) list = NULL;
 
     if (!keyfile_has(keyfile, group, key))
         return true;
-    list = g_key_file_get_string_list(keyfile->file, group, key, NULL, NULL);
-    if (!list)
+    list = g_key_file_get_string_list(keyfile->file, group, key, NULL, &problem);
+    if (problem)
         return keyfile_fail(keyfile, group, key, error,
                             "cannot be read: a backslash is written as two");
-    if (!list[0])
+    if (!list || !list[0])
         return check_text(keyfile, group, key, "", error);
     for (char **item = list; *item; item++) {
         if (!check_text(keyfile, group, key, g_strstrip(*item), error))

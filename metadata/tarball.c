@@ -7,6 +7,7 @@
 #include "metadata/bundle.h"
 
 #define READ_BYTES ((size_t)64 << 10)
+#define PATH_MAX_BYTES 1000
 
 static void archive_cleanup(struct archive **archive)
 {
@@ -54,6 +55,19 @@ static bool sums_add(struct sums *sums, const char *path, uint64_t bytes, enum e
     return true;
 }
 
+/* libarchive would convert other characters according to the locale. */
+static bool path_is_harmless(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+
+    if (strlen(path) > PATH_MAX_BYTES || !g_str_is_ascii(path))
+        return false;
+    for (char **part = parts; *part; part++)
+        if (**part == '\0' || strcmp(*part, ".") == 0 || strcmp(*part, "..") == 0)
+            return false;
+    return parts[0] != NULL;
+}
+
 static la_ssize_t take_output(struct archive *archive, void *data, const void *bytes, size_t len)
 {
     struct tarball_writer *writer = data;
@@ -73,10 +87,10 @@ struct tarball_writer *tarball_writer_new(int64_t time_ms, GError **error)
     writer->archive = archive_write_new();
     writer->out = g_byte_array_new();
     writer->time_ms = time_ms;
-    /* Names are bytes: they must not depend on the locale of whoever packs. */
+    /* Padding behind the last block is no part of a zstd stream. */
     if (archive_write_set_format_pax_restricted(writer->archive) != ARCHIVE_OK ||
-        archive_write_set_options(writer->archive, "pax:hdrcharset=BINARY") != ARCHIVE_OK ||
         archive_write_add_filter_zstd(writer->archive) != ARCHIVE_OK ||
+        archive_write_set_bytes_in_last_block(writer->archive, 1) != ARCHIVE_OK ||
         archive_write_open(writer->archive, writer, NULL, take_output, NULL) != ARCHIVE_OK) {
         fail(error, ERROR_FAILED, "libarchive cannot write tar.zst: %s", problem(writer->archive));
         return NULL;
@@ -91,6 +105,10 @@ bool tarball_writer_add(struct tarball_writer *writer, const char *path, const v
 
     if (!sums_add(&writer->sums, path, len, ERROR_FAILED, error))
         return false;
+    if (!path_is_harmless(path))
+        return fail(error, ERROR_FAILED, "%s is not the name of a member", path);
+    if (!g_utf8_validate(data, (gssize)len, NULL))
+        return fail(error, ERROR_FAILED, "%s is not UTF-8 text", path);
     archive_entry_set_pathname(entry, path);
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
@@ -117,18 +135,6 @@ void tarball_writer_free(struct tarball_writer *writer)
     archive_free(writer->archive);
     g_byte_array_unref(writer->out);
     g_free(writer);
-}
-
-static bool path_is_harmless(const char *path)
-{
-    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-
-    if (strlen(path) > 512 || !g_utf8_validate(path, -1, NULL))
-        return false;
-    for (char **part = parts; *part; part++)
-        if (**part == '\0' || strcmp(*part, ".") == 0 || strcmp(*part, "..") == 0)
-            return false;
-    return parts[0] != NULL;
 }
 
 /* Filters can be stacked without end, each multiplying what the one before says. */

@@ -25,5 +25,5 @@ void tarball_writer_free(struct tarball_writer *writer);
 DEFINE_CLEANUP(tarball_writer)
 
 /* Put all members of an archive into MEMBERS, name -> text (both g_malloc'ed, UTF-8). Names are
- * relative without "." and ".." and empty parts, and nothing more is known of them. */
+ * relative, ASCII, without "." and ".." and empty parts, and nothing more is known of them. */
 bool tarball_read(const char *data, size_t len, GHashTable *members, GError **error);

@@ -118,6 +118,7 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {"[site]\nname = a\\qb\n", "[site] name: cannot be read"},
         {SITE "libvirt = xen:///\n", "[site] libvirt: 'xen:///' is not a libvirt URI"},
         {SITE "libvirt = qemu:///system;;\n", "[site] libvirt: is empty"},
+        {SITE "libvirt = a\\qb\n", "[site] libvirt: cannot be read"},
         {SITE "libvirt = ;\n", "[site] libvirt: is empty"},
         {SITE "libvirt =\n", "[site] libvirt: is empty"},
         {SITE "libvirt = qemu:///system; qemu:///system\n",
@@ -449,7 +450,7 @@ START_TEST(an_ordinary_user_has_the_defaults_of_xdg)
 {
     /* Each test is a process of its own, so nobody else is affected. Leak detection must be allowed
      * to look at us afterwards. */
-    ck_assert(geteuid() != 0 || seteuid(65534) == 0);
+    ck_assert(geteuid() != 0 || setresuid(65534, 65534, 65534) == 0);
     ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 1), 0);
     g_setenv("XDG_CONFIG_HOME", "/home/u/c", TRUE);
     g_setenv("XDG_DATA_HOME", "/home/u/d", TRUE);
