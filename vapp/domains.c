@@ -3,7 +3,7 @@
 
 #define POLL_MS 200
 /* A guest that boots or is busy can miss the power button; asking twice does no harm. */
-#define ASK_AGAIN_MS 5000
+#define ASK_AGAIN_MS 3000
 
 /* ---- Which of the hosts has the VM? */
 

@@ -9,9 +9,10 @@
 
 #include "vapp/vapp.h"
 
-#define TRY_MS 2000  /* one try */
-#define PAUSE_MS 500 /* between tries: a guest that boots is not slowed down by us */
-#define TICK_MS 100  /* how soon an interrupt is seen */
+#define TRY_MS 2000    /* one try */
+#define TRY_MIN_MS 250 /* also when time is nearly over, or what is seen last says nothing */
+#define PAUSE_MS 500   /* between tries: a guest that boots is not slowed down by us */
+#define TICK_MS 100    /* how soon an interrupt is seen */
 #define ADDRESSES_MAX 16
 
 /* ---- tcp: is somebody listening on one of the guest's addresses? */
@@ -194,7 +195,8 @@ static bool agent_is_ready(struct domain *domain, int64_t deadline_ms, GError **
 static bool try_once(const struct vapp_vm *vm, struct domain *domain, int64_t deadline_ms,
                      GError **error)
 {
-    int64_t try_deadline_ms = MIN(deadline_ms, time_monotonic_ms() + TRY_MS);
+    int64_t now_ms = time_monotonic_ms();
+    int64_t try_deadline_ms = now_ms + CLAMP(deadline_ms - now_ms, TRY_MIN_MS, TRY_MS);
 
     switch (vm->ready) {
     case READY_NONE:
