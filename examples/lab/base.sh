@@ -27,8 +27,12 @@ wait_until() {
     done
 }
 
-# A process is remembered as "PID START": the start time tells it from a later one with the same pid.
-start_time() { local stat; stat=$(cat "/proc/$1/stat" 2>/dev/null) && stat=${stat##*) } && cut -d' ' -f20 <<<"$stat"; }
+# A process is remembered as "PID START": the start time tells it from a later one with the same pid. A zombie is
+# none: the pid 1 of many containers never collects those.
+start_time() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) && stat=${stat##*) } && [ "${stat%% *}" != Z ] && cut -d' ' -f20 <<<"$stat"
+}
 remember() { echo "$2 $(start_time "$2")" >"$1"; }
 # The remembered pid, if that process still lives.
 recall() {
