@@ -157,7 +157,7 @@ cmd_crash() {
     pid=$(site_pid "$1") || die "$1 is down already"
     lock_lab
     kill -KILL "$pid"
-    wait_until 30 gone "$lab/$1/launcher" || die "$1 does not die: processes of it hang in the kernel"
+    wait_until 30 gone "$lab/$1/launcher" || die "$1 does not die: processes hang in the kernel, or pid 1 of this container collects no zombies (docker run --init)"
     on_wan ip link del "$1" 2>/dev/null || true
 }
 
@@ -194,6 +194,6 @@ cmd_down() {
     lock_lab
     # The pid 1 may not exist yet, or not be known: then who makes it is killed, and takes it along.
     if pid=$(recall "$lab/wan.unshare"); then kill -KILL "$(only_child "$pid" || echo "$pid")"; fi
-    wait_until 30 gone "$lab/wan.unshare" || die "the lab does not die: processes of it hang in the kernel"
+    wait_until 30 gone "$lab/wan.unshare" || die "the lab does not die: processes hang in the kernel, or pid 1 of this container collects no zombies (docker run --init)"
     as_root rm -rf --one-file-system "$lab"
 }
