@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "restore/platform.h"
+
+#include <net/if.h>
+#include <stdlib.h>
+
+void platform_free(struct platform *platform)
+{
+    if (!platform)
+        return;
+    g_free(platform->name);
+    xml_free(platform->capabilities);
+    xml_free(platform->domain_support);
+    g_clear_pointer(&platform->networks, g_hash_table_unref);
+    g_free(platform);
+}
+
+static bool read_networks(struct platform *platform, GError **error)
+{
+    g_autoptr(GPtrArray) networks = host_networks(platform->host, error);
+
+    if (!networks)
+        return false;
+    platform->networks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (unsigned i = 0; i < networks->len; i++) {
+        const struct host_object *network = networks->pdata[i];
+
+        g_hash_table_insert(platform->networks, g_strdup(network->name),
+                            GINT_TO_POINTER(network->active));
+    }
+    return true;
+}
+
+struct platform *platform_probe(struct host *host, GError **error)
+{
+    AUTO(platform) platform = g_new0(struct platform, 1);
+    g_autofree char *text = host_capabilities(host, error);
+
+    platform->name = g_strdup(host_uri(host));
+    platform->host = host;
+    platform->capabilities = text ? xml_parse(text, "the host's capabilities", error) : NULL;
+    if (!platform->capabilities || !read_networks(platform, error))
+        return NULL;
+    if (!host_memory_free(host, &platform->memory_free_bytes, NULL))
+        platform->memory_free_bytes = UINT64_MAX;
+    return g_steal_pointer(&platform);
+}
+
+void platform_ask_support(struct platform *platform, const struct xml_node *domain)
+{
+    g_autofree char *arch = xml_string(domain, "os/type/@arch");
+    g_autofree char *machine = xml_string(domain, "os/type/@machine");
+    g_autofree char *type = xml_attr(domain, "type");
+    g_autofree char *text = NULL;
+
+    g_clear_pointer(&platform->domain_support, xml_free);
+    text = host_domain_capabilities(platform->host, NULL, arch, machine, type, NULL);
+    if (text)
+        platform->domain_support = xml_parse(text, "the host's domain capabilities", NULL);
+}
+
+/* Is there an element of the capabilities at PATH whose text, or whose ATTRIBUTE, is VALUE? Compared
+ * here and not in XPath: the value comes from a file, and might close the quotes. */
+static bool has_value(const struct platform *platform, const char *path, const char *attribute,
+                      const char *value)
+{
+    g_autoptr(GPtrArray) nodes = xml_find_all(xml_root(platform->capabilities), path);
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        g_autofree char *text = attribute ? xml_attr(nodes->pdata[i], attribute)
+                                          : xml_string(nodes->pdata[i], "text()");
+
+        if (g_strcmp0(text, value) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool platform_has_secmodel(const struct platform *platform, const char *model)
+{
+    return has_value(platform, "/capabilities/host/secmodel/model", NULL, model);
+}
+
+bool platform_has_dac(const struct platform *platform)
+{
+    return platform_has_secmodel(platform, "dac");
+}
+
+/* <arch name='x86_64'> of full virtualisation, or NULL. */
+static struct xml_node *find_arch(const struct platform *platform, const char *arch)
+{
+    g_autoptr(GPtrArray) nodes = xml_find_all(xml_root(platform->capabilities),
+                                              "/capabilities/guest[os_type='hvm']/arch");
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        g_autofree char *name = xml_attr(nodes->pdata[i], "name");
+
+        if (g_strcmp0(name, arch) == 0)
+            return nodes->pdata[i];
+    }
+    return NULL;
+}
+
+char *platform_emulator(const struct platform *platform, const char *arch)
+{
+    const struct xml_node *node = find_arch(platform, arch);
+
+    return node ? xml_string(node, "emulator/text()") : NULL;
+}
+
+bool platform_has_machine(const struct platform *platform, const char *arch, const char *machine)
+{
+    const struct xml_node *node = find_arch(platform, arch);
+    g_autoptr(GPtrArray) machines = node ? xml_find_all(node, "machine | domain/machine") : NULL;
+
+    for (unsigned i = 0; machines && i < machines->len; i++) {
+        g_autofree char *name = xml_string(machines->pdata[i], "text()");
+
+        if (g_strcmp0(name, machine) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool platform_has_virt_type(const struct platform *platform, const char *arch, const char *type)
+{
+    const struct xml_node *node = find_arch(platform, arch);
+    g_autoptr(GPtrArray) domains = node ? xml_find_all(node, "domain") : NULL;
+
+    for (unsigned i = 0; domains && i < domains->len; i++) {
+        g_autofree char *name = xml_attr(domains->pdata[i], "type");
+
+        if (g_strcmp0(name, type) == 0)
+            return true;
+    }
+    return false;
+}
+
+static unsigned count(const struct platform *platform, const char *xpath)
+{
+    g_autofree char *text = xml_string(xml_root(platform->capabilities), xpath);
+
+    return text ? (unsigned)strtoul(text, NULL, 10) : 0;
+}
+
+unsigned platform_cpus(const struct platform *platform)
+{
+    return count(platform, "count(/capabilities/host/topology/cells/cell/cpus/cpu)");
+}
+
+unsigned platform_numa_nodes(const struct platform *platform)
+{
+    return count(platform, "count(/capabilities/host/topology/cells/cell)");
+}
+
+bool platform_has_link(const struct platform *platform, const char *name)
+{
+    return if_nametoindex(name) != 0;
+}

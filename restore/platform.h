@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a host offers to a domain that lands on it, asked once and then only read: capabilities,
+ * networks, memory. In tests it is filled from texts, so the rewriting needs no libvirt.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/common.h"
+
+struct platform {
+    char *name;                 /* for findings: the host's URI */
+    struct host *host;          /* borrowed; NULL in tests */
+    struct xml *capabilities;   /* <capabilities> */
+    struct xml *domain_support; /* <domainCapabilities> for the domain in question, or NULL */
+    GHashTable *networks;       /* name -> GINT_TO_POINTER(is active) */
+    uint64_t memory_free_bytes; /* UINT64_MAX: not known */
+};
+
+struct platform *platform_probe(struct host *host, GError **error);
+void platform_free(struct platform *platform);
+DEFINE_CLEANUP(platform)
+/* Ask what this host can do for guests like DOMAIN (its <domain>); a refusal leaves
+ * domain_support NULL, and the checks that need it are not made. */
+void platform_ask_support(struct platform *platform, const struct xml_node *domain);
+
+/* Does libvirt change owners of disk files here (system mode)? */
+bool platform_has_dac(const struct platform *platform);
+bool platform_has_secmodel(const struct platform *platform, const char *model);
+/* The emulator for guests of ARCH, or NULL; g_free. */
+char *platform_emulator(const struct platform *platform, const char *arch);
+bool platform_has_machine(const struct platform *platform, const char *arch, const char *machine);
+bool platform_has_virt_type(const struct platform *platform, const char *arch, const char *type);
+unsigned platform_cpus(const struct platform *platform);
+unsigned platform_numa_nodes(const struct platform *platform);
+/* A device of the host's network name space: bridge, NIC. */
+bool platform_has_link(const struct platform *platform, const char *name);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A VM's definition from the other site becomes one that this host can run. Three passes over the
+ * same document, in this order:
+ *
+ *     rewrite_adapt()   decides by what this host offers; every change is a remark, what must not be
+ *                       tried a blocker. The result is what the plan keeps: it has no overlays yet.
+ *     rewrite_rename()  only for a copy: nothing in it may meet the original on the same host.
+ *     rewrite_place()   mechanical: disks onto their files, with the whole chain written down.
+ *
+ * The definition comes from another site and is not trusted to be well-formed in our sense: what is
+ * missing is left missing, and libvirt judges when it is defined.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "metadata/metadata.h"
+#include "restore/finding.h"
+#include "restore/platform.h"
+
+#define RECOVERED_NAMESPACE "https://drctl.org/ns/1"
+
+struct rewrite {
+    struct xml_node *domain; /* <domain> */
+    const struct manifest *manifest;
+    const struct platform *platform;
+    struct findings *findings;
+};
+
+void rewrite_adapt(const struct rewrite *rewrite);
+/* Parts of rewrite_adapt(). */
+void rewrite_disks(const struct rewrite *rewrite);
+void rewrite_devices(const struct rewrite *rewrite);
+
+/* Another NAME and UUID, new MAC addresses, and other paths, ports and sockets. */
+void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
+                    struct findings *findings);
+
+/* Where one disk of the point is now. */
+struct placement_disk {
+    const char *target;
+    const char *file;         /* absolute */
+    const char *const *chain; /* layers under FILE, top first; NULL: FILE stands alone */
+};
+/* Where a domain came from, kept in its <metadata>. */
+struct recovered {
+    char *site;
+    char *vm; /* UUID that it had there */
+    char *point;
+    char *run;
+};
+struct placement {
+    const struct placement_disk *disks;
+    unsigned n_disks;
+    const char *nvram;             /* absolute, or NULL: libvirt makes a new one from the template */
+    bool keep_owners;              /* libvirt must not change owners of the layers */
+    const struct recovered *origin; /* or NULL */
+};
+void rewrite_place(struct xml_node *domain, const struct placement *placement);
+
+/* What rewrite_place() wrote; false when the domain is not one of ours. */
+bool recovered_read(const char *domain_xml, struct recovered *recovered);
+void recovered_clear(struct recovered *recovered);
+
+/* <memory> in bytes, 0 when there is none. */
+uint64_t definition_memory_bytes(const struct xml_node *domain);
