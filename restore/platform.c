@@ -81,9 +81,12 @@ bool platform_has_secmodel(const struct platform *platform, const char *model)
     return has_value(platform, "/capabilities/host/secmodel/model", NULL, model);
 }
 
-bool platform_has_dac(const struct platform *platform)
+bool host_manages_owners(struct host *host)
 {
-    return platform_has_secmodel(platform, "dac");
+    g_autofree char *text = host_capabilities(host, NULL);
+    AUTO(xml) xml = text ? xml_parse(text, "the host's capabilities", NULL) : NULL;
+
+    return xml && xml_find(xml_root(xml), "/capabilities/host/secmodel[model='dac']");
 }
 
 /* <arch name='x86_64'> of full virtualisation, or NULL. */

@@ -27,8 +27,8 @@ DEFINE_CLEANUP(platform)
  * domain_support NULL, and the checks that need it are not made. */
 void platform_ask_support(struct platform *platform, const struct xml_node *domain);
 
-/* Does libvirt change owners of disk files here (system mode)? */
-bool platform_has_dac(const struct platform *platform);
+/* Does libvirt change owners of disk files at HOST (system mode)? */
+bool host_manages_owners(struct host *host);
 bool platform_has_secmodel(const struct platform *platform, const char *model);
 /* The emulator for guests of ARCH, or NULL; g_free. */
 char *platform_emulator(const struct platform *platform, const char *arch);

@@ -21,15 +21,19 @@ struct site {
 
 /* --- Failover ------------------------------------------------------------------------------- */
 
+struct recovery; /* of restore/: how one VM is brought up */
+
 struct failover_vm {
     char *name;
-    char *uuid;
+    char *uuid; /* or NULL: not known */
     unsigned order;
     char *point; /* chosen, or NULL: no complete point */
     int64_t point_time_ms;
     enum consistency consistency;
     GPtrArray *findings; /* char *: "network prod does not exist here: eth0 will be disconnected" */
     bool blocked;        /* a finding forbids it; the last finding says why and the way out */
+    char *host;          /* URI of the host that gets it, or NULL: blocked */
+    struct recovery *recovery; /* private */
 };
 
 /* All decisions of a failover, made before anything is touched; it is what the user confirms and
@@ -53,8 +57,9 @@ DEFINE_CLEANUP(failover_plan)
 struct failover_result {
     char *run;
     enum run_state state;
+    int64_t started_ms;  /* wall clock, of the first start of the run */
     double rto_seconds;  /* from the (first) start of the run until the last VM was ready */
-    GPtrArray *vms;      /* of struct vapp_result, start order */
+    GPtrArray *vms;      /* of struct vapp_result, start order; their vm is the plan's */
 };
 void failover_result_clear(struct failover_result *result);
 

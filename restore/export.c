@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A point as plain files: qcow2 images that need nothing else, domain.xml, NVRAM. No libvirt. */
+#include "restore/request.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for file system metadata and the small files. */
+#define SPARE_BYTES (UINT64_C(16) << 20)
+#define MEASURE_TIMEOUT_S 600
+
+struct export {
+    const struct site *site;
+    const struct origin *origin;
+    const struct origin_disk *disk; /* of the disk steps */
+    const char *dir;
+};
+
+static char *image_path(const struct export *export, const char *target)
+{
+    g_autofree char *name = g_strconcat(target, ".qcow2", NULL);
+
+    return g_build_filename(export->dir, name, NULL);
+}
+
+/* All that an export makes, in the order of struct restore_result's paths; g_strfreev. */
+static char **export_paths(const struct export *export)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+
+    for (unsigned i = 0; i < export->origin->disks->len; i++) {
+        const struct origin_disk *disk = export->origin->disks->pdata[i];
+
+        g_ptr_array_add(paths, image_path(export, disk->target));
+    }
+    g_ptr_array_add(paths, g_build_filename(export->dir, "domain.xml", NULL));
+    if (export->origin->nvram)
+        g_ptr_array_add(paths, g_build_filename(export->dir, "nvram.fd", NULL));
+    g_ptr_array_add(paths, NULL);
+    return (char **)g_ptr_array_steal(paths, NULL);
+}
+
+/* ---- Before anything is written */
+
+static bool check_absent(const struct export *export, GError **error)
+{
+    g_auto(GStrv) paths = export_paths(export);
+
+    for (char **path = paths; *path; path++)
+        if (g_file_test(*path, G_FILE_TEST_EXISTS | G_FILE_TEST_IS_SYMLINK))
+            return fail(error, ERROR_CONFLICT,
+                        "%s exists already: restore to another directory, or remove it", *path);
+    return true;
+}
+
+/* What qemu-img will need for one image, at most. */
+static bool measure(const char *image, uint64_t *bytes, GError **error)
+{
+    const char *const argv[] = {"qemu-img", "measure",       "--output=json", "-f", "qcow2",
+                                "-O",       "qcow2", image, NULL};
+    g_autofree char *text = NULL;
+    json_auto_t *json = NULL;
+
+    if (!process_run(argv, MEASURE_TIMEOUT_S, &text, error))
+        return false;
+    json = json_parse(text, strlen(text), "qemu-img measure", error);
+    return json && json_need_u64(json, "required", bytes, error);
+}
+
+static bool check_space(const struct export *export, GError **error)
+{
+    uint64_t needed = SPARE_BYTES;
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+
+    for (unsigned i = 0; i < export->origin->disks->len; i++) {
+        const struct origin_disk *disk = export->origin->disks->pdata[i];
+        uint64_t bytes;
+
+        if (!measure(disk->chain[0], &bytes, error))
+            return false;
+        needed += bytes;
+    }
+    if (!disk_space(export->dir, &free_bytes, &total_bytes, error))
+        return false;
+    if (needed <= free_bytes)
+        return true;
+    g_autofree char *wants = bytes_format(needed);
+    g_autofree char *has = bytes_format(free_bytes);
+
+    return fail(error, ERROR_NO_SPACE, "%s of %s needs %s, %s has %s free: make room, or restore "
+                "to another file system", export->origin->manifest->point,
+                export->origin->manifest->vm, wants, export->dir, has);
+}
+
+/* ---- Steps */
+
+static char *temporary(const char *path)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    g_autofree char *base = g_path_get_basename(path);
+    g_autofree char *name = g_strconcat(".tmp-", base, NULL);
+
+    return g_build_filename(dir, name, NULL);
+}
+
+static bool exists(const char *path)
+{
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* A finished file of that name is this run's: there was none when it was planned. */
+static bool step_convert(void *context, GError **error)
+{
+    const struct export *export = context;
+    g_autofree char *path = image_path(export, export->disk->target);
+    g_autofree char *temp = temporary(path);
+    const char *const argv[] = {"qemu-img", "convert", "-q", "-f",  "qcow2",
+                                "-O",       "qcow2",   export->disk->chain[0], temp, NULL};
+
+    if (exists(path))
+        return true;
+    progress_note(export->site->progress, "%s: writing %s", export->origin->manifest->vm, path);
+    return tree_remove(temp, error) && process_run(argv, 0, NULL, error) &&
+           file_sync(temp, error) && path_rename(temp, path, error);
+}
+
+static bool undo_convert(void *context, GError **error)
+{
+    const struct export *export = context;
+    g_autofree char *path = image_path(export, export->disk->target);
+    g_autofree char *temp = temporary(path);
+
+    return tree_remove(temp, error) && tree_remove(path, error);
+}
+
+static char *nvram_path(const struct export *export)
+{
+    return g_build_filename(export->dir, "nvram.fd", NULL);
+}
+
+static bool step_nvram(void *context, GError **error)
+{
+    const struct export *export = context;
+    g_autofree char *path = nvram_path(export);
+
+    return !export->origin->nvram || exists(path) ||
+           file_copy(export->origin->nvram, path, 0600, error);
+}
+
+static bool undo_nvram(void *context, GError **error)
+{
+    g_autofree char *path = nvram_path(context);
+
+    return tree_remove(path, error);
+}
+
+static char *definition_path(const struct export *export)
+{
+    return g_build_filename(export->dir, "domain.xml", NULL);
+}
+
+/* The definition as it was, but with its disks where they are now. It may hold secrets. */
+static bool step_definition(void *context, GError **error)
+{
+    const struct export *export = context;
+    const GPtrArray *disks = export->origin->disks;
+    AUTO(xml) xml = xml_parse(export->origin->definition, "domain.xml of the point", error);
+    g_autofree struct placement_disk *places = g_new0(struct placement_disk, disks->len);
+    g_auto(GStrv) paths = export_paths(export);
+    g_autofree char *nvram = nvram_path(export);
+    g_autofree char *path = definition_path(export);
+    g_autofree char *text = NULL;
+    struct placement placement = {.disks = places, .n_disks = disks->len};
+
+    if (!xml)
+        return false;
+    for (unsigned i = 0; i < disks->len; i++)
+        places[i] = (struct placement_disk){((const struct origin_disk *)disks->pdata[i])->target,
+                                            paths[i], NULL};
+    placement.nvram = export->origin->nvram ? nvram : NULL;
+    rewrite_place(xml_root(xml), &placement);
+    text = xml_dump(xml);
+    return file_write(path, text, strlen(text), 0600, error);
+}
+
+static bool undo_definition(void *context, GError **error)
+{
+    g_autofree char *path = definition_path(context);
+
+    return tree_remove(path, error);
+}
+
+static const struct step disk_steps[] = {
+    {.name = "convert", .run = step_convert, .undo = undo_convert},
+};
+static const struct step vm_steps[] = {
+    {.name = "nvram", .run = step_nvram, .undo = undo_nvram},
+    {.name = "definition", .run = step_definition, .undo = undo_definition},
+};
+
+static bool do_disks(struct export *export, struct run *run, GError **error)
+{
+    for (unsigned i = 0; i < export->origin->disks->len; i++) {
+        export->disk = export->origin->disks->pdata[i];
+        if (!run_steps(run, export->disk->target, disk_steps, G_N_ELEMENTS(disk_steps), export,
+                       error))
+            return false;
+    }
+    return true;
+}
+
+static bool do_steps(struct export *export, struct run *run, GError **error)
+{
+    return do_disks(export, run, error) &&
+           run_steps(run, "vm", vm_steps, G_N_ELEMENTS(vm_steps), export, error);
+}
+
+/* A failed restore leaves nothing, so that the same command can be tried again. */
+static void undo_steps(struct export *export, struct run *run)
+{
+    for (unsigned i = 0; i < export->origin->disks->len; i++) {
+        export->disk = export->origin->disks->pdata[i];
+        run_undo(run, export->disk->target, disk_steps, G_N_ELEMENTS(disk_steps), export, NULL);
+    }
+    run_undo(run, "vm", vm_steps, G_N_ELEMENTS(vm_steps), export, NULL);
+}
+
+/* ---- The run */
+
+static struct run *begin(const struct export *export, const struct restore_request *request,
+                         GError **error)
+{
+    json_auto_t *json = request_plan(request, export->origin);
+
+    if (!check_absent(export, error) || !check_space(export, error))
+        return NULL;
+    return run_begin(export->site->catalog, RESTORE_KIND, export->dir, json, error);
+}
+
+static struct origin *find_origin(const struct site *site, const struct restore_request *request,
+                                  const struct run *run, GError **error)
+{
+    if (!run)
+        return request_origin(site, request, error);
+    return origin_open(site, json_get_string(run_plan(run), "uuid"),
+                       json_get_string(run_plan(run), "point"), error);
+}
+
+bool restore_to_dir(const struct site *site, const struct restore_request *request,
+                    struct restore_result *result, GError **error)
+{
+    g_autofree char *dir = g_canonicalize_filename(request->to_dir, NULL);
+    AUTO(run) run = request_resume(site, request, dir, error);
+    AUTO(origin) origin = !*error ? find_origin(site, request, run, error) : NULL;
+    struct export export = {.site = site, .origin = origin, .dir = dir};
+
+    if (!origin)
+        return false;
+    if (!run)
+        run = begin(&export, request, error);
+    if (!run)
+        return false;
+    result->run = g_strdup(run_id(run));
+    if (!dir_make(dir, 0700, error) || !do_steps(&export, run, error)) {
+        if (!error_is(*error, ERROR_CANCELLED))
+            undo_steps(&export, run);
+        return request_fail(run, error);
+    }
+    result->vm = g_strdup(origin->manifest->vm);
+    result->point = g_strdup(origin->manifest->point);
+    result->paths = export_paths(&export);
+    return run_finish(run, RUN_DONE, NULL, error);
+}

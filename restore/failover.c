@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "restore/plan.h"
+
+#include <string.h>
+
+/* A plan while it is executed. Its VMs start in threads of their own; each has its own struct
+ * recovery, and the run is made for that. */
+struct execution {
+    const struct site *site;
+    const struct failover_plan *plan;
+    struct run *run;
+    void (*report)(void *context, const struct vapp_result *result);
+    void *report_context;
+};
+
+void failover_result_clear(struct failover_result *result)
+{
+    g_clear_pointer(&result->run, g_free);
+    g_clear_pointer(&result->vms, g_ptr_array_unref);
+    *result = (struct failover_result){0};
+}
+
+static struct failover_vm *find_vm(const struct failover_plan *plan, const char *name)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (strcmp(vm->name, name) == 0)
+            return vm;
+    }
+    g_return_val_if_reached(NULL);
+}
+
+static bool start_vm(void *context, const struct vapp_vm *vm, struct domain **domain,
+                     GError **error)
+{
+    const struct execution *execution = context;
+    const struct failover_vm *planned = find_vm(execution->plan, vm->name);
+
+    if (planned->blocked || !planned->recovery)
+        return fail(error, ERROR_CONFLICT, "%s",
+                    planned->findings->len
+                        ? (char *)planned->findings->pdata[planned->findings->len - 1]
+                        : "it was not planned");
+    return recovery_run(planned->recovery, execution->site, execution->run, true, domain, error);
+}
+
+static void report_vm(void *context, const struct vapp_result *result)
+{
+    const struct execution *execution = context;
+
+    if (execution->report)
+        execution->report(execution->report_context, result);
+}
+
+/* ---- The result */
+
+static enum run_state verdict(const GPtrArray *results)
+{
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < results->len; i++)
+        done += ((const struct vapp_result *)results->pdata[i])->state == VAPP_VM_DONE;
+    if (done == results->len)
+        return RUN_DONE;
+    return done ? RUN_PARTIAL : RUN_FAILED;
+}
+
+/* From the first start of the run, which may have been another process, until the last VM was
+ * ready. */
+static double measure_rto(const struct run *run, const GPtrArray *results)
+{
+    int64_t last_ms = 0;
+
+    for (unsigned i = 0; i < results->len; i++) {
+        const struct vapp_result *result = results->pdata[i];
+
+        if (result->state == VAPP_VM_DONE)
+            last_ms = MAX(last_ms, result->finished_ms);
+    }
+    if (last_ms == 0)
+        return 0;
+    return (double)(time_now_ms() - (time_monotonic_ms() - last_ms) - run_started_ms(run)) / 1000;
+}
+
+static json_t *result_to_json(const struct failover_plan *plan,
+                              const struct failover_result *result)
+{
+    json_t *json = json_object();
+    json_t *vms = json_array();
+
+    json_set_string(json, "run", result->run);
+    json_set_string(json, "state", run_state_name(result->state));
+    json_set_real(json, "rto_seconds", result->rto_seconds);
+    for (unsigned i = 0; i < result->vms->len; i++) {
+        const struct vapp_result *one = result->vms->pdata[i];
+        const struct failover_vm *vm = find_vm(plan, one->vm->name);
+        json_t *entry = json_object();
+
+        json_set_string(entry, "vm", vm->name);
+        json_set_string(entry, "state", vapp_vm_state_name(one->state));
+        json_set_string(entry, "point", vm->point);
+        if (vm->point)
+            json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
+        json_set_string(entry, "error", one->error);
+        json_array_append_new(vms, entry);
+    }
+    json_object_set_new(json, "vms", vms);
+    return json;
+}
+
+/* An interrupted run is not finished: the same command goes on with it. */
+static bool conclude(struct execution *execution, struct failover_result *result, bool cancelled,
+                     GError **error)
+{
+    json_auto_t *json = NULL;
+
+    result->run = g_strdup(run_id(execution->run));
+    result->started_ms = run_started_ms(execution->run);
+    result->rto_seconds = measure_rto(execution->run, result->vms);
+    result->state = cancelled ? RUN_INTERRUPTED : verdict(result->vms);
+    if (cancelled)
+        return true;
+    json = result_to_json(execution->plan, result);
+    return run_finish(execution->run, result->state, json, error);
+}
+
+/* ---- Execution */
+
+static struct run *begin(const struct site *site, const struct failover_plan *plan, GError **error)
+{
+    json_auto_t *json = NULL;
+
+    if (plan->resumes)
+        return run_resume(site->catalog, plan->resumes, error);
+    json = plan_to_json(plan);
+    return run_begin(site->catalog, FAILOVER_KIND, plan->vapp, json, error);
+}
+
+bool failover_execute(const struct site *site, const struct failover_plan *plan,
+                      void (*report)(void *context, const struct vapp_result *result),
+                      void *context, struct failover_result *result, GError **error)
+{
+    AUTO(run) run = begin(site, plan, error);
+    struct execution execution = {site, plan, run, report, context};
+    struct vapp_actions actions = {.start = start_vm, .report = report_vm, .context = &execution};
+    g_autoptr(GError) cause = NULL;
+
+    if (!run)
+        return false;
+    vapp_start(plan->order, &actions, &result->vms, &cause);
+    if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))
+        return false;
+    if (!cause)
+        return true;
+    if (result->state == RUN_INTERRUPTED)
+        g_prefix_error(&cause, "run %s stopped, the same command goes on with it: ", result->run);
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}

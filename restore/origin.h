@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a VM is brought up from: one recovery point of the local store that was found to be complete.
+ * Every layer of every disk is committed, and snapshot_check_point() trusts each point in the chain,
+ * so QEMU may open it.
+ */
+#pragma once
+
+#include "restore/restore.h"
+#include "restore/finding.h"
+
+struct origin_disk {
+    char *target;
+    char **chain; /* absolute paths, top first */
+    uint64_t virtual_bytes;
+};
+
+struct origin {
+    struct manifest *manifest;
+    char *definition; /* domain.xml */
+    char *nvram;      /* absolute path in the point, or NULL */
+    GPtrArray *disks; /* of struct origin_disk */
+};
+
+/* Open POINT of VM_UUID and check it, to the last layer. */
+struct origin *origin_open(const struct site *site, const char *vm_uuid, const char *point,
+                           GError **error);
+/* The newest complete point; one that is not is passed over with a remark. ERROR_NOT_FOUND when the
+ * VM has no point here, ERROR_INTEGRITY when none is complete. */
+struct origin *origin_newest(const struct site *site, const char *vm_uuid,
+                             struct findings *findings, GError **error);
+void origin_free(struct origin *origin);
+DEFINE_CLEANUP(origin)
+
+/* A VM of which there are points, by name or UUID; a name that several VMs had is ERROR_CONFLICT that
+ * lists their UUIDs. The newest manifest of the VM. */
+struct manifest *origin_find_vm(const struct site *site, const char *vm, GError **error);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files that a recovered VM writes to, in a directory of its own run, over the images of its
+ * point, which nobody writes to. All of it is safe to repeat: what is finished has its final name and
+ * is never touched again, because a guest may have written to it.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "restore/origin.h"
+
+/* Who must be able to open the files. */
+struct qemu_user {
+    bool other; /* QEMU is another user than we are; else the rest means nothing */
+    uid_t uid;
+    gid_t gid;
+};
+
+/* IMAGES/<vm>.<run>, or <uuid>.<run> when the name is not fit for a directory; g_free. */
+char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run);
+/* DIR/<target>.qcow2; g_free. */
+char *overlay_path(const char *dir, const char *target);
+/* DIR/nvram.fd; g_free. */
+char *overlay_nvram_path(const char *dir);
+
+/* May USER pass through all directories above and including DIR (or its nearest existing parent)?
+ * ERROR_AUTH names the one that is closed and the way out. */
+bool overlay_check_passage(const char *dir, const struct qemu_user *user, GError **error);
+/* Let USER read the images of ORIGIN: by group, only as far as it cannot yet; owners stay. */
+bool overlay_grant(const struct origin *origin, const struct qemu_user *user, GError **error);
+/* Make DIR with an overlay for each disk and a copy of the NVRAM, durably, owned by USER. */
+bool overlay_create(const char *dir, const struct origin *origin, const struct qemu_user *user,
+                    GError **error);

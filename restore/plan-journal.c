@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "restore/plan.h"
+
+#include <string.h>
+
+/* ---- To the journal */
+
+static json_t *texts_to_json(const GPtrArray *texts)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < texts->len; i++)
+        json_array_append_new(array, json_string(texts->pdata[i]));
+    return array;
+}
+
+static json_t *recovery_to_json(const struct recovery *recovery)
+{
+    json_t *json;
+
+    if (!recovery)
+        return json_null();
+    json = json_object();
+    json_set_string(json, "name", recovery->name);
+    json_set_string(json, "uuid", recovery->uuid);
+    json_set_string(json, "adopted", recovery->adopted);
+    json_set_string(json, "definition", recovery->definition);
+    return json;
+}
+
+static json_t *vm_to_json(const struct failover_vm *vm)
+{
+    json_t *json = json_object();
+    g_autofree char *time = vm->point ? time_format(vm->point_time_ms) : NULL;
+
+    json_set_string(json, "vm", vm->name);
+    json_set_string(json, "uuid", vm->uuid);
+    json_set_u64(json, "order", vm->order);
+    json_set_string(json, "point", vm->point);
+    json_set_string(json, "time", time);
+    json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
+    json_object_set_new(json, "findings", texts_to_json(vm->findings));
+    json_object_set_new(json, "blocked", json_boolean(vm->blocked));
+    json_set_string(json, "host", vm->host);
+    json_object_set_new(json, "domain", recovery_to_json(vm->recovery));
+    return json;
+}
+
+json_t *plan_to_json(const struct failover_plan *plan)
+{
+    json_t *json = json_object();
+    json_t *vms = json_array();
+    bool is_vapp = plan->order->text && *plan->order->text;
+
+    json_set_string(json, "vapp", plan->vapp);
+    json_set_string(json, "site", plan->site);
+    json_set_string(json, "definition", is_vapp ? plan->order->text : NULL);
+    for (unsigned i = 0; i < plan->vms->len; i++)
+        json_array_append_new(vms, vm_to_json(plan->vms->pdata[i]));
+    json_object_set_new(json, "vms", vms);
+    return json;
+}
+
+/* ---- And back */
+
+static enum consistency consistency_from(const char *name)
+{
+    return g_strcmp0(name, consistency_name(CONSISTENCY_FILESYSTEM)) == 0 ? CONSISTENCY_FILESYSTEM
+                                                                          : CONSISTENCY_CRASH;
+}
+
+static void read_findings(struct failover_vm *vm, const json_t *json)
+{
+    const json_t *value;
+    size_t i;
+
+    json_array_foreach(json_object_get(json, "findings"), i, value)
+        g_ptr_array_add(vm->findings, g_strdup(json_string_value(value)));
+}
+
+static void block_vm(struct failover_vm *vm, const char *why)
+{
+    vm->blocked = true;
+    g_ptr_array_add(vm->findings, g_strdup(why));
+}
+
+static bool read_recovery(const struct site *site, struct failover_vm *vm, const json_t *json,
+                          GError **error)
+{
+    AUTO(recovery) recovery = g_new0(struct recovery, 1);
+    const char *name;
+    const char *uuid;
+    g_autoptr(GError) cause = NULL;
+
+    if (!json_need_string(json, "name", &name, error) ||
+        !json_need_string(json, "uuid", &uuid, error))
+        return false;
+    recovery->name = g_strdup(name);
+    recovery->uuid = g_strdup(uuid);
+    recovery->uri = g_strdup(vm->host);
+    recovery->adopted = g_strdup(json_get_string(json, "adopted"));
+    recovery->definition = g_strdup(json_get_string(json, "definition"));
+    if (!recovery->adopted)
+        recovery->origin = origin_open(site, vm->uuid, vm->point, &cause);
+    if (!recovery->adopted && !recovery->origin)
+        block_vm(vm, cause->message);
+    else
+        vm->recovery = g_steal_pointer(&recovery);
+    return true;
+}
+
+static bool read_vm(const struct site *site, struct failover_vm *vm, const json_t *json,
+                    GError **error)
+{
+    const char *time = json_get_string(json, "time");
+    json_t *domain = json_object_get(json, "domain");
+
+    vm->uuid = g_strdup(json_get_string(json, "uuid"));
+    vm->point = g_strdup(json_get_string(json, "point"));
+    vm->host = g_strdup(json_get_string(json, "host"));
+    vm->consistency = consistency_from(json_get_string(json, "consistency"));
+    read_findings(vm, json);
+    if (!json_need_bool(json, "blocked", &vm->blocked, error) ||
+        (time && !time_parse(time, &vm->point_time_ms, error)))
+        return false;
+    if (vm->blocked || !json_is_object(domain))
+        return true;
+    if (!vm->uuid || !vm->point || !vm->host)
+        return fail(error, ERROR_INTEGRITY, "VM %s has no uuid, point or host", vm->name);
+    return read_recovery(site, vm, domain, error);
+}
+
+static bool read_vms(const struct site *site, struct failover_plan *plan, const json_t *json,
+                     GError **error)
+{
+    json_t *vms;
+    const json_t *value;
+    size_t i;
+
+    if (!json_need_array(json, "vms", &vms, error))
+        return false;
+    json_array_foreach(vms, i, value)
+    {
+        const char *name = json_get_string(value, "vm");
+        const struct vapp_vm *vm = name ? vapp_vm(plan->order, name) : NULL;
+
+        if (!vm)
+            return fail(error, ERROR_INTEGRITY, "VM %zu is not of the vApp", i + 1);
+        g_ptr_array_add(plan->vms, failover_vm_new(vm));
+        if (!read_vm(site, plan->vms->pdata[i], value, error))
+            return false;
+    }
+    if (plan->vms->len != plan->order->vms->len)
+        return fail(error, ERROR_INTEGRITY, "a VM of the vApp is missing");
+    return true;
+}
+
+static bool read_plan(const struct site *site, struct failover_plan *plan, const json_t *json,
+                      GError **error)
+{
+    const char *vapp;
+    const char *from;
+    const char *definition = json_get_string(json, "definition");
+
+    if (!json_need_string(json, "vapp", &vapp, error) ||
+        !json_need_string(json, "site", &from, error))
+        return false;
+    plan->vapp = g_strdup(vapp);
+    plan->site = g_strdup(from);
+    plan->order = definition ? vapp_parse(definition, strlen(definition), "its definition", error)
+                             : vapp_single(vapp);
+    return plan->order && read_vms(site, plan, json, error);
+}
+
+struct failover_plan *plan_from_run(const struct site *site, const char *run, GError **error)
+{
+    AUTO(failover_plan) plan = plan_new();
+    json_auto_t *record = run_show(site->catalog, run, error);
+    json_t *json;
+
+    if (!record)
+        return NULL;
+    plan->resumes = g_strdup(run);
+    if (!json_need_object(record, "plan", &json, error) || !read_plan(site, plan, json, error)) {
+        g_prefix_error(error, "the plan of run %s: ", run);
+        return NULL;
+    }
+    return g_steal_pointer(&plan);
+}

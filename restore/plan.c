@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "restore/plan.h"
+
+#include <string.h>
+
+/* Less than this in the images directory is worth a word. */
+#define IMAGES_FREE_MIN (UINT64_C(1) << 30)
+
+struct failover_vm *failover_vm_new(const struct vapp_vm *vm)
+{
+    struct failover_vm *planned = g_new0(struct failover_vm, 1);
+
+    planned->name = g_strdup(vm->name);
+    planned->order = vm->order;
+    planned->findings = g_ptr_array_new_with_free_func(g_free);
+    return planned;
+}
+
+void failover_vm_free(struct failover_vm *vm)
+{
+    if (!vm)
+        return;
+    g_free(vm->name);
+    g_free(vm->uuid);
+    g_free(vm->point);
+    g_free(vm->host);
+    g_ptr_array_unref(vm->findings);
+    recovery_free(vm->recovery);
+    g_free(vm);
+}
+
+static void vm_free(void *data)
+{
+    failover_vm_free(data);
+}
+
+struct failover_plan *plan_new(void)
+{
+    struct failover_plan *plan = g_new0(struct failover_plan, 1);
+
+    plan->vms = g_ptr_array_new_with_free_func(vm_free);
+    return plan;
+}
+
+void failover_plan_free(struct failover_plan *plan)
+{
+    if (!plan)
+        return;
+    g_free(plan->vapp);
+    g_free(plan->site);
+    g_free(plan->resumes);
+    vapp_free(plan->order);
+    g_ptr_array_unref(plan->vms);
+    g_free(plan);
+}
+
+void failover_vm_conclude(struct failover_vm *vm, const struct findings *findings)
+{
+    g_ptr_array_unref(vm->findings);
+    vm->findings = findings_list(findings, &vm->blocked);
+}
+
+double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms)
+{
+    return (double)(started_ms - vm->point_time_ms) / 1000;
+}
+
+/* ---- What is to be brought up, and who knows it */
+
+struct source {
+    struct vapp *order;
+    char *site;
+    GHashTable *uuids; /* name -> UUID, of the site's bundle; NULL: ask the points */
+    bool is_own;       /* this site's own bundle */
+    char *time;        /* of the bundle */
+};
+
+static void source_clear(struct source *source)
+{
+    vapp_free(source->order);
+    g_free(source->site);
+    g_clear_pointer(&source->uuids, g_hash_table_unref);
+    g_free(source->time);
+    *source = (struct source){0};
+}
+#define AUTO_SOURCE __attribute__((cleanup(source_clear))) struct source
+
+/* The vApp or VM NAME in BUNDLE; *ORDER is NULL when the bundle does not know it. */
+static bool find_in_bundle(const struct bundle *bundle, const char *name, struct vapp **order,
+                           GError **error)
+{
+    g_autofree char *path = g_strdup_printf("vapps/%s.vapp", name);
+    g_autofree char *what = g_strdup_printf("%s of site %s", path, bundle->id->site);
+    const char *text = bundle_member(bundle, path);
+
+    *order = NULL;
+    if (text)
+        *order = vapp_parse(text, strlen(text), what, error);
+    else if (g_hash_table_contains(bundle->vms, name))
+        *order = vapp_single(name);
+    return !text || *order;
+}
+
+static bool is_vapp(const struct vapp *order)
+{
+    return order->text && *order->text;
+}
+
+/* When several sites know the name: a vApp before a lone VM, another site before this one, then the
+ * newest bundle. */
+static bool is_better(const struct source *a, const struct source *b)
+{
+    if (!b->order)
+        return true;
+    if (is_vapp(a->order) != is_vapp(b->order))
+        return is_vapp(a->order);
+    if (a->is_own != b->is_own)
+        return b->is_own;
+    return strcmp(a->time, b->time) > 0;
+}
+
+static bool try_bundle(const struct site *site, const char *from, const char *name,
+                       struct source *best, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    AUTO(bundle) bundle = bundle_fetch(site->store, from, &cause);
+    AUTO_SOURCE found = {0};
+    struct source old = *best;
+
+    if (!bundle) {
+        if (!error_is(cause, ERROR_NOT_FOUND))
+            progress_note(site->progress, "pool metadata of site %s is left out: %s", from,
+                          cause->message);
+        return true;
+    }
+    if (!find_in_bundle(bundle, name, &found.order, error))
+        return false;
+    found.site = g_strdup(from);
+    found.uuids = g_hash_table_ref(bundle->vms);
+    found.is_own = strcmp(from, site->config->site) == 0;
+    found.time = g_strdup(bundle->id->time);
+    if (!found.order || !is_better(&found, best))
+        return true;
+    *best = found;
+    found = old;
+    return true;
+}
+
+static bool find_in_bundles(const struct site *site, const char *name, struct source *source,
+                            GError **error)
+{
+    g_autofree char *pool = g_build_filename(site->config->store, "pool", NULL);
+    g_auto(GStrv) sites = dir_list(pool, error);
+
+    for (char **from = sites; from && *from; from++)
+        if (site_name_is_valid(*from) && !try_bundle(site, *from, name, source, error))
+            return false;
+    return sites != NULL;
+}
+
+/* This site's own *.vapp; a name that is not there is fine. */
+static bool find_in_config(const struct site *site, const char *name, struct source *source,
+                           GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    source->order = vapp_find(site->config->dir, name, &cause);
+    if (source->order || error_is(cause, ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
+/* A VM of which there are points, though no bundle tells about it. */
+static bool find_in_points(const struct site *site, const char *name, struct source *source,
+                           GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    AUTO(manifest) manifest = origin_find_vm(site, name, &cause);
+
+    if (manifest) {
+        source->order = vapp_single(manifest->vm);
+        source->site = g_strdup(manifest->site);
+        source->uuids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        g_hash_table_insert(source->uuids, g_strdup(manifest->vm), g_strdup(manifest->uuid));
+        return true;
+    }
+    if (!error_is(cause, ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return false;
+    }
+    return fail(error, ERROR_NOT_FOUND,
+                "neither a vApp nor a VM %s is known here: no site's pool metadata has it, nor "
+                "has %s, and there is no recovery point of such a VM; `drctl points` lists them",
+                name, site->config->dir);
+}
+
+static bool find_source(const struct site *site, const char *name, struct source *source,
+                        GError **error)
+{
+    if (!find_in_bundles(site, name, source, error))
+        return false;
+    if (!source->order && !find_in_config(site, name, source, error))
+        return false;
+    return source->order || find_in_points(site, name, source, error);
+}
+
+/* ---- One VM */
+
+/* What a plan is made with. */
+struct planner {
+    const struct site *site;
+    const struct source *source;
+    GPtrArray *platforms; /* of struct platform, as site->hosts; memory that is promised is taken off */
+    unsigned running;     /* VMs that run here already */
+};
+
+static void platform_free_element(void *data)
+{
+    platform_free(data);
+}
+
+static bool probe_hosts(struct planner *planner, GError **error)
+{
+    const GPtrArray *hosts = planner->site->hosts;
+
+    planner->platforms = g_ptr_array_new_with_free_func(platform_free_element);
+    if (hosts->len == 0)
+        return fail(error, ERROR_CONFIG, "no libvirt host is connected: see [site] libvirt in %s",
+                    planner->site->config->path);
+    for (unsigned i = 0; i < hosts->len; i++) {
+        struct platform *platform = platform_probe(hosts->pdata[i], error);
+
+        if (!platform)
+            return false;
+        g_ptr_array_add(planner->platforms, platform);
+    }
+    return true;
+}
+
+static bool find_uuid(const struct planner *planner, struct failover_vm *vm,
+                      struct findings *findings)
+{
+    g_autoptr(GError) cause = NULL;
+    const char *known = planner->source->uuids
+                            ? g_hash_table_lookup(planner->source->uuids, vm->name)
+                            : NULL;
+    AUTO(manifest) manifest = known ? NULL : origin_find_vm(planner->site, vm->name, &cause);
+
+    vm->uuid = g_strdup(known ? known : manifest ? manifest->uuid : NULL);
+    if (!vm->uuid)
+        block(findings, "%s", cause->message);
+    return vm->uuid != NULL;
+}
+
+static void take_point(struct failover_vm *vm, const struct manifest *manifest)
+{
+    vm->point = g_strdup(manifest->point);
+    vm->point_time_ms = manifest->time_ms;
+    vm->consistency = manifest->consistency;
+}
+
+/* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
+static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain *domain,
+                  const struct recovered *mark, struct findings *findings, GError **error)
+{
+    enum domain_state state;
+
+    if (strcmp(mark->vm, vm->uuid) != 0)
+        return fail_stranger(domain, vm->name, error);
+    if (!domain_state(domain, &state, error))
+        return false;
+    planner->running += state != DOMAIN_OFF;
+    remark(findings, "run %s brought it up already, it is %s%s", mark->run,
+           domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");
+    vm->point = g_strdup(mark->point);
+    point_id_parse(mark->point, &vm->point_time_ms);
+    vm->host = g_strdup(host_uri(domain_host(domain)));
+    vm->recovery = g_new0(struct recovery, 1);
+    vm->recovery->name = g_strdup(domain_name(domain));
+    vm->recovery->uuid = g_strdup(domain_uuid(domain));
+    vm->recovery->uri = g_strdup(vm->host);
+    vm->recovery->adopted = g_strdup(mark->run);
+    return true;
+}
+
+/* *ADOPTED, or nothing of that name is here. */
+static bool check_domains(struct planner *planner, struct failover_vm *vm,
+                          struct findings *findings, bool *adopted, GError **error)
+{
+    AUTO(domain) domain = NULL;
+    struct recovered mark;
+    bool good;
+
+    *adopted = false;
+    if (!site_find_domain(planner->site, vm->name, vm->uuid, &domain, &mark, error))
+        return false;
+    if (!domain)
+        return true;
+    good = mark.run ? adopt(planner, vm, domain, &mark, findings, error)
+                    : fail_stranger(domain, vm->name, error);
+    recovered_clear(&mark);
+    *adopted = good;
+    return good;
+}
+
+/* The host with the most memory left. */
+static struct platform *choose_platform(const struct planner *planner)
+{
+    struct platform *best = planner->platforms->pdata[0];
+
+    for (unsigned i = 1; i < planner->platforms->len; i++) {
+        struct platform *platform = planner->platforms->pdata[i];
+
+        if (platform->memory_free_bytes > best->memory_free_bytes)
+            best = platform;
+    }
+    return best;
+}
+
+static void promise_memory(struct platform *platform, const char *definition,
+                           struct findings *findings)
+{
+    AUTO(xml) xml = xml_parse(definition, "definition", NULL);
+    uint64_t needed = xml ? definition_memory_bytes(xml_root(xml)) : 0;
+    g_autofree char *wants = bytes_format(needed);
+    g_autofree char *has = bytes_format(platform->memory_free_bytes);
+
+    if (platform->memory_free_bytes == UINT64_MAX)
+        return;
+    if (needed > platform->memory_free_bytes)
+        remark(findings, "it needs %s of memory, %s is left at %s: it may not start", wants, has,
+               platform->name);
+    platform->memory_free_bytes -= MIN(needed, platform->memory_free_bytes);
+}
+
+static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
+                          struct findings *findings, GError **error)
+{
+    struct platform *platform = choose_platform(planner);
+    AUTO(recovery) recovery = g_new0(struct recovery, 1);
+    g_autoptr(GError) cause = NULL;
+
+    recovery->origin = origin_newest(planner->site, vm->uuid, findings, &cause);
+    if (!recovery->origin) {
+        block(findings, "%s", cause->message);
+        return true;
+    }
+    take_point(vm, recovery->origin->manifest);
+    recovery->name = g_strdup(vm->name);
+    recovery->uuid = g_strdup(vm->uuid);
+    recovery->uri = g_strdup(platform->name);
+    if (!recovery_adapt(recovery, platform, findings, &cause)) {
+        block(findings, "%s", cause->message);
+        return true;
+    }
+    promise_memory(platform, recovery->definition, findings);
+    recovery_check_access(recovery, planner->site, findings);
+    vm->host = g_strdup(platform->name);
+    vm->recovery = g_steal_pointer(&recovery);
+    return true;
+}
+
+static bool plan_vm(struct planner *planner, struct failover_vm *vm, GError **error)
+{
+    AUTO(findings) findings = findings_new();
+    bool adopted = false;
+
+    if (find_uuid(planner, vm, findings)) {
+        if (!check_domains(planner, vm, findings, &adopted, error) ||
+            (!adopted && !plan_recovery(planner, vm, findings, error)))
+            return false;
+    }
+    failover_vm_conclude(vm, findings);
+    return true;
+}
+
+/* ---- All of it */
+
+static void check_space(const struct site *site, struct failover_plan *plan)
+{
+    struct failover_vm *first = plan->vms->pdata[0];
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+    g_autofree char *text = NULL;
+
+    if (!disk_space(site->config->images, &free_bytes, &total_bytes, NULL) ||
+        free_bytes >= IMAGES_FREE_MIN)
+        return;
+    text = bytes_format(free_bytes);
+    /* Not last: that place is the blocker's. */
+    g_ptr_array_insert(first->findings, 0,
+                       g_strdup_printf("%s has only %s free: guests stop when it is full",
+                                       site->config->images, text));
+}
+
+static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError **error)
+{
+    for (unsigned i = 0; i < plan->order->vms->len; i++) {
+        const struct vapp_vm *vm = plan->order->vms->pdata[i];
+
+        g_ptr_array_add(plan->vms, failover_vm_new(vm));
+        if (!interrupt_check(error) || !plan_vm(planner, plan->vms->pdata[i], error))
+            return false;
+    }
+    if (planner->running == plan->vms->len)
+        return fail(error, ERROR_CONFLICT,
+                    "%s was failed over already and runs here; `drctl vapp status %s` shows it",
+                    plan->vapp, plan->vapp);
+    check_space(planner->site, plan);
+    return true;
+}
+
+/* The site that most likely ran it, when no bundle says so. */
+static char *site_of_points(const struct site *site, const struct vapp *order)
+{
+    for (unsigned i = 0; i < order->vms->len; i++) {
+        const struct vapp_vm *vm = order->vms->pdata[i];
+        AUTO(manifest) manifest = origin_find_vm(site, vm->name, NULL);
+
+        if (manifest)
+            return g_strdup(manifest->site);
+    }
+    return g_strdup("unknown");
+}
+
+static struct failover_plan *plan_afresh(const struct site *site, struct source *source,
+                                         GError **error)
+{
+    AUTO(failover_plan) plan = plan_new();
+    struct planner planner = {.site = site, .source = source};
+    bool good;
+
+    plan->order = g_steal_pointer(&source->order);
+    plan->vapp = g_strdup(plan->order->name);
+    plan->site = source->site ? g_strdup(source->site) : site_of_points(site, plan->order);
+    good = probe_hosts(&planner, error) && plan_vms(&planner, plan, error);
+    g_ptr_array_unref(planner.platforms);
+    if (good)
+        return g_steal_pointer(&plan);
+    g_prefix_error(error, "cannot fail over %s: ", plan->vapp);
+    return NULL;
+}
+
+struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error)
+{
+    AUTO_SOURCE source = {0};
+    g_autofree char *run = NULL;
+
+    if (!run_find_interrupted(site->catalog, FAILOVER_KIND, name, &run, error))
+        return NULL;
+    if (run)
+        return plan_from_run(site, run, error);
+    if (!find_source(site, name, &source, error))
+        return NULL;
+    /* NAME may be a VM's UUID. */
+    if (strcmp(source.order->name, name) != 0 &&
+        !run_find_interrupted(site->catalog, FAILOVER_KIND, source.order->name, &run, error))
+        return NULL;
+    return run ? plan_from_run(site, run, error) : plan_afresh(site, &source, error);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "restore/recovery.h"
+
+#include <string.h>
+
+void recovery_free(struct recovery *recovery)
+{
+    if (!recovery)
+        return;
+    g_free(recovery->name);
+    g_free(recovery->uuid);
+    g_free(recovery->uri);
+    g_free(recovery->definition);
+    g_free(recovery->adopted);
+    origin_free(recovery->origin);
+    g_free(recovery->run);
+    g_free(recovery->dir);
+    g_free(recovery);
+}
+
+/* ---- Hosts and the domains that are there */
+
+struct host *site_host(const struct site *site, const char *uri, GError **error)
+{
+    for (unsigned i = 0; i < site->hosts->len; i++)
+        if (strcmp(host_uri(site->hosts->pdata[i]), uri) == 0)
+            return site->hosts->pdata[i];
+    fail(error, ERROR_CONFIG, "host %s is not in %s any more: [site] libvirt must name it", uri,
+         site->config->path);
+    return NULL;
+}
+
+struct qemu_user host_qemu_user(struct host *host)
+{
+    struct qemu_user user = {0};
+
+    user.other = host_qemu_identity(host, &user.uid, &user.gid);
+    return user;
+}
+
+/* *DOMAIN is NULL when there is none. */
+static bool look_up(struct host *host, const char *name_or_uuid, struct domain **domain,
+                    GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    *domain = host_domain(host, name_or_uuid, &cause);
+    if (*domain || error_is(cause, ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
+static bool read_mark(struct domain *domain, struct recovered *mark, GError **error)
+{
+    g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
+
+    if (xml)
+        recovered_read(xml, mark);
+    return xml != NULL;
+}
+
+bool site_find_domain(const struct site *site, const char *name, const char *uuid,
+                      struct domain **domain, struct recovered *mark, GError **error)
+{
+    *domain = NULL;
+    *mark = (struct recovered){0};
+    for (unsigned i = 0; i < site->hosts->len && !*domain; i++)
+        if (!look_up(site->hosts->pdata[i], uuid, domain, error) ||
+            (!*domain && !look_up(site->hosts->pdata[i], name, domain, error)))
+            return false;
+    if (!*domain || read_mark(*domain, mark, error))
+        return true;
+    g_clear_pointer(domain, domain_free);
+    return false;
+}
+
+bool fail_stranger(struct domain *domain, const char *name, GError **error)
+{
+    enum domain_state state = DOMAIN_OFF;
+
+    domain_state(domain, &state, NULL);
+    return fail(error, ERROR_CONFLICT,
+                "VM %s (%s, %s) exists at %s and was not recovered by drctl: if it is not needed, "
+                "remove it (virsh undefine %s), or give it another name and UUID",
+                domain_name(domain), domain_uuid(domain), domain_state_name(state),
+                host_uri(domain_host(domain)), name);
+}
+
+/* The domain at the recovery's host, which must be ours; *DOMAIN is NULL when there is none. */
+static bool find_own(struct recovery *recovery, struct domain **domain, GError **error)
+{
+    const char *run = recovery->adopted ? recovery->adopted : recovery->run;
+    AUTO(domain) found = NULL;
+    struct recovered mark = {0};
+    bool is_ours;
+
+    *domain = NULL;
+    if (!look_up(recovery->host, recovery->uuid, &found, error) ||
+        (!found && !look_up(recovery->host, recovery->name, &found, error)))
+        return false;
+    if (!found)
+        return true;
+    if (!read_mark(found, &mark, error))
+        return false;
+    is_ours = g_strcmp0(mark.run, run) == 0;
+    recovered_clear(&mark);
+    if (!is_ours)
+        return fail_stranger(found, recovery->name, error);
+    *domain = g_steal_pointer(&found);
+    return true;
+}
+
+/* ---- Planning */
+
+bool recovery_adapt(struct recovery *recovery, struct platform *platform,
+                    struct findings *findings, GError **error)
+{
+    g_autofree char *what =
+        g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
+    AUTO(xml) xml = xml_parse(recovery->origin->definition, what, error);
+    struct rewrite rewrite;
+
+    if (!xml)
+        return false;
+    platform_ask_support(platform, xml_root(xml));
+    rewrite = (struct rewrite){.domain = xml_root(xml),
+                               .manifest = recovery->origin->manifest,
+                               .platform = platform,
+                               .findings = findings};
+    rewrite_adapt(&rewrite);
+    /* What was looked for at the hosts is what gets defined, whatever the file says. */
+    xml_set_text(xml_child(xml_root(xml), "name"), recovery->name);
+    xml_set_text(xml_child(xml_root(xml), "uuid"), recovery->uuid);
+    g_free(recovery->definition);
+    recovery->definition = xml_dump(xml);
+    return true;
+}
+
+void recovery_check_access(const struct recovery *recovery, const struct site *site,
+                           struct findings *findings)
+{
+    struct host *host = site_host(site, recovery->uri, NULL);
+    struct qemu_user user = host ? host_qemu_user(host) : (struct qemu_user){0};
+    const struct manifest *manifest = recovery->origin->manifest;
+    g_autofree char *point =
+        store_point_dir(site->config->store, manifest->uuid, manifest->point);
+    /* The point's own directory is opened by the grant step. */
+    g_autofree char *vm_dir = g_path_get_dirname(point);
+    g_autoptr(GError) cause = NULL;
+
+    if (!overlay_check_passage(vm_dir, &user, &cause) ||
+        !overlay_check_passage(site->config->images, &user, &cause))
+        block(findings, "%s", cause->message);
+}
+
+/* ---- Steps */
+
+static bool step_grant(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    struct qemu_user user = host_qemu_user(recovery->host);
+
+    return overlay_grant(recovery->origin, &user, error);
+}
+
+static bool step_overlay(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    struct qemu_user user = host_qemu_user(recovery->host);
+
+    return overlay_create(recovery->dir, recovery->origin, &user, error);
+}
+
+static bool undo_overlay(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+
+    return tree_remove(recovery->dir, error);
+}
+
+/* The definition with its disks on the overlays of this run; g_free. */
+static char *placed_definition(const struct recovery *recovery, GError **error)
+{
+    const struct origin *origin = recovery->origin;
+    const struct manifest *manifest = origin->manifest;
+    AUTO(xml) xml = xml_parse(recovery->definition, "the planned definition", error);
+    g_autofree struct placement_disk *disks = g_new0(struct placement_disk, origin->disks->len);
+    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *nvram = overlay_nvram_path(recovery->dir);
+    struct recovered mark = {manifest->site, manifest->uuid, manifest->point, recovery->run};
+    struct placement placement = {
+        .disks = disks,
+        .n_disks = origin->disks->len,
+        .nvram = origin->nvram ? nvram : NULL,
+        .keep_owners = host_manages_owners(recovery->host),
+        .origin = &mark,
+    };
+
+    if (!xml)
+        return NULL;
+    for (unsigned i = 0; i < origin->disks->len; i++) {
+        const struct origin_disk *disk = origin->disks->pdata[i];
+        char *path = overlay_path(recovery->dir, disk->target);
+
+        g_ptr_array_add(paths, path);
+        disks[i] = (struct placement_disk){disk->target, path, (const char *const *)disk->chain};
+    }
+    rewrite_place(xml_root(xml), &placement);
+    return xml_dump(xml);
+}
+
+static bool step_define(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    AUTO(domain) domain = NULL;
+    g_autofree char *xml = NULL;
+
+    if (!find_own(recovery, &domain, error))
+        return false;
+    if (!domain) {
+        xml = placed_definition(recovery, error);
+        domain = xml ? host_define(recovery->host, xml, error) : NULL;
+    }
+    /* Who decides that it starts is the one who recovers, not the next boot of the host. */
+    return domain && domain_set_autostart(domain, false, error);
+}
+
+static bool undo_define(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    AUTO(domain) domain = NULL;
+    g_autoptr(GError) cause = NULL;
+
+    if (find_own(recovery, &domain, &cause))
+        return !domain || domain_undefine(domain, error);
+    if (error_is(cause, ERROR_CONFLICT))
+        return true; /* somebody else's, and the reason why the step failed */
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
+static bool make_run(struct domain *domain, GError **error)
+{
+    enum domain_state state;
+
+    if (!domain_state(domain, &state, error))
+        return false;
+    if (state == DOMAIN_OFF)
+        return domain_start(domain, error);
+    return state != DOMAIN_PAUSED || domain_resume(domain, error);
+}
+
+static bool step_start(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    AUTO(domain) domain = NULL;
+
+    recovery->begun_start = true;
+    if (!find_own(recovery, &domain, error))
+        return false;
+    return domain ? make_run(domain, error)
+                  : fail(error, ERROR_NOT_FOUND, "domain %s is not defined any more",
+                         recovery->name);
+}
+
+static const struct step steps[] = {
+    {.name = "grant", .run = step_grant},
+    {.name = "overlay", .run = step_overlay, .undo = undo_overlay},
+    {.name = "define", .run = step_define, .undo = undo_define},
+    {.name = "start", .run = step_start},
+};
+
+/* The host gets its own name for a VM at a time: two runs must not both find that a domain does
+ * not exist yet. */
+static struct file_lock *lock_vm(const struct recovery *recovery, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("recovery-%s.lock", recovery->uuid);
+    g_autofree char *path = g_build_filename(catalog_lock_dir(recovery->site->catalog), name, NULL);
+    g_autofree char *what = g_strdup_printf("recovery of VM %s", recovery->name);
+
+    return file_lock_take(path, what, error);
+}
+
+/* Before the start nothing was written that is worth keeping; from then on all is kept. After an
+ * interrupt the same command goes on. */
+static bool is_worth_undoing(const struct recovery *recovery)
+{
+    return !recovery->adopted && !recovery->begun_start && interrupt_check(NULL);
+}
+
+/* The steps that there are to do. */
+static bool do_steps(struct recovery *recovery, struct run *run, bool start, GError **error)
+{
+    unsigned first = recovery->adopted ? G_N_ELEMENTS(steps) - 1 : 0;
+    unsigned end = G_N_ELEMENTS(steps) - (start ? 0 : 1);
+    g_autoptr(GError) cause = NULL;
+    g_autoptr(GError) undo_cause = NULL;
+
+    if (run_steps(run, recovery->name, steps + first, end - first, recovery, &cause))
+        return true;
+    if (is_worth_undoing(recovery) &&
+        !run_undo(run, recovery->name, steps, end, recovery, &undo_cause))
+        progress_note(recovery->site->progress, "%s: cannot clean up: %s", recovery->name,
+                      undo_cause->message);
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
+/* All steps may be done since long ago: the domain need not run any more. */
+static bool find_result(struct recovery *recovery, bool start, struct domain **domain,
+                        GError **error)
+{
+    AUTO(domain) found = NULL;
+
+    if (!find_own(recovery, &found, error))
+        return false;
+    if (!found)
+        return fail(error, ERROR_NOT_FOUND, "domain %s was removed since it was recovered",
+                    recovery->name);
+    if (start && !make_run(found, error))
+        return false;
+    if (domain)
+        *domain = g_steal_pointer(&found);
+    return true;
+}
+
+bool recovery_run(struct recovery *recovery, const struct site *site, struct run *run, bool start,
+                  struct domain **domain, GError **error)
+{
+    AUTO(file_lock) lock = NULL;
+
+    recovery->site = site;
+    recovery->host = site_host(site, recovery->uri, error);
+    recovery->run = g_strdup(run_id(run));
+    recovery->dir = overlay_dir(site->config, recovery->name, recovery->uuid, recovery->run);
+    if (!recovery->host)
+        return false;
+    lock = lock_vm(recovery, error);
+    return lock && do_steps(recovery, run, start, error) &&
+           find_result(recovery, start, domain, error);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One VM on its way from a point to a running domain: what was decided for it, and the steps that do
+ * it, the same for failover and for `restore --as`.
+ *
+ *     grant -> overlay -> define -> start
+ *
+ * Each step may have happened already, wholly or in part, in a process that was killed. A domain
+ * that carries the mark of this run in its <metadata> is ours; any other one of that name or UUID is
+ * never touched.
+ */
+#pragma once
+
+#include "restore/origin.h"
+#include "restore/overlay.h"
+#include "restore/rewrite.h"
+
+struct recovery {
+    /* Decided by the plan, kept in the journal. */
+    char *name; /* of the domain, as it will be */
+    char *uuid; /* likewise */
+    char *uri;  /* host that gets it */
+    char *definition;    /* adapted to that host, not placed yet; NULL when ADOPTED */
+    char *adopted;       /* run that has brought it up already, or NULL */
+    struct origin *origin; /* NULL when ADOPTED or blocked */
+    /* Of the run. */
+    const struct site *site; /* borrowed */
+    struct host *host;       /* borrowed from the site */
+    char *run;
+    char *dir;
+    bool begun_start;
+};
+
+void recovery_free(struct recovery *recovery);
+DEFINE_CLEANUP(recovery)
+
+/* The host of the site with that URI; ERROR_CONFIG when it is not configured any more. */
+struct host *site_host(const struct site *site, const char *uri, GError **error);
+struct qemu_user host_qemu_user(struct host *host);
+
+/* Adapt the origin's definition to PLATFORM and keep it in RECOVERY. */
+bool recovery_adapt(struct recovery *recovery, struct platform *platform,
+                    struct findings *findings, GError **error);
+/* Can QEMU at the recovery's host get at the files at all? Blocks if not. */
+void recovery_check_access(const struct recovery *recovery, const struct site *site,
+                           struct findings *findings);
+
+/* Do it (START: to the last step) in RUN; *DOMAIN (may be NULL) runs then, or is defined. What a
+ * failure before the start left is undone. */
+bool recovery_run(struct recovery *recovery, const struct site *site, struct run *run, bool start,
+                  struct domain **domain, GError **error);
+
+/* Is there a domain of this name or UUID at any host of the site? *DOMAIN is NULL when not; *MARK is
+ * empty unless it is one of ours. */
+bool site_find_domain(const struct site *site, const char *name, const char *uuid,
+                      struct domain **domain, struct recovered *mark, GError **error);
+/* The refusal that a stranger of that name or UUID gets us. */
+bool fail_stranger(struct domain *domain, const char *name, GError **error);

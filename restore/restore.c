@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A point as another VM beside the original. */
+#include "restore/request.h"
+
+#include <string.h>
+
+void restore_result_clear(struct restore_result *result)
+{
+    g_clear_pointer(&result->run, g_free);
+    g_clear_pointer(&result->vm, g_free);
+    g_clear_pointer(&result->uuid, g_free);
+    g_clear_pointer(&result->point, g_free);
+    g_clear_pointer(&result->paths, g_strfreev);
+}
+
+struct origin *request_origin(const struct site *site, const struct restore_request *request,
+                              GError **error)
+{
+    AUTO(manifest) newest = origin_find_vm(site, request->vm, error);
+    AUTO(findings) findings = findings_new();
+    struct origin *origin;
+
+    if (!newest)
+        return NULL;
+    origin = request->point ? origin_open(site, newest->uuid, request->point, error)
+                            : origin_newest(site, newest->uuid, findings, error);
+    if (!origin)
+        g_prefix_error(error, "cannot restore %s: ", newest->vm);
+    request_note(site, request->vm, findings);
+    return origin;
+}
+
+void request_note(const struct site *site, const char *vm, const struct findings *findings)
+{
+    for (unsigned i = 0; i < findings->remarks->len; i++)
+        progress_note(site->progress, "%s: %s", vm, (char *)findings->remarks->pdata[i]);
+}
+
+bool request_matches(const struct restore_request *request, const json_t *plan, const char *run,
+                     GError **error)
+{
+    const char *name = json_get_string(plan, "vm");
+    const char *uuid = json_get_string(plan, "uuid");
+    const char *point = json_get_string(plan, "point");
+
+    if (!name || !uuid || !point)
+        return fail(error, ERROR_INTEGRITY, "the plan of run %s names no VM or point", run);
+    if ((strcmp(request->vm, name) == 0 || strcmp(request->vm, uuid) == 0) &&
+        (!request->point || strcmp(request->point, point) == 0))
+        return true;
+    return fail(error, ERROR_CONFLICT,
+                "run %s was interrupted while it restored point %s of %s there: finish it first, "
+                "with --point %s",
+                run, point, name, point);
+}
+
+json_t *request_plan(const struct restore_request *request, const struct origin *origin)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "vm", origin->manifest->vm);
+    json_set_string(json, "uuid", origin->manifest->uuid);
+    json_set_string(json, "point", origin->manifest->point);
+    json_set_string(json, "as", request->as);
+    json_set_string(json, "to_dir", request->to_dir);
+    return json;
+}
+
+/* ---- As another VM */
+
+static bool check_name(const struct site *site, const char *name, GError **error)
+{
+    AUTO(domain) domain = NULL;
+    struct recovered mark;
+
+    if (!vm_name_is_valid(name))
+        return fail(error, ERROR_USAGE, "'%s' cannot be the name of a VM", name);
+    if (site->hosts->len == 0)
+        return fail(error, ERROR_CONFIG, "no libvirt host is connected: see [site] libvirt in %s",
+                    site->config->path);
+    if (!site_find_domain(site, name, name, &domain, &mark, error))
+        return false;
+    recovered_clear(&mark);
+    return !domain || fail(error, ERROR_CONFLICT, "VM %s exists at %s already: use another name",
+                           name, host_uri(domain_host(domain)));
+}
+
+static struct platform *roomiest_platform(const struct site *site, GError **error)
+{
+    AUTO(platform) best = NULL;
+
+    for (unsigned i = 0; i < site->hosts->len; i++) {
+        AUTO(platform) platform = platform_probe(site->hosts->pdata[i], error);
+
+        if (!platform)
+            return NULL;
+        if (!best || platform->memory_free_bytes > best->memory_free_bytes) {
+            struct platform *old = best;
+
+            best = g_steal_pointer(&platform);
+            platform = old;
+        }
+    }
+    return g_steal_pointer(&best);
+}
+
+/* Give the adapted definition its own identity. */
+static bool make_copy(struct recovery *recovery, struct findings *findings, GError **error)
+{
+    AUTO(xml) xml = xml_parse(recovery->definition, "the adapted definition", error);
+
+    if (!xml)
+        return false;
+    rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
+    g_free(recovery->definition);
+    recovery->definition = xml_dump(xml);
+    return true;
+}
+
+static struct recovery *plan_copy(const struct site *site, const struct restore_request *request,
+                                  GError **error)
+{
+    AUTO(recovery) recovery = g_new0(struct recovery, 1);
+    AUTO(findings) findings = findings_new();
+    AUTO(platform) platform = NULL;
+
+    if (!check_name(site, request->as, error))
+        return NULL;
+    recovery->origin = request_origin(site, request, error);
+    platform = recovery->origin ? roomiest_platform(site, error) : NULL;
+    if (!platform)
+        return NULL;
+    recovery->name = g_strdup(request->as);
+    recovery->uuid = g_uuid_string_random();
+    recovery->uri = g_strdup(platform->name);
+    if (!recovery_adapt(recovery, platform, findings, error) ||
+        !make_copy(recovery, findings, error))
+        return NULL;
+    recovery_check_access(recovery, site, findings);
+    request_note(site, request->as, findings);
+    if (findings->blockers->len == 0)
+        return g_steal_pointer(&recovery);
+    fail(error, ERROR_CONFLICT, "cannot restore %s as %s: %s", request->vm, request->as,
+         (char *)findings->blockers->pdata[0]);
+    return NULL;
+}
+
+static json_t *copy_to_json(const struct restore_request *request, const struct recovery *recovery)
+{
+    json_t *json = request_plan(request, recovery->origin);
+
+    json_set_string(json, "host", recovery->uri);
+    json_set_string(json, "new_uuid", recovery->uuid);
+    json_set_string(json, "definition", recovery->definition);
+    return json;
+}
+
+static struct recovery *copy_from_json(const struct site *site, const json_t *json, GError **error)
+{
+    AUTO(recovery) recovery = g_new0(struct recovery, 1);
+    const char *name;
+    const char *uuid;
+    const char *host;
+    const char *definition;
+
+    if (!json_need_string(json, "as", &name, error) ||
+        !json_need_string(json, "new_uuid", &uuid, error) ||
+        !json_need_string(json, "host", &host, error) ||
+        !json_need_string(json, "definition", &definition, error))
+        return NULL;
+    recovery->name = g_strdup(name);
+    recovery->uuid = g_strdup(uuid);
+    recovery->uri = g_strdup(host);
+    recovery->definition = g_strdup(definition);
+    recovery->origin = origin_open(site, json_get_string(json, "uuid"),
+                                   json_get_string(json, "point"), error);
+    return recovery->origin ? g_steal_pointer(&recovery) : NULL;
+}
+
+static void tell_copy(const struct recovery *recovery, struct restore_result *result)
+{
+    const GPtrArray *disks = recovery->origin->disks;
+
+    result->vm = g_strdup(recovery->name);
+    result->uuid = g_strdup(recovery->uuid);
+    result->point = g_strdup(recovery->origin->manifest->point);
+    result->paths = g_new0(char *, disks->len + 1);
+    for (unsigned i = 0; i < disks->len; i++)
+        result->paths[i] =
+            overlay_path(recovery->dir, ((const struct origin_disk *)disks->pdata[i])->target);
+}
+
+static bool restore_as(const struct site *site, const struct restore_request *request,
+                       struct restore_result *result, GError **error)
+{
+    AUTO(run) run = request_resume(site, request, request->as, error);
+    AUTO(recovery) recovery = NULL;
+    json_auto_t *json = NULL;
+
+    if (!run && *error)
+        return false;
+    recovery = run ? copy_from_json(site, run_plan(run), error) : plan_copy(site, request, error);
+    if (!recovery)
+        return false;
+    json = run ? NULL : copy_to_json(request, recovery);
+    if (!run)
+        run = run_begin(site->catalog, RESTORE_KIND, request->as, json, error);
+    if (!run)
+        return false;
+    result->run = g_strdup(run_id(run));
+    if (!recovery_run(recovery, site, run, request->start, NULL, error))
+        return request_fail(run, error);
+    tell_copy(recovery, result);
+    return run_finish(run, RUN_DONE, NULL, error);
+}
+
+/* ---- Both */
+
+struct run *request_resume(const struct site *site, const struct restore_request *request,
+                           const char *title, GError **error)
+{
+    g_autofree char *id = NULL;
+    AUTO(run) run = NULL;
+
+    if (!run_find_interrupted(site->catalog, RESTORE_KIND, title, &id, error) || !id)
+        return NULL;
+    run = run_resume(site->catalog, id, error);
+    if (!run || !request_matches(request, run_plan(run), id, error))
+        return NULL;
+    progress_note(site->progress, "going on with run %s, which was interrupted", id);
+    return g_steal_pointer(&run);
+}
+
+bool request_fail(struct run *run, GError **error)
+{
+    /* After an interrupt the run stays open, and the same command goes on with it. */
+    if (!error_is(*error, ERROR_CANCELLED))
+        run_finish(run, RUN_FAILED, NULL, NULL);
+    g_prefix_error(error, "run %s: ", run_id(run));
+    return false;
+}
+
+bool restore_execute(const struct site *site, const struct restore_request *request,
+                     struct restore_result *result, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    bool done;
+
+    if (!request->as == !request->to_dir)
+        return fail(error, ERROR_USAGE, "a restore is either to a new name or to a directory");
+    if (request->to_dir && request->start)
+        return fail(error, ERROR_USAGE, "plain files in a directory cannot be started");
+    done = request->as ? restore_as(site, request, result, &cause)
+                       : restore_to_dir(site, request, result, &cause);
+    if (!done)
+        g_propagate_error(error, g_steal_pointer(&cause));
+    return done;
+}
