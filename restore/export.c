@@ -10,7 +10,8 @@
 #define SPARE_BYTES (UINT64_C(16) << 20)
 #define MEASURE_TIMEOUT_S 600
 
-struct export {
+struct export
+{
     const struct site *site;
     const struct origin *origin;
     const struct origin_disk *disk; /* of the disk steps */
@@ -57,8 +58,8 @@ static bool check_absent(const struct export *export, GError **error)
 /* What qemu-img will need for one image, at most. */
 static bool measure(const char *image, uint64_t *bytes, GError **error)
 {
-    const char *const argv[] = {"qemu-img", "measure",       "--output=json", "-f", "qcow2",
-                                "-O",       "qcow2", image, NULL};
+    const char *const argv[] = {"qemu-img", "measure", "--output=json", "-f", "qcow2",
+                                "-O",       "qcow2",   image,           NULL};
     g_autofree char *text = NULL;
     json_auto_t *json = NULL;
 
@@ -89,9 +90,11 @@ static bool check_space(const struct export *export, GError **error)
     g_autofree char *wants = bytes_format(needed);
     g_autofree char *has = bytes_format(free_bytes);
 
-    return fail(error, ERROR_NO_SPACE, "%s of %s needs %s, %s has %s free: make room, or restore "
-                "to another file system", export->origin->manifest->point,
-                export->origin->manifest->vm, wants, export->dir, has);
+    return fail(error, ERROR_NO_SPACE,
+                "%s of %s needs %s, %s has %s free: make room, or restore "
+                "to another file system",
+                export->origin->manifest->point, export->origin->manifest->vm, wants, export->dir,
+                has);
 }
 
 /* ---- Steps */
@@ -116,8 +119,9 @@ static bool step_convert(void *context, GError **error)
     const struct export *export = context;
     g_autofree char *path = image_path(export, export->disk->target);
     g_autofree char *temp = temporary(path);
-    const char *const argv[] = {"qemu-img", "convert", "-q", "-f",  "qcow2",
-                                "-O",       "qcow2",   export->disk->chain[0], temp, NULL};
+    const char *const argv[] = {"qemu-img", "convert", "-q",    "-f",
+                                "qcow2",    "-O",      "qcow2", export->disk->chain[0],
+                                temp,       NULL};
 
     if (exists(path))
         return true;

@@ -136,8 +136,8 @@ static bool create_image(const char *path, const char *base, const struct qemu_u
                          GError **error)
 {
     g_autofree char *temp = temporary(path);
-    const char *const argv[] = {"qemu-img", "create", "-q",     "-f", "qcow2", "-F",
-                                "qcow2",    "-b",     base, temp,    NULL};
+    const char *const argv[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-F",
+                                "qcow2",    "-b",     base, temp, NULL};
 
     if (exists(path))
         return true;

@@ -211,8 +211,9 @@ static bool find_source(const struct site *site, const char *name, struct source
 struct planner {
     const struct site *site;
     const struct source *source;
-    GPtrArray *platforms; /* of struct platform, as site->hosts; memory that is promised is taken off */
-    unsigned running;     /* VMs that run here already */
+    GPtrArray
+        *platforms;   /* of struct platform, as site->hosts; memory that is promised is taken off */
+    unsigned running; /* VMs that run here already */
 };
 
 static void platform_free_element(void *data)
@@ -242,9 +243,8 @@ static bool find_uuid(const struct planner *planner, struct failover_vm *vm,
                       struct findings *findings)
 {
     g_autoptr(GError) cause = NULL;
-    const char *known = planner->source->uuids
-                            ? g_hash_table_lookup(planner->source->uuids, vm->name)
-                            : NULL;
+    const char *known =
+        planner->source->uuids ? g_hash_table_lookup(planner->source->uuids, vm->name) : NULL;
     AUTO(manifest) manifest = known ? NULL : origin_find_vm(planner->site, vm->name, &cause);
 
     vm->uuid = g_strdup(known ? known : manifest ? manifest->uuid : NULL);

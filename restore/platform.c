@@ -59,8 +59,8 @@ void platform_ask_support(struct platform *platform, const struct xml_node *doma
         platform->domain_support = xml_parse(text, "the host's domain capabilities", NULL);
 }
 
-/* Is there an element of the capabilities at PATH whose text, or whose ATTRIBUTE, is VALUE? Compared
- * here and not in XPath: the value comes from a file, and might close the quotes. */
+/* Is there an element of the capabilities at PATH whose text, or whose ATTRIBUTE, is VALUE?
+ * Compared here and not in XPath: the value comes from a file, and might close the quotes. */
 static bool has_value(const struct platform *platform, const char *path, const char *attribute,
                       const char *value)
 {
@@ -92,8 +92,8 @@ bool host_manages_owners(struct host *host)
 /* <arch name='x86_64'> of full virtualisation, or NULL. */
 static struct xml_node *find_arch(const struct platform *platform, const char *arch)
 {
-    g_autoptr(GPtrArray) nodes = xml_find_all(xml_root(platform->capabilities),
-                                              "/capabilities/guest[os_type='hvm']/arch");
+    g_autoptr(GPtrArray) nodes =
+        xml_find_all(xml_root(platform->capabilities), "/capabilities/guest[os_type='hvm']/arch");
 
     for (unsigned i = 0; i < nodes->len; i++) {
         g_autofree char *name = xml_attr(nodes->pdata[i], "name");

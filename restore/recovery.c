@@ -113,8 +113,8 @@ static bool find_own(struct recovery *recovery, struct domain **domain, GError *
 
 /* ---- Planning */
 
-bool recovery_adapt(struct recovery *recovery, struct platform *platform,
-                    struct findings *findings, GError **error)
+bool recovery_adapt(struct recovery *recovery, struct platform *platform, struct findings *findings,
+                    GError **error)
 {
     g_autofree char *what =
         g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
@@ -143,8 +143,7 @@ void recovery_check_access(const struct recovery *recovery, const struct site *s
     struct host *host = site_host(site, recovery->uri, NULL);
     struct qemu_user user = host ? host_qemu_user(host) : (struct qemu_user){0};
     const struct manifest *manifest = recovery->origin->manifest;
-    g_autofree char *point =
-        store_point_dir(site->config->store, manifest->uuid, manifest->point);
+    g_autofree char *point = store_point_dir(site->config->store, manifest->uuid, manifest->point);
     /* The point's own directory is opened by the grant step. */
     g_autofree char *vm_dir = g_path_get_dirname(point);
     g_autoptr(GError) cause = NULL;
@@ -259,9 +258,9 @@ static bool step_start(void *context, GError **error)
     recovery->begun_start = true;
     if (!find_own(recovery, &domain, error))
         return false;
-    return domain ? make_run(domain, error)
-                  : fail(error, ERROR_NOT_FOUND, "domain %s is not defined any more",
-                         recovery->name);
+    return domain
+               ? make_run(domain, error)
+               : fail(error, ERROR_NOT_FOUND, "domain %s is not defined any more", recovery->name);
 }
 
 static const struct step steps[] = {

@@ -172,8 +172,8 @@ static struct recovery *copy_from_json(const struct site *site, const json_t *js
     recovery->uuid = g_strdup(uuid);
     recovery->uri = g_strdup(host);
     recovery->definition = g_strdup(definition);
-    recovery->origin = origin_open(site, json_get_string(json, "uuid"),
-                                   json_get_string(json, "point"), error);
+    recovery->origin =
+        origin_open(site, json_get_string(json, "uuid"), json_get_string(json, "point"), error);
     return recovery->origin ? g_steal_pointer(&recovery) : NULL;
 }
 

@@ -58,8 +58,8 @@ static char *nic_problem(const struct platform *platform, const struct xml_node 
  * would say it better, but starting one kills libvirt 9.0.) What only other types know goes. */
 static void unplug(struct xml_node *nic)
 {
-    static const char *const kept[] = {"mac", "model", "address", "boot", "rom", "acpi", "alias",
-                                       NULL};
+    static const char *const kept[] = {"mac", "model", "address", "boot",
+                                       "rom", "acpi",  "alias",   NULL};
     g_autoptr(GPtrArray) children = xml_find_all(nic, "*");
 
     for (unsigned i = 0; i < children->len; i++)
@@ -148,8 +148,7 @@ static void adapt_tpm(const struct rewrite *rewrite)
 
 /* ---- Consoles and channels */
 
-#define CHARACTER_DEVICES                                                                          \
-    "devices/serial | devices/parallel | devices/console | devices/channel"
+#define CHARACTER_DEVICES "devices/serial | devices/parallel | devices/console | devices/channel"
 
 static bool is_agent_channel(const struct xml_node *node)
 {

@@ -159,8 +159,8 @@ static void place_nvram(struct xml_node *domain, const char *path)
 
 static void add_mark(struct xml_node *domain, const struct recovered *origin)
 {
-    struct xml_node *mark = xml_add_ns(xml_child(domain, "metadata"), "drctl",
-                                       RECOVERED_NAMESPACE, "recovered");
+    struct xml_node *mark =
+        xml_add_ns(xml_child(domain, "metadata"), "drctl", RECOVERED_NAMESPACE, "recovered");
 
     xml_set_attr(mark, "site", origin->site);
     xml_set_attr(mark, "vm", origin->vm);

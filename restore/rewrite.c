@@ -18,9 +18,9 @@ uint64_t definition_memory_bytes(const struct xml_node *domain)
     static const struct {
         const char *name;
         uint64_t bytes;
-    } units[] = {{"b", 1},           {"bytes", 1},       {"KiB", 1 << 10}, {"k", 1 << 10},
-                 {"MiB", 1 << 20},   {"M", 1 << 20},     {"GiB", 1 << 30}, {"G", 1 << 30},
-                 {"TiB", 1ull << 40}, {"T", 1ull << 40}};
+    } units[] = {
+        {"b", 1},       {"bytes", 1},     {"KiB", 1 << 10}, {"k", 1 << 10},      {"MiB", 1 << 20},
+        {"M", 1 << 20}, {"GiB", 1 << 30}, {"G", 1 << 30},   {"TiB", 1ull << 40}, {"T", 1ull << 40}};
     g_autofree char *text = xml_string(domain, "memory/text()");
     g_autofree char *unit = xml_string(domain, "memory/@unit");
     uint64_t value = text ? g_ascii_strtoull(text, NULL, 10) : 0;
@@ -275,8 +275,9 @@ static void drop_partition(const struct rewrite *rewrite)
 static void check_arguments(const struct rewrite *rewrite)
 {
     if (xml_find(rewrite->domain, "*[local-name()='commandline']"))
-        remark(rewrite->findings,
-               "its own QEMU arguments (qemu:commandline) are kept: what they name must exist here");
+        remark(
+            rewrite->findings,
+            "its own QEMU arguments (qemu:commandline) are kept: what they name must exist here");
 }
 
 void rewrite_adapt(const struct rewrite *rewrite)
