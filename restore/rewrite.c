@@ -138,12 +138,12 @@ static unsigned highest(const char *set)
     unsigned max = 0;
 
     while (*set) {
-        char *end;
-        unsigned long value = strtoul(set, &end, 10);
+        char *end = (char *)set + 1;
 
-        if (end != set)
-            max = MAX(max, (unsigned)MIN(value, 1u << 20));
-        set = end != set ? end : set + 1;
+        /* strtoul() would take the range's dash for a sign. */
+        if (g_ascii_isdigit(*set))
+            max = MAX(max, (unsigned)MIN(strtoul(set, &end, 10), 1u << 20));
+        set = end;
     }
     return max;
 }

@@ -1,0 +1,687 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* restore/rewrite.h on definitions as libvirt dumps them; no libvirt is needed. */
+#include "restore/rewrite.h"
+#include "tests/unit.h"
+
+/* A host with KVM in system mode: two CPUs, one NUMA node. */
+#define CAPABILITIES                                                                               \
+    "<capabilities><host><topology><cells num='1'><cell id='0'><cpus num='2'><cpu id='0'/>"        \
+    "<cpu id='1'/></cpus></cell></cells></topology><secmodel><model>apparmor</model></secmodel>"   \
+    "<secmodel><model>dac</model></secmodel></host><guest><os_type>hvm</os_type>"                  \
+    "<arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>"                         \
+    "<machine maxCpus='255'>pc-i440fx-7.2</machine>"                                               \
+    "<machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>"                                \
+    "<machine maxCpus='288'>pc-q35-7.2</machine>"                                                  \
+    "<machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine>"                                  \
+    "<domain type='qemu'/><domain type='kvm'/></arch></guest></capabilities>"
+
+#define HEAD                                                                                       \
+    "<domain type='kvm'><name>db</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"          \
+    "<memory unit='KiB'>2097152</memory><vcpu placement='static'>2</vcpu>"
+#define OS "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>"
+#define VDA                                                                                        \
+    "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' "               \
+    "discard='unmap'/><source file='/nowhere/db.qcow2'/><target dev='vda' bus='virtio'/>"          \
+    "<address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/></disk>"
+#define DOMAIN(devices) HEAD OS "<devices>" VDA devices "</devices></domain>"
+
+/* One definition on its way. */
+struct fixture {
+    struct xml *xml;
+    struct xml_node *domain;
+    struct manifest *manifest;
+    struct platform *platform;
+    struct findings *findings;
+};
+
+static void fixture_free(struct fixture *fixture)
+{
+    xml_free(fixture->xml);
+    manifest_free(fixture->manifest);
+    platform_free(fixture->platform);
+    findings_free(fixture->findings);
+    g_free(fixture);
+}
+DEFINE_CLEANUP(fixture)
+
+static struct xml *parse(const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    struct xml *xml = xml_parse(text, "test", &error);
+
+    unit_ok(xml != NULL, error);
+    return xml;
+}
+
+/* TEXT and a point that has disks vda and sda. */
+static struct fixture *fixture_new(const char *text)
+{
+    struct fixture *fixture = g_new0(struct fixture, 1);
+
+    fixture->xml = parse(text);
+    fixture->domain = xml_root(fixture->xml);
+    fixture->manifest = manifest_new();
+    manifest_add_disk(fixture->manifest, "vda");
+    manifest_add_disk(fixture->manifest, "sda");
+    fixture->findings = findings_new();
+    fixture->platform = g_new0(struct platform, 1);
+    fixture->platform->capabilities = parse(CAPABILITIES);
+    fixture->platform->networks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_hash_table_insert(fixture->platform->networks, g_strdup("prod"), GINT_TO_POINTER(true));
+    g_hash_table_insert(fixture->platform->networks, g_strdup("asleep"), GINT_TO_POINTER(false));
+    return fixture;
+}
+
+static void adapt(struct fixture *fixture)
+{
+    struct rewrite rewrite = {fixture->domain, fixture->manifest, fixture->platform,
+                              fixture->findings};
+
+    rewrite_adapt(&rewrite);
+}
+
+static struct fixture *adapted(const char *text)
+{
+    struct fixture *fixture = fixture_new(text);
+
+    adapt(fixture);
+    return fixture;
+}
+
+static bool contains(const GPtrArray *texts, const char *part)
+{
+    for (unsigned i = 0; i < texts->len; i++)
+        if (strstr(texts->pdata[i], part))
+            return true;
+    return false;
+}
+
+#define assert_at(fixture, xpath, expected)                                                        \
+    do {                                                                                           \
+        g_autofree char *at_value = xml_string((fixture)->domain, (xpath));                        \
+        ck_assert_msg(g_strcmp0(at_value, (expected)) == 0, "%s is %s", (xpath),                   \
+                      at_value ? at_value : "not there");                                          \
+    } while (0)
+#define assert_gone(fixture, xpath) ck_assert_ptr_null(xml_find((fixture)->domain, (xpath)))
+#define assert_remark(fixture, part)                                                               \
+    ck_assert_msg(contains((fixture)->findings->remarks, (part)), "no remark: %s", (part))
+#define assert_block(fixture, part)                                                                \
+    ck_assert_msg(contains((fixture)->findings->blockers, (part)), "no blocker: %s", (part))
+#define assert_quiet(fixture)                                                                      \
+    do {                                                                                           \
+        ck_assert_uint_eq((fixture)->findings->remarks->len, 0);                                   \
+        ck_assert_uint_eq((fixture)->findings->blockers->len, 0);                                  \
+    } while (0)
+
+static const char *const vda_chain[] = {"/s/vms/u/p2/vda.qcow2", "/s/vms/u/p1/vda.qcow2", NULL};
+
+static void place(struct fixture *fixture, bool keep_owners, const char *nvram)
+{
+    const struct placement_disk disks[] = {{"vda", "/images/db.r-1/vda.qcow2", vda_chain},
+                                           {"sda", "/images/db.r-1/sda.qcow2", vda_chain}};
+    struct recovered origin = {(char *)"dc1", (char *)"11111111-2222-3333-4444-555555555555",
+                               (char *)"20261120T221500.123Z", (char *)"r-1"};
+    struct placement placement = {disks, G_N_ELEMENTS(disks), nvram, keep_owners, &origin};
+
+    rewrite_place(fixture->domain, &placement);
+}
+
+/* ---- Disks */
+
+START_TEST(a_definition_that_fits_is_left_as_it_is)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN("<interface type='network'><source network='prod'/>"
+                             "<mac address='52:54:00:00:00:01'/></interface>"));
+
+    assert_quiet(fixture);
+    assert_at(fixture, "devices/interface/@type", "network");
+    assert_at(fixture, "os/type/@machine", "pc-q35-7.2");
+}
+END_TEST
+
+START_TEST(a_disk_becomes_an_overlay_over_the_whole_chain)
+{
+    AUTO(fixture) fixture = adapted(DOMAIN(""));
+
+    place(fixture, true, NULL);
+    assert_at(fixture, "devices/disk/@type", "file");
+    assert_at(fixture, "devices/disk/source/@file", "/images/db.r-1/vda.qcow2");
+    assert_at(fixture, "devices/disk/backingStore/source/@file", vda_chain[0]);
+    assert_at(fixture, "devices/disk/backingStore/backingStore/source/@file", vda_chain[1]);
+    assert_at(fixture, "count(devices/disk//backingStore)", "3");
+    assert_at(fixture, "count(devices/disk//backingStore[not(*) and not(@*)])", "1");
+    assert_at(fixture, "count(devices/disk//backingStore/format[@type='qcow2'])", "2");
+    assert_at(fixture, "devices/disk/driver/@discard", "unmap");
+    assert_at(fixture, "devices/disk/address/@bus", "0x04");
+}
+END_TEST
+
+START_TEST(libvirt_is_told_to_leave_the_owners_of_every_layer_alone)
+{
+    AUTO(fixture) fixture = adapted(DOMAIN(""));
+
+    place(fixture, true, NULL);
+    assert_at(fixture,
+              "count(devices/disk//backingStore/source/seclabel[@model='dac' and @relabel='no'])",
+              "2");
+    assert_gone(fixture, "devices/disk/source/seclabel");
+}
+END_TEST
+
+START_TEST(nothing_is_said_about_owners_where_libvirt_has_no_dac_model)
+{
+    AUTO(fixture) fixture = adapted(DOMAIN(""));
+
+    place(fixture, false, NULL);
+    assert_gone(fixture, "devices/disk//seclabel");
+}
+END_TEST
+
+START_TEST(block_volume_and_network_disks_become_files)
+{
+    static const char *const sources[] = {
+        "type='block'><driver name='qemu' type='raw' io='native'/><source dev='/dev/vg/db'/>"
+        "<backingStore/>",
+        "type='volume'><driver name='qemu' type='raw'/><source pool='p' volume='v' index='3'/>",
+        "type='network'><driver name='qemu' type='raw'/><auth username='u'><secret type='ceph' "
+        "uuid='0'/></auth><source protocol='rbd' name='p/v'><host name='h'/></source>",
+        "type='file'><source file='/a'><encryption format='luks'/></source><mirror/>"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(sources); i++) {
+        g_autofree char *text = g_strdup_printf(
+            HEAD OS "<devices><disk device='disk' %s<target dev='sda' bus='scsi'/>"
+                    "<serial>S1</serial><boot order='1'/></disk></devices></domain>",
+            sources[i]);
+        AUTO(fixture) fixture = adapted(text);
+
+        place(fixture, true, NULL);
+        assert_at(fixture, "devices/disk/@type", "file");
+        assert_at(fixture, "devices/disk/driver/@type", "qcow2");
+        assert_at(fixture, "count(devices/disk/source)", "1");
+        assert_at(fixture, "count(devices/disk/source/@*)", "1");
+        assert_at(fixture, "devices/disk/source/@file", "/images/db.r-1/sda.qcow2");
+        assert_gone(fixture, "devices/disk/auth | devices/disk/mirror | //encryption");
+        assert_at(fixture, "devices/disk/serial", "S1");
+        assert_at(fixture, "devices/disk/boot/@order", "1");
+        assert_at(fixture, "devices/disk/target/@bus", "scsi");
+    }
+}
+END_TEST
+
+START_TEST(a_medium_that_is_not_here_is_ejected)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        DOMAIN("<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>"
+               "<source file='/nowhere/debian.iso'/><target dev='sdb' bus='sata'/><readonly/>"
+               "</disk><disk type='block' device='floppy'><source dev='/dev/nofd'/>"
+               "<target dev='fda' bus='fdc'/></disk>"));
+
+    assert_remark(fixture, "cdrom sdb: /nowhere/debian.iso is not here: ejected");
+    assert_remark(fixture, "floppy fda: /dev/nofd is not here: ejected");
+    assert_at(fixture, "count(devices/disk)", "3");
+    assert_at(fixture, "count(devices/disk/source)", "1");
+    assert_at(fixture, "devices/disk[@device='floppy']/@type", "file");
+}
+END_TEST
+
+START_TEST(a_medium_that_is_here_and_an_empty_drive_stay)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN(
+        "<disk type='file' device='cdrom'><source file='/etc/passwd'/>"
+        "<target dev='sdb' bus='sata'/><readonly/></disk>"
+        "<disk type='file' device='cdrom'><target dev='sdc' bus='sata'/><readonly/></disk>"));
+
+    ck_assert_uint_eq(fixture->findings->remarks->len, 1);
+    assert_remark(fixture, "cdrom sdb is not in the point: /etc/passwd of this host");
+    assert_at(fixture, "devices/disk[target/@dev='sdb']/source/@file", "/etc/passwd");
+}
+END_TEST
+
+START_TEST(a_disk_that_replication_skipped_goes_unless_it_is_here)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN("<disk type='block' device='disk'><source dev='/dev/none/shared'/>"
+                             "<target dev='vdb' bus='virtio'/><shareable/></disk>"
+                             "<disk type='file' device='disk'><source file='/etc/passwd'/>"
+                             "<target dev='vdc' bus='virtio'/><readonly/></disk>"));
+
+    assert_remark(fixture, "disk vdb (/dev/none/shared) is neither in the point nor here: removed");
+    assert_remark(fixture, "disk vdc is not in the point");
+    assert_at(fixture, "count(devices/disk)", "2");
+    assert_gone(fixture, "devices/disk[target/@dev='vdb']");
+}
+END_TEST
+
+/* ---- What runs it */
+
+START_TEST(an_unknown_machine_type_blocks_with_the_way_out)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        HEAD "<os><type arch='x86_64' machine='pc-q35-9.1'>hvm</type></os><devices/></domain>");
+
+    assert_block(fixture, "machine type pc-q35-9.1 is not known here");
+    assert_block(fixture, "--to-dir");
+}
+END_TEST
+
+START_TEST(a_machine_type_of_another_distribution_gets_the_nearest_one)
+{
+    AUTO(fixture)
+    jammy = adapted(HEAD "<os><type arch='x86_64' machine='pc-q35-jammy'>hvm</type></os></domain>");
+    AUTO(fixture)
+    rhel = adapted(
+        HEAD "<os><type arch='x86_64' machine='pc-i440fx-rhel7.6.0'>hvm</type></os></domain>");
+
+    ck_assert_uint_eq(jammy->findings->blockers->len + rhel->findings->blockers->len, 0);
+    assert_remark(jammy, "q35 of this host takes its place");
+    assert_at(jammy, "os/type/@machine", "q35");
+    assert_at(rhel, "os/type/@machine", "pc");
+}
+END_TEST
+
+START_TEST(a_kvm_guest_is_blocked_where_there_is_no_kvm)
+{
+    AUTO(fixture) fixture = fixture_new(DOMAIN(""));
+
+    xml_remove(xml_find(xml_root(fixture->platform->capabilities), "//domain[@type='kvm']"));
+    adapt(fixture);
+    assert_block(fixture, "it needs KVM");
+    assert_at(fixture, "@type", "kvm");
+}
+END_TEST
+
+START_TEST(a_foreign_architecture_is_blocked)
+{
+    AUTO(fixture)
+    fixture =
+        adapted(HEAD "<os><type arch='s390x' machine='s390-ccw-virtio'>hvm</type></os></domain>");
+
+    assert_block(fixture, "no emulator for s390x guests");
+}
+END_TEST
+
+START_TEST(the_emulator_is_this_hosts)
+{
+    AUTO(fixture) fixture = adapted(DOMAIN("<emulator>/usr/libexec/qemu-kvm</emulator>"));
+
+    assert_at(fixture, "devices/emulator", "/usr/bin/qemu-system-x86_64");
+    assert_quiet(fixture);
+}
+END_TEST
+
+START_TEST(a_cpu_model_that_this_host_lacks_blocks_unless_libvirt_may_choose)
+{
+#define CPU(attributes, model)                                                                     \
+    HEAD OS "<cpu mode='custom' match='exact'" attributes "><model" model ">EPYC</model></cpu>"    \
+            "</domain>"
+    static const char *const texts[] = {CPU("", " fallback='forbid'"), CPU("", " fallback='allow'"),
+                                        CPU(" check='none'", " fallback='forbid'")};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        AUTO(fixture) fixture = fixture_new(texts[i]);
+
+        fixture->platform->domain_support =
+            parse("<domainCapabilities><cpu><mode name='custom'><model usable='no'>EPYC</model>"
+                  "<model usable='yes'>qemu64</model></mode></cpu></domainCapabilities>");
+        adapt(fixture);
+        ck_assert_uint_eq(fixture->findings->blockers->len, i == 0);
+    }
+}
+END_TEST
+
+START_TEST(pinning_stays_only_where_its_cpus_exist)
+{
+    AUTO(fixture)
+    fits = adapted(HEAD OS "<cputune><shares>9</shares><vcpupin vcpu='0' "
+                           "cpuset='0-1'/></cputune></domain>");
+    AUTO(fixture)
+    fixture =
+        adapted(HEAD OS "<cputune><shares>9</shares><vcpupin vcpu='0' cpuset='0,6-7'/></cputune>"
+                        "<numatune><memory mode='strict' nodeset='1'/></numatune></domain>");
+
+    assert_at(fits, "cputune/vcpupin/@cpuset", "0-1");
+    assert_gone(fixture, "cputune/vcpupin | numatune");
+    assert_at(fixture, "cputune/shares", "9");
+    assert_remark(fixture, "pinned to CPUs");
+    assert_remark(fixture, "NUMA nodes");
+}
+END_TEST
+
+START_TEST(memory_is_read_in_all_units)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } cases[] = {
+        {"<domain><memory unit='KiB'>2097152</memory></domain>", UINT64_C(2) << 30},
+        {"<domain><memory>1024</memory></domain>", 1 << 20},
+        {"<domain><memory unit='GiB'>3</memory></domain>", UINT64_C(3) << 30},
+        {"<domain><memory unit='MiB'>5</memory></domain>", 5 << 20},
+        {"<domain/>", 0},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        AUTO(xml) xml = parse(cases[i].text);
+
+        ck_assert_uint_eq(definition_memory_bytes(xml_root(xml)), cases[i].bytes);
+    }
+}
+END_TEST
+
+/* ---- Firmware */
+
+#define UEFI(loader, nvram)                                                                        \
+    HEAD "<os><type arch='x86_64' machine='q35'>hvm</type><loader readonly='yes' "                 \
+         "type='pflash'>" loader "</loader>" nvram "</os><devices>" VDA "</devices></domain>"
+
+START_TEST(the_nvram_is_the_copy_of_this_run)
+{
+    static const char *const forms[] = {
+        UEFI("/etc/passwd", "<nvram template='/nowhere/VARS.fd'>/v/db_VARS.fd</nvram>"),
+        UEFI("/etc/passwd", "<nvram type='file'><source file='/v/db_VARS.fd'/></nvram>"),
+        UEFI("/etc/passwd", ""),
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(forms); i++) {
+        AUTO(fixture) fixture = adapted(forms[i]);
+
+        assert_quiet(fixture);
+        place(fixture, true, "/images/db.r-1/nvram.fd");
+        assert_at(fixture, "os/nvram", "/images/db.r-1/nvram.fd");
+        assert_gone(fixture, "os/nvram/* | os/nvram[@type] | os/nvram[@template]");
+    }
+}
+END_TEST
+
+START_TEST(without_nvram_in_the_point_libvirt_makes_a_new_one)
+{
+    AUTO(fixture)
+    kept = adapted(UEFI("/etc/passwd", "<nvram template='/etc/group'>/v/db_VARS.fd</nvram>"));
+    AUTO(fixture) plain = adapted(UEFI("/etc/passwd", "<nvram>/v/db_VARS.fd</nvram>"));
+
+    place(kept, true, NULL);
+    place(plain, true, NULL);
+    assert_at(kept, "os/nvram/@template", "/etc/group");
+    assert_at(kept, "os/nvram", "");
+    assert_gone(plain, "os/nvram");
+}
+END_TEST
+
+START_TEST(missing_firmware_blocks_unless_libvirt_may_choose)
+{
+    AUTO(fixture) fixed = adapted(UEFI("/nowhere/OVMF_CODE.fd", ""));
+    AUTO(fixture)
+    chosen = adapted(HEAD "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>"
+                          "<loader type='pflash'>/nowhere/OVMF_CODE.fd</loader></os></domain>");
+
+    assert_block(fixed, "firmware /nowhere/OVMF_CODE.fd is not here");
+    ck_assert_uint_eq(chosen->findings->blockers->len, 0);
+    assert_gone(chosen, "os/loader");
+}
+END_TEST
+
+START_TEST(a_kernel_that_is_not_here_blocks)
+{
+    AUTO(fixture)
+    fixture =
+        adapted(HEAD "<os><type arch='x86_64' machine='q35'>hvm</type><kernel>/nowhere/bzImage"
+                     "</kernel><initrd>/etc/passwd</initrd></os></domain>");
+
+    ck_assert_uint_eq(fixture->findings->blockers->len, 1);
+    assert_block(fixture, "kernel /nowhere/bzImage is not here");
+}
+END_TEST
+
+/* ---- Devices */
+
+START_TEST(a_nic_without_its_network_is_disconnected)
+{
+    static const struct {
+        const char *nic, *remark;
+    } cases[] = {
+        {"type='network'><source network='gone' portgroup='web'/>",
+         "network gone does not exist here"},
+        {"type='network'><source network='asleep'/>", "network asleep is not started here"},
+        {"type='bridge'><source bridge='no-such-br'/><virtualport type='openvswitch'/>"
+         "<vlan><tag id='7'/></vlan>",
+         "bridge no-such-br does not exist here"},
+        {"type='direct' trustGuestRxFilters='yes'><source dev='no-such-nic' mode='bridge'/>",
+         "link no-such-nic does not exist here"},
+        {"type='hostdev' managed='yes'><source><address type='pci' bus='3'/></source>",
+         "type hostdev"},
+        {"type='vhostuser'><source type='unix' path='/run/ovs/1' mode='server'/>",
+         "type vhostuser"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *text = g_strdup_printf(
+            HEAD OS "<devices><interface %s<mac address='52:54:00:00:00:01'/>"
+                    "<model type='virtio'/><driver name='vhost' queues='4'/><target dev='tap9'/>"
+                    "<filterref filter='clean-traffic'/><mtu size='9000'/><boot order='2'/>"
+                    "<address type='pci' bus='1'/></interface></devices></domain>",
+            cases[i].nic);
+        AUTO(fixture) fixture = adapted(text);
+
+        assert_remark(fixture, cases[i].remark);
+        assert_remark(fixture, "NIC 1, 52:54:00:00:00:01 will be disconnected");
+        assert_at(fixture, "devices/interface/@type", "user");
+        assert_at(fixture, "count(devices/interface/@*)", "1");
+        assert_at(fixture, "devices/interface/link/@state", "down");
+        assert_at(fixture, "devices/interface/mac/@address", "52:54:00:00:00:01");
+        assert_at(fixture, "devices/interface/address/@bus", "1");
+        assert_at(fixture, "count(devices/interface/*)", "5");
+    }
+}
+END_TEST
+
+START_TEST(a_nic_whose_network_is_here_stays_connected)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN("<interface type='bridge'><source bridge='lo'/></interface>"
+                             "<interface type='user'/><interface type='mcast'>"
+                             "<source address='230.0.0.1' port='5558'/></interface>"));
+
+    assert_quiet(fixture);
+    assert_gone(fixture, "devices/interface/link");
+}
+END_TEST
+
+START_TEST(host_devices_and_shared_directories_are_removed)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        DOMAIN("<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0x0' "
+               "bus='0x3' slot='0x0' function='0x0'/></source></hostdev>"
+               "<filesystem type='mount'><source dir='/nowhere/share'/><target dir='s'/>"
+               "</filesystem><filesystem type='mount'><source dir='/etc'/><target dir='e'/>"
+               "</filesystem><tpm model='tpm-tis'><backend type='passthrough'><device "
+               "path='/dev/tpm0'/></backend></tpm>"));
+
+    assert_remark(fixture, "pci device of the other host: removed");
+    assert_remark(fixture, "shared directory /nowhere/share is not here");
+    assert_remark(fixture, "TPM: removed");
+    assert_gone(fixture, "devices/hostdev | devices/tpm");
+    assert_at(fixture, "count(devices/filesystem)", "1");
+}
+END_TEST
+
+START_TEST(consoles_and_channels_that_lead_nowhere_are_made_private)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        DOMAIN("<serial type='file'><source path='/nowhere/db.log'/><target port='0'/></serial>"
+               "<console type='pty'><log file='/nowhere/c.log'/><target type='serial' port='0'/>"
+               "</console><serial type='file'><source path='/tmp/db.log'/></serial>"
+               "<channel type='unix'><source mode='bind' path='/nowhere/f16x86_64.agent'/>"
+               "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+               "<channel type='unix'><target type='virtio' name='x'/></channel>"));
+
+    ck_assert_uint_eq(fixture->findings->remarks->len, 1);
+    assert_remark(fixture, "serial to /nowhere/db.log, which is not here: it becomes a pty");
+    assert_at(fixture, "devices/serial[1]/@type", "pty");
+    assert_at(fixture, "devices/serial[1]/target/@port", "0");
+    assert_at(fixture, "devices/serial[2]/source/@path", "/tmp/db.log");
+    assert_at(fixture, "count(devices/channel[@type='unix' and not(source)])", "2");
+    assert_gone(fixture, "devices/console/log");
+}
+END_TEST
+
+START_TEST(a_display_at_an_address_of_the_other_host_is_at_loopback)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN("<graphics type='vnc' port='-1' autoport='yes' listen='192.0.2.77'>"
+                             "<listen type='address' address='192.0.2.77'/></graphics>"
+                             "<graphics type='spice' listen='0.0.0.0'><listen type='address' "
+                             "address='0.0.0.0'/></graphics>"));
+
+    ck_assert_uint_eq(fixture->findings->remarks->len, 1);
+    assert_at(fixture, "devices/graphics[1]/@listen", "127.0.0.1");
+    assert_at(fixture, "devices/graphics[1]/listen/@address", "127.0.0.1");
+    assert_at(fixture, "devices/graphics[2]/listen/@address", "0.0.0.0");
+}
+END_TEST
+
+START_TEST(labels_of_the_other_host_go)
+{
+    AUTO(fixture)
+    fixture = adapted(HEAD OS "<seclabel type='dynamic' model='dac' relabel='yes'/><seclabel "
+                              "type='static' model='selinux'><label>x</label></seclabel><seclabel "
+                              "type='none' model='apparmor'/></domain>");
+
+    assert_at(fixture, "count(seclabel)", "1");
+    assert_at(fixture, "seclabel/@model", "apparmor");
+}
+END_TEST
+
+START_TEST(own_qemu_arguments_are_kept_and_reported)
+{
+    AUTO(fixture)
+    fixture =
+        adapted("<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>" OS
+                "<qemu:commandline><qemu:arg value='-nodefaults'/></qemu:commandline></domain>");
+    g_autofree char *text = xml_dump(fixture->xml);
+
+    assert_remark(fixture, "qemu:commandline");
+    ck_assert_ptr_nonnull(strstr(text, "<qemu:arg value=\"-nodefaults\"/>"));
+}
+END_TEST
+
+/* ---- The mark */
+
+START_TEST(the_mark_says_where_a_vm_came_from_and_replaces_an_older_one)
+{
+    AUTO(fixture) fixture = fixture_new(DOMAIN(""));
+    struct recovered mark;
+
+    place(fixture, true, NULL);
+    adapt(fixture);
+    assert_gone(fixture, "metadata/*");
+    place(fixture, true, NULL);
+    g_autofree char *text = xml_dump(fixture->xml);
+    ck_assert(recovered_read(text, &mark));
+    ck_assert_str_eq(mark.site, "dc1");
+    ck_assert_str_eq(mark.vm, "11111111-2222-3333-4444-555555555555");
+    ck_assert_str_eq(mark.point, "20261120T221500.123Z");
+    ck_assert_str_eq(mark.run, "r-1");
+    recovered_clear(&mark);
+}
+END_TEST
+
+START_TEST(a_domain_without_a_whole_mark_is_not_ours)
+{
+    struct recovered mark;
+
+    ck_assert(!recovered_read(DOMAIN(""), &mark));
+    ck_assert(!recovered_read("<domain><metadata><x:recovered xmlns:x='https://drctl.org/ns/1' "
+                              "site='a' vm='b' point='c'/></metadata></domain>",
+                              &mark));
+    ck_assert(!recovered_read("<domain><metadata><recovered site='a' vm='b' point='c' run='d'/>"
+                              "</metadata></domain>",
+                              &mark));
+    ck_assert(!recovered_read("<domain", &mark));
+}
+END_TEST
+
+/* ---- A copy beside the original */
+
+#define COPY_UUID "99999999-2222-3333-4444-555555555555"
+
+START_TEST(a_copy_shares_nothing_with_the_original)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        HEAD OS
+        "<genid>aaaaaaaa-2222-3333-4444-555555555555</genid><sysinfo type='smbios'><system><entry "
+        "name='uuid'>11111111-2222-3333-4444-555555555555</entry></system></sysinfo><devices>" VDA
+        "<interface type='network'><source network='prod'/><mac address='52:54:00:00:00:01'/>"
+        "<target dev='tap-db'/></interface><interface type='user'/>"
+        "<serial type='file'><source path='/tmp/db-console.log'/></serial>"
+        "<serial type='file'><source path='/tmp/console.log'/></serial>"
+        "<serial type='tcp'><source mode='bind' host='127.0.0.1' service='4555'/>"
+        "<protocol type='raw'/></serial>"
+        "<channel type='unix'><source mode='bind' path='/tmp/agent.sock'/>"
+        "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+        "<graphics type='vnc' port='5901' autoport='no'/>"
+        "<vsock><cid auto='no' address='7'/></vsock></devices></domain>");
+
+    rewrite_rename(fixture->domain, "db2", COPY_UUID, fixture->findings);
+    assert_at(fixture, "name", "db2");
+    assert_at(fixture, "uuid", COPY_UUID);
+    assert_at(fixture, "sysinfo/system/entry", COPY_UUID);
+    assert_at(fixture, "count(devices/interface/mac[starts-with(@address,'52:54:00:')])", "2");
+    assert_gone(fixture, "devices/interface/mac[@address='52:54:00:00:00:01']");
+    assert_gone(fixture, "devices/interface/target");
+    assert_at(fixture, "devices/serial[1]/source/@path", "/tmp/db2-console.log");
+    assert_at(fixture, "devices/serial[2]/@type", "pty");
+    assert_at(fixture, "devices/serial[3]/@type", "pty");
+    assert_gone(fixture, "devices/serial/protocol | devices/channel/source");
+    assert_at(fixture, "devices/graphics/@autoport", "yes");
+    assert_gone(fixture, "devices/graphics[@port]");
+    assert_at(fixture, "devices/vsock/cid/@auto", "yes");
+    assert_gone(fixture, "genid[text()='aaaaaaaa-2222-3333-4444-555555555555']");
+}
+END_TEST
+
+START_TEST(an_almost_empty_definition_is_survived)
+{
+    AUTO(fixture)
+    fixture = adapted("<domain><devices><disk/><interface/><serial/><hostdev/><tpm/>"
+                      "<filesystem/><graphics/></devices></domain>");
+
+    place(fixture, true, "/n");
+    rewrite_rename(fixture->domain, "x", COPY_UUID, fixture->findings);
+    assert_at(fixture, "name", "x");
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN(
+        "rewrite", a_definition_that_fits_is_left_as_it_is,
+        a_disk_becomes_an_overlay_over_the_whole_chain,
+        libvirt_is_told_to_leave_the_owners_of_every_layer_alone,
+        nothing_is_said_about_owners_where_libvirt_has_no_dac_model,
+        block_volume_and_network_disks_become_files, a_medium_that_is_not_here_is_ejected,
+        a_medium_that_is_here_and_an_empty_drive_stay,
+        a_disk_that_replication_skipped_goes_unless_it_is_here,
+        an_unknown_machine_type_blocks_with_the_way_out,
+        a_machine_type_of_another_distribution_gets_the_nearest_one,
+        a_kvm_guest_is_blocked_where_there_is_no_kvm, a_foreign_architecture_is_blocked,
+        the_emulator_is_this_hosts,
+        a_cpu_model_that_this_host_lacks_blocks_unless_libvirt_may_choose,
+        pinning_stays_only_where_its_cpus_exist, memory_is_read_in_all_units,
+        the_nvram_is_the_copy_of_this_run, without_nvram_in_the_point_libvirt_makes_a_new_one,
+        missing_firmware_blocks_unless_libvirt_may_choose, a_kernel_that_is_not_here_blocks,
+        a_nic_without_its_network_is_disconnected, a_nic_whose_network_is_here_stays_connected,
+        host_devices_and_shared_directories_are_removed,
+        consoles_and_channels_that_lead_nowhere_are_made_private,
+        a_display_at_an_address_of_the_other_host_is_at_loopback, labels_of_the_other_host_go,
+        own_qemu_arguments_are_kept_and_reported,
+        the_mark_says_where_a_vm_came_from_and_replaces_an_older_one,
+        a_domain_without_a_whole_mark_is_not_ours, a_copy_shares_nothing_with_the_original,
+        an_almost_empty_definition_is_survived);
+}
