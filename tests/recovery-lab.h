@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * For tests of restore/: a recovery site with a real store and a real libvirtd, and guests without
+ * a system of which it has real points. The lost site is the same libvirtd, from which the guests
+ * are removed after their points were taken.
+ *
+ * vda of a guest holds 0x11 in its first MiB at the first point; the second adds 0x22 in the second
+ * MiB.
+ */
+#pragma once
+
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "restore/restore.h"
+#include "tests/session.h"
+
+struct lab {
+    char *dir;
+    struct config *config;
+    struct catalog *catalog;
+    struct store *store;
+    GPtrArray *hosts; /* of struct host */
+    struct progress progress;
+    struct site site;
+};
+
+G_GNUC_UNUSED static inline void lab_free(struct lab *lab)
+{
+    g_ptr_array_unref(lab->hosts);
+    store_free(lab->store);
+    catalog_free(lab->catalog);
+    config_free(lab->config);
+    g_free(lab->dir);
+    g_free(lab);
+}
+DEFINE_CLEANUP(lab)
+
+G_GNUC_UNUSED static inline char *lab_path(const struct lab *lab, const char *name)
+{
+    return g_build_filename(lab->dir, name, NULL);
+}
+
+G_GNUC_UNUSED static inline void lab_make_site(const struct lab *lab)
+{
+    g_autofree char *conf = lab_path(lab, "etc");
+    g_autofree char *path = lab_path(lab, "etc/drctl.conf");
+    g_autofree char *store = lab_path(lab, "store");
+    g_autofree char *text =
+        g_strdup_printf("[site]\nname = dr1\nlibvirt = %2$s\nstore = %1$s/store\n"
+                        "images = %1$s/images\nscratch = %1$s/scratch\nrun-dir = %1$s/run\n",
+                        lab->dir, session_uri);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(dir_make(conf, 0700, &error), error);
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+    unit_ok(store_create(store, "dr1", &error), error);
+}
+
+static inline void lab_free_host(void *host)
+{
+    host_free(host);
+}
+
+/* Open site NAME, which is made at the first time. */
+G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
+{
+    struct lab *lab = g_new0(struct lab, 1);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *conf = NULL;
+
+    lab->dir = g_build_filename(session_dir, name, NULL);
+    if (!g_file_test(lab->dir, G_FILE_TEST_EXISTS))
+        lab_make_site(lab);
+    conf = lab_path(lab, "etc");
+    lab->config = config_load(conf, &error);
+    unit_ok(lab->config != NULL, error);
+    lab->catalog = catalog_open(lab->config->store, &error);
+    unit_ok(lab->catalog != NULL, error);
+    lab->store = store_open_local(lab->config->store, lab->catalog, snapshot_check_point, &error);
+    unit_ok(lab->store != NULL, error);
+    lab->hosts = g_ptr_array_new_with_free_func(lab_free_host);
+    g_ptr_array_add(lab->hosts, session_open());
+    lab->site = (struct site){lab->config, lab->catalog, lab->store, lab->hosts, &lab->progress};
+    return lab;
+}
+
+/* ---- Guests */
+
+G_GNUC_UNUSED static inline char *guest_io(const char *guest, const char *command)
+{
+    g_autofree char *hmp = g_strdup_printf(
+        "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"%s\"", command);
+    char *output = VIRSH_OUTPUT("qemu-monitor-command", guest, "--hmp", hmp);
+
+    ck_assert_msg(!strstr(output, "rror") && !strstr(output, "invalid"), "%s: %s", hmp, output);
+    return output;
+}
+
+G_GNUC_UNUSED static inline void guest_write(const char *guest, const char *command)
+{
+    g_free(guest_io(guest, command));
+}
+
+/* The string value of XPATH in the definition of NAME, or NULL; g_free. */
+G_GNUC_UNUSED static inline char *domain_text(const struct lab *lab, const char *name,
+                                              const char *xpath)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = host_domain(lab->hosts->pdata[0], name, &error);
+    g_autofree char *text = domain ? domain_xml(domain, DOMAIN_XML_INACTIVE, &error) : NULL;
+    AUTO(xml) xml = text ? xml_parse(text, name, &error) : NULL;
+
+    unit_ok(xml != NULL, error);
+    return xml_string(xml_root(xml), xpath);
+}
+
+/* Does vda of the running guest NAME hold PATTERN in MiB AT? What its monitor reads it tells
+ * nobody, so the image is read beside it. */
+G_GNUC_UNUSED static inline bool guest_reads(const struct lab *lab, const char *name,
+                                             unsigned pattern, unsigned at)
+{
+    g_autofree char *path = domain_text(lab, name, "devices/disk[target/@dev='vda']/source/@file");
+    g_autofree char *command = g_strdup_printf("read -P %u %uM 1M", pattern, at);
+    g_autofree char *output = NULL;
+
+    guest_write(name, "flush");
+    output = run((const char *const[]){
+        "sh", "-c", "qemu-io -U -r -f qcow2 -c \"$1\" \"$2\" || :", "sh", command, path, NULL});
+    ck_assert_msg(strstr(output, "read 1048576/1048576") || strstr(output, "verification failed"),
+                  "%s of %s: %s", command, path, output);
+    return !strstr(output, "verification failed");
+}
+
+G_GNUC_UNUSED static inline struct manifest *take_point(const struct lab *lab,
+                                                        struct domain *domain)
+{
+    struct point_request request = {
+        .domain = domain,
+        .destination = lab->store,
+        .catalog = lab->catalog,
+        .site = "dc1",
+        .run_dir = lab->config->run_dir,
+        .scratch_dir = lab->config->scratch,
+        .compression = 1,
+    };
+    struct point_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(snapshot_take_point(&request, &result, &error), error);
+    return g_steal_pointer(&result.manifest);
+}
+
+/* What is left of a guest at the lost site. */
+struct lost_guest {
+    char *name, *uuid, *xml;
+    char *points[2];
+};
+
+static inline void lost_guest_free(struct lost_guest *guest)
+{
+    g_free(guest->name);
+    g_free(guest->uuid);
+    g_free(guest->xml);
+    g_free(guest->points[0]);
+    g_free(guest->points[1]);
+    g_free(guest);
+}
+DEFINE_CLEANUP(lost_guest)
+
+G_GNUC_UNUSED static inline void take_two_points(const struct lab *lab, struct domain *domain,
+                                                 struct lost_guest *guest)
+{
+    static const char *const writes[] = {"write -P 17 0 1M", "write -P 34 1M 1M"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++) {
+        guest_write(domain_name(domain), writes[i]);
+        AUTO(manifest) manifest = take_point(lab, domain);
+
+        guest->points[i] = g_strdup(manifest->point);
+    }
+}
+
+/* Put DEVICE into the definition of NAME without the running guest's getting it. */
+G_GNUC_UNUSED static inline void define_device(const struct lab *lab, const char *name,
+                                               const char *device)
+{
+    g_autofree char *path = lab_path(lab, "device.xml");
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(file_write(path, device, strlen(device), 0600, &error), error);
+    VIRSH("attach-device", name, path, "--config");
+}
+
+/* A guest with two points, which runs (paused) at dc1. DEVICE, if not NULL, could not be started
+ * here. */
+G_GNUC_UNUSED static inline struct lost_guest *
+replicated_guest(const struct lab *lab, const char *name, const char *devices, const char *device)
+{
+    struct lost_guest *guest = g_new0(struct lost_guest, 1);
+    AUTO(domain) domain = define_guest(lab->hosts->pdata[0], name, devices);
+    g_autoptr(GError) error = NULL;
+
+    VIRSH("start", "--paused", name);
+    if (device)
+        define_device(lab, name, device);
+    guest->name = g_strdup(name);
+    guest->uuid = g_strdup(domain_uuid(domain));
+    guest->xml = domain_xml(domain, DOMAIN_XML_INACTIVE, &error);
+    unit_ok(guest->xml != NULL, error);
+    take_two_points(lab, domain, guest);
+    return guest;
+}
+
+G_GNUC_UNUSED static inline void remove_guest(const struct lab *lab, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = host_domain(lab->hosts->pdata[0], name, &error);
+
+    unit_ok(domain != NULL, error);
+    unit_ok(domain_destroy(domain, &error), error);
+    unit_ok(domain_undefine(domain, &error), error);
+}
+
+/* The same, and its site is lost. */
+G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab, const char *name,
+                                                          const char *device)
+{
+    struct lost_guest *guest = replicated_guest(lab, name, "", device);
+
+    remove_guest(lab, name);
+    return guest;
+}
+
+/* The pool metadata of dc1: vApp VAPP of GUESTS. */
+G_GNUC_UNUSED static inline void publish(const struct lab *lab, const char *vapp, const char *text,
+                                         struct lost_guest *const *guests)
+{
+    AUTO(bundle) bundle = bundle_new("dc1");
+    g_autofree char *path = g_strdup_printf("vapps/%s.vapp", vapp);
+    g_autoptr(GError) error = NULL;
+    bool sent;
+
+    bundle_add(bundle, path, text);
+    for (; *guests; guests++)
+        bundle_add_domain(bundle, (*guests)->name, (*guests)->uuid, (*guests)->xml);
+    unit_ok(bundle_publish(bundle, lab->store, &sent, &error), error);
+}
+
+/* ---- Failover and restore */
+
+G_GNUC_UNUSED static inline struct failover_plan *plan_of(const struct lab *lab, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    struct failover_plan *plan = failover_plan_new(&lab->site, name, &error);
+
+    unit_ok(plan != NULL, error);
+    return plan;
+}
+
+/* Plan and execute, to a good end. */
+G_GNUC_UNUSED static inline void fail_over(const struct lab *lab, const char *name)
+{
+    AUTO(failover_plan) plan = plan_of(lab, name);
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error);
+    ck_assert_int_eq(result.state, RUN_DONE);
+    failover_result_clear(&result);
+}
+
+G_GNUC_UNUSED static inline enum domain_state state_of_guest(const struct lab *lab,
+                                                             const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = host_domain(lab->hosts->pdata[0], name, &error);
+
+    unit_ok(domain != NULL, error);
+    return state_of(domain);
+}
+
+/* The points of GUEST are what was committed. */
+G_GNUC_UNUSED static inline void assert_points_untouched(const struct lab *lab,
+                                                         const struct lost_guest *guest)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[i]);
+        g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+        g_autoptr(GError) error = NULL;
+        AUTO(manifest) manifest = manifest_load(path, &error);
+
+        unit_ok(manifest != NULL, error);
+        unit_ok(store_verify_point(lab->config->store, manifest, NULL, &error), error);
+    }
+}
+
+/* Has the newest run begun STEP of any subject, or got further with it? STATE is "running" or
+ * "done". */
+G_GNUC_UNUSED static inline bool journal_says(struct catalog *catalog, const char *step,
+                                              const char *state)
+{
+    json_auto_t *runs = run_list(catalog, NULL);
+    json_auto_t *run = NULL;
+    const json_t *entry;
+    size_t i;
+
+    if (json_array_size(runs) == 0)
+        return false;
+    run = run_show(catalog, json_get_string(json_array_get(runs, 0), "run"), NULL);
+    json_array_foreach(
+        json_object_get(run, "steps"), i,
+        entry) if (g_str_equal(json_get_string(entry, "step"), step) &&
+                   (g_str_equal(json_get_string(entry, "state"), state) ||
+                    g_str_equal(json_get_string(entry, "state"), "done"))) return true;
+    return false;
+}
+
+/* Like the libvirtd and its guests, which would be another user's if we stayed root. */
+G_GNUC_UNUSED static inline void become_ordinary_user(void)
+{
+    const struct passwd *nobody = getuid() == 0 ? getpwnam("nobody") : NULL;
+
+    if (nobody &&
+        (setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
+        g_error("cannot become nobody");
+}

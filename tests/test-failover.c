@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Failover of real points by a real libvirtd, also after being killed. */
+#include "tests/recovery-lab.h"
+
+#define SHOP                                                                                       \
+    "[vapp]\nname = %1$s\n[vm %1$s-db]\norder = 1\n[vm %1$s-app]\norder = 2\nafter = "             \
+    "%1$s-db\n%2$s\n"
+#define NIC "<interface type='mcast'><source address='230.0.0.1' port='5558'/></interface>"
+#define BRIDGE_NIC                                                                                 \
+    "<interface type='bridge'><source bridge='no-such-br'/><mac address='52:54:00:0a:0b:0c'/>"     \
+    "<model type='virtio'/></interface>"
+
+/* A site that has points of both VMs of vApp NAME, whose own site is lost. */
+struct shop {
+    struct lab *lab;
+    char *name;
+    struct lost_guest *guests[3]; /* db, app, NULL */
+};
+
+static void shop_free(struct shop *shop)
+{
+    lab_free(shop->lab);
+    g_free(shop->name);
+    for (unsigned i = 0; shop->guests[i]; i++)
+        lost_guest_free(shop->guests[i]);
+    g_free(shop);
+}
+DEFINE_CLEANUP(shop)
+
+/* EXTRA are keys of the app. */
+static void shop_publish(const struct shop *shop, const char *extra)
+{
+    g_autofree char *text = g_strdup_printf(SHOP, shop->name, extra);
+
+    publish(shop->lab, shop->name, text, shop->guests);
+}
+
+static struct shop *shop_new(const char *name, const char *extra)
+{
+    struct shop *shop = g_new0(struct shop, 1);
+    g_autofree char *db = g_strconcat(name, "-db", NULL);
+    g_autofree char *app = g_strconcat(name, "-app", NULL);
+
+    shop->lab = lab_open(name);
+    shop->name = g_strdup(name);
+    shop->guests[0] = lost_guest(shop->lab, db, BRIDGE_NIC);
+    shop->guests[1] = lost_guest(shop->lab, app, NIC);
+    shop_publish(shop, extra);
+    return shop;
+}
+
+static const struct failover_vm *planned(const struct failover_plan *plan, unsigned i)
+{
+    return plan->vms->pdata[i];
+}
+
+static const struct vapp_result *result_of(const struct failover_result *result, unsigned i)
+{
+    return result->vms->pdata[i];
+}
+
+static bool has_finding(const struct failover_vm *vm, const char *part)
+{
+    for (unsigned i = 0; i < vm->findings->len; i++)
+        if (strstr(vm->findings->pdata[i], part))
+            return true;
+    return false;
+}
+
+static char *layer_path(const struct lab *lab, const struct lost_guest *guest, unsigned point)
+{
+    g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[point]);
+
+    return g_build_filename(dir, "vda.qcow2", NULL);
+}
+
+/* ---- The good way */
+
+START_TEST(a_lost_vapp_runs_again_from_its_newest_points)
+{
+    AUTO(shop) shop = shop_new("good", "");
+    AUTO(failover_plan) plan = plan_of(shop->lab, "good");
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    ck_assert_str_eq(plan->site, "dc1");
+    ck_assert_ptr_null(plan->resumes);
+    ck_assert_uint_eq(plan->vms->len, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_str_eq(planned(plan, i)->name, shop->guests[i]->name);
+        ck_assert_str_eq(planned(plan, i)->point, shop->guests[i]->points[1]);
+        ck_assert(!planned(plan, i)->blocked);
+    }
+    ck_assert(has_finding(planned(plan, 0), "bridge no-such-br does not exist here"));
+    unit_ok(failover_execute(&shop->lab->site, plan, NULL, NULL, &result, &error), error);
+    ck_assert_int_eq(result.state, RUN_DONE);
+    ck_assert(result.rto_seconds > 0 && result.rto_seconds < 60);
+    ck_assert(failover_rpo_seconds(planned(plan, 0), result.started_ms) > 0);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *name = shop->guests[i]->name;
+
+        ck_assert_int_eq(result_of(&result, i)->state, VAPP_VM_DONE);
+        ck_assert_int_eq(state_of_guest(shop->lab, name), DOMAIN_RUNNING);
+        ck_assert(guest_reads(shop->lab, name, 17, 0) && guest_reads(shop->lab, name, 34, 1));
+        guest_write(name, "write -P 51 0 1M");
+        assert_points_untouched(shop->lab, shop->guests[i]);
+    }
+    failover_result_clear(&result);
+}
+END_TEST
+
+START_TEST(planning_touches_nothing)
+{
+    AUTO(shop) shop = shop_new("dry", "");
+    AUTO(failover_plan) plan = plan_of(shop->lab, "dry");
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) images = dir_list(shop->lab->config->images, &error);
+    json_auto_t *runs = run_list(shop->lab->catalog, &error);
+
+    ck_assert_uint_eq(g_strv_length(images), 0);
+    ck_assert_uint_eq(json_array_size(runs), 0);
+    ck_assert_ptr_null(host_domain(shop->lab->hosts->pdata[0], "dry-db", NULL));
+}
+END_TEST
+
+START_TEST(the_journal_keeps_the_plan_and_the_result)
+{
+    AUTO(shop) shop = shop_new("jrnl", "");
+    g_autoptr(GError) error = NULL;
+    json_auto_t *runs = NULL;
+    json_auto_t *run = NULL;
+    json_t *result, *vms;
+    const char *state;
+
+    fail_over(shop->lab, "jrnl");
+    runs = run_list(shop->lab->catalog, &error);
+    ck_assert_uint_eq(json_array_size(runs), 1);
+    run = run_show(shop->lab->catalog, json_get_string(json_array_get(runs, 0), "run"), &error);
+    unit_ok(run != NULL, error);
+    unit_ok(json_need_object(run, "result", &result, &error), error);
+    unit_ok(json_need_array(result, "vms", &vms, &error), error);
+    unit_ok(json_need_string(json_array_get(vms, 1), "state", &state, &error), error);
+    ck_assert_str_eq(state, "done");
+    ck_assert_str_eq(json_get_string(json_array_get(vms, 1), "point"), shop->guests[1]->points[1]);
+    ck_assert(json_real_value(json_object_get(json_array_get(vms, 1), "rpo_seconds")) > 0);
+    ck_assert_str_eq(json_get_string(json_object_get(run, "plan"), "site"), "dc1");
+}
+END_TEST
+
+START_TEST(a_lone_vm_fails_over_by_name_and_by_uuid)
+{
+    AUTO(lab) lab = lab_open("lone");
+    AUTO(lost_guest) guest = lost_guest(lab, "lone-vm", NULL);
+
+    fail_over(lab, "lone-vm");
+    ck_assert(guest_reads(lab, "lone-vm", 34, 1));
+    remove_guest(lab, "lone-vm");
+    fail_over(lab, guest->uuid);
+    ck_assert(guest_reads(lab, "lone-vm", 34, 1));
+}
+END_TEST
+
+START_TEST(this_sites_own_definition_serves_where_no_bundle_is)
+{
+    AUTO(lab) lab = lab_open("own");
+    AUTO(lost_guest) guest = lost_guest(lab, "own-vm", NULL);
+    g_autofree char *path = g_build_filename(lab->config->dir, "duo.vapp", NULL);
+    const char *text = "[vapp]\nname = duo\n[vm own-vm]\n";
+    g_autoptr(GError) error = NULL;
+    AUTO(failover_plan) plan = NULL;
+
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+    plan = plan_of(lab, "duo");
+    ck_assert_str_eq(plan->site, "dc1");
+    ck_assert_str_eq(planned(plan, 0)->uuid, guest->uuid);
+}
+END_TEST
+
+/* ---- What plans see */
+
+START_TEST(an_unknown_name_is_not_found)
+{
+    AUTO(lab) lab = lab_open("unkn");
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(failover_plan_new(&lab->site, "nothing", &error), error, ERROR_NOT_FOUND,
+               "neither a vApp nor a VM nothing is known here");
+}
+END_TEST
+
+START_TEST(a_damaged_point_is_passed_over_for_an_older_one)
+{
+    AUTO(lab) lab = lab_open("dam");
+    AUTO(lost_guest) guest = lost_guest(lab, "dam-vm", NULL);
+    g_autofree char *newest = layer_path(lab, guest, 1);
+    AUTO(failover_plan) plan = NULL;
+
+    ck_assert_int_eq(truncate(newest, 100000), 0);
+    plan = plan_of(lab, "dam-vm");
+    ck_assert_str_eq(planned(plan, 0)->point, guest->points[0]);
+    ck_assert(has_finding(planned(plan, 0), guest->points[1]));
+    ck_assert(!planned(plan, 0)->blocked);
+    fail_over(lab, "dam-vm");
+    ck_assert(guest_reads(lab, "dam-vm", 17, 0) && !guest_reads(lab, "dam-vm", 34, 1));
+}
+END_TEST
+
+START_TEST(a_vm_without_a_whole_point_is_blocked)
+{
+    AUTO(lab) lab = lab_open("broken");
+    AUTO(lost_guest) guest = lost_guest(lab, "brok-vm", NULL);
+    g_autofree char *base = layer_path(lab, guest, 0);
+    AUTO(failover_plan) plan = NULL;
+
+    ck_assert_int_eq(unlink(base), 0);
+    plan = plan_of(lab, "brok-vm");
+    ck_assert(planned(plan, 0)->blocked);
+    ck_assert_ptr_null(planned(plan, 0)->point);
+    ck_assert(has_finding(planned(plan, 0), "none of its 2 points is complete"));
+}
+END_TEST
+
+START_TEST(a_vm_of_the_same_name_is_never_touched)
+{
+    AUTO(lab) lab = lab_open("strg");
+    AUTO(lost_guest) guest = lost_guest(lab, "strg-vm", NULL);
+    AUTO(domain) stranger = define_guest(lab->hosts->pdata[0], "strg-vm", "");
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(failover_plan_new(&lab->site, "strg-vm", &error), error, ERROR_CONFLICT,
+               "was not recovered by drctl");
+    undefine_guest(stranger);
+}
+END_TEST
+
+START_TEST(the_original_that_still_exists_here_is_never_touched)
+{
+    AUTO(lab) lab = lab_open("aliv");
+    AUTO(lost_guest) guest = replicated_guest(lab, "aliv-vm", "", NULL);
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(failover_plan_new(&lab->site, "aliv-vm", &error), error, ERROR_CONFLICT, "paused");
+    remove_guest(lab, "aliv-vm");
+}
+END_TEST
+
+/* Change the definition in the newest point of GUEST, without changing its length. */
+static void forge_definition(const struct lab *lab, const struct lost_guest *guest,
+                             const char *from, const char *to)
+{
+    g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[1]);
+    g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    char *at;
+
+    unit_ok(file_read(path, 1 << 20, &text, NULL, &error), error);
+    at = strstr(text, from);
+    ck_assert_ptr_nonnull(at);
+    ck_assert_uint_eq(strlen(from), strlen(to));
+    memcpy(at, to, strlen(to));
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+}
+
+START_TEST(a_blocked_vm_fails_and_those_after_it_are_skipped)
+{
+    AUTO(shop) shop = shop_new("blk", "");
+    AUTO(failover_plan) plan = NULL;
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    forge_definition(shop->lab, shop->guests[0], "pc-i440fx-7.2", "pc-i440fx-9.9");
+    plan = plan_of(shop->lab, "blk");
+    ck_assert(planned(plan, 0)->blocked);
+    ck_assert(!planned(plan, 1)->blocked);
+    unit_fails(failover_execute(&shop->lab->site, plan, NULL, NULL, &result, &error), error,
+               ERROR_PARTIAL, "blk-db (failed)");
+    ck_assert_int_eq(result.state, RUN_FAILED);
+    ck_assert_int_eq(result_of(&result, 0)->state, VAPP_VM_FAILED);
+    ck_assert_ptr_nonnull(strstr(result_of(&result, 0)->error, "pc-i440fx-9.9"));
+    ck_assert_int_eq(result_of(&result, 1)->state, VAPP_VM_SKIPPED);
+    ck_assert_ptr_null(host_domain(shop->lab->hosts->pdata[0], "blk-db", NULL));
+    failover_result_clear(&result);
+}
+END_TEST
+
+START_TEST(a_forged_uuid_in_a_definition_cannot_reach_another_vm)
+{
+    AUTO(lab) lab = lab_open("forged");
+    AUTO(lost_guest) guest = lost_guest(lab, "forg-vm", NULL);
+    AUTO(domain) victim = define_guest(lab->hosts->pdata[0], "victim", "");
+    g_autofree char *xml = NULL;
+
+    forge_definition(lab, guest, guest->uuid, domain_uuid(victim));
+    fail_over(lab, "forg-vm");
+    xml = domain_xml(victim, DOMAIN_XML_INACTIVE, NULL);
+    ck_assert_ptr_nonnull(strstr(xml, "victim.vda"));
+    ck_assert_int_eq(state_of(victim), DOMAIN_OFF);
+    undefine_guest(victim);
+}
+END_TEST
+
+/* ---- The next failover */
+
+START_TEST(what_runs_here_already_is_not_failed_over_again)
+{
+    AUTO(shop) shop = shop_new("twice", "");
+    g_autoptr(GError) error = NULL;
+
+    fail_over(shop->lab, "twice");
+    unit_fails(failover_plan_new(&shop->lab->site, "twice", &error), error, ERROR_CONFLICT,
+               "failed over already and runs here");
+}
+END_TEST
+
+START_TEST(the_next_failover_starts_what_is_off_with_what_it_has_written)
+{
+    AUTO(shop) shop = shop_new("again", "");
+    AUTO(failover_plan) plan = NULL;
+
+    fail_over(shop->lab, "again");
+    guest_write("again-db", "write -P 85 2M 1M");
+    VIRSH("destroy", "again-db");
+    plan = plan_of(shop->lab, "again");
+    ck_assert(has_finding(planned(plan, 0), "brought it up already"));
+    ck_assert_str_eq(planned(plan, 0)->point, shop->guests[0]->points[1]);
+    fail_over(shop->lab, "again");
+    ck_assert_int_eq(state_of_guest(shop->lab, "again-db"), DOMAIN_RUNNING);
+    ck_assert(guest_reads(shop->lab, "again-db", 85, 2) &&
+              guest_reads(shop->lab, "again-db", 34, 1));
+}
+END_TEST
+
+START_TEST(a_vm_that_does_not_get_ready_makes_a_partial_failover)
+{
+    AUTO(shop)
+    shop = shop_new("part", "ready = tcp:9\naddress = 127.0.0.1\nready-timeout = 500ms");
+    AUTO(failover_plan) plan = plan_of(shop->lab, "part");
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(failover_execute(&shop->lab->site, plan, NULL, NULL, &result, &error), error,
+               ERROR_PARTIAL, "part-app (failed)");
+    ck_assert_int_eq(result.state, RUN_PARTIAL);
+    ck_assert_int_eq(result_of(&result, 0)->state, VAPP_VM_DONE);
+    ck_assert_int_eq(state_of_guest(shop->lab, "part-app"), DOMAIN_RUNNING);
+    failover_result_clear(&result);
+}
+END_TEST
+
+START_TEST(a_definition_that_libvirt_refuses_leaves_nothing)
+{
+    AUTO(lab) lab = lab_open("refu");
+    AUTO(lost_guest) guest = lost_guest(lab, "refu-vm", NULL);
+    struct failover_result result = {0};
+    AUTO(failover_plan) plan = NULL;
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) images = NULL;
+
+    forge_definition(lab, guest, "bus='virtio'", "bus='virtua'");
+    plan = plan_of(lab, "refu-vm");
+    unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error,
+               ERROR_PARTIAL, "refu-vm (failed)");
+    ck_assert_ptr_null(host_domain(lab->hosts->pdata[0], "refu-vm", NULL));
+    images = dir_list(lab->config->images, &error);
+    ck_assert_uint_eq(g_strv_length(images), 0);
+    failover_result_clear(&result);
+}
+END_TEST
+
+/* ---- Kills */
+
+/* In a process of its own, which opens everything itself: fail over and end. */
+static pid_t fail_over_elsewhere(const char *name)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct lab *lab = lab_open(name);
+        struct failover_plan *plan = failover_plan_new(&lab->site, name, NULL);
+        struct failover_result result = {0};
+
+        if (plan)
+            failover_execute(&lab->site, plan, NULL, NULL, &result, NULL);
+        _exit(0);
+    }
+    ck_assert_int_gt(pid, 0);
+    return pid;
+}
+
+/* Kill the failover of NAME as soon as its journal has STEP of any VM in STATE. */
+static void kill_at(const char *name, const char *step, const char *state)
+{
+    pid_t pid = fail_over_elsewhere(name);
+    AUTO(lab) lab = lab_open(name);
+    int64_t deadline = time_monotonic_ms() + 30000;
+
+    while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0)
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static void assert_one_run_done(const struct lab *lab)
+{
+    json_auto_t *runs = run_list(lab->catalog, NULL);
+
+    ck_assert_uint_eq(json_array_size(runs), 1);
+    ck_assert_str_eq(json_get_string(json_array_get(runs, 0), "state"), "done");
+}
+
+/* A vApp is lost, its failover is killed, and the same command finishes it. */
+static void check_kill(const char *name, const char *step, const char *state)
+{
+    AUTO(shop) shop = shop_new(name, "");
+
+    /* LMDB: one environment in a process at a time, and none across fork(). */
+    g_clear_pointer(&shop->lab, lab_free);
+    kill_at(name, step, state);
+    shop->lab = lab_open(name);
+    AUTO(failover_plan) plan = failover_plan_new(&shop->lab->site, name, NULL);
+
+    /* It may have been over before we could kill it. */
+    if (plan) {
+        ck_assert_ptr_nonnull(plan->resumes);
+        ck_assert_str_eq(planned(plan, 0)->point, shop->guests[0]->points[1]);
+        ck_assert(has_finding(planned(plan, 0), "no-such-br"));
+        fail_over(shop->lab, name);
+    }
+    assert_one_run_done(shop->lab);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(state_of_guest(shop->lab, shop->guests[i]->name), DOMAIN_RUNNING);
+        ck_assert(guest_reads(shop->lab, shop->guests[i]->name, 34, 1));
+        assert_points_untouched(shop->lab, shop->guests[i]);
+    }
+}
+
+#define KILL_TEST(name, step, state)                                                               \
+    START_TEST(goes_on_when_killed_with_##step##_##state)                                          \
+    {                                                                                              \
+        check_kill(name, #step, #state);                                                           \
+    }                                                                                              \
+    END_TEST
+
+KILL_TEST("k0", grant, running)
+KILL_TEST("k1", grant, done)
+KILL_TEST("k2", overlay, running)
+KILL_TEST("k3", overlay, done)
+KILL_TEST("k4", define, running)
+KILL_TEST("k5", define, done)
+KILL_TEST("k6", start, running)
+KILL_TEST("k7", start, done)
+
+START_TEST(a_vm_that_stopped_after_the_kill_is_started_again)
+{
+    AUTO(shop) shop = shop_new("stop", "");
+
+    g_clear_pointer(&shop->lab, lab_free);
+    kill_at("stop", "start", "done");
+    shop->lab = lab_open("stop");
+    guest_write("stop-db", "write -P 85 2M 1M");
+    VIRSH("destroy", "stop-db");
+    fail_over(shop->lab, "stop");
+    ck_assert_int_eq(state_of_guest(shop->lab, "stop-db"), DOMAIN_RUNNING);
+    ck_assert(guest_reads(shop->lab, "stop-db", 85, 2));
+}
+END_TEST
+
+START_TEST(only_one_process_executes_a_run)
+{
+    AUTO(shop) shop = shop_new("busy", "");
+    AUTO(failover_plan) plan = NULL;
+    g_autoptr(GError) error = NULL;
+    struct failover_result result = {0};
+    AUTO(run) run = NULL;
+
+    g_clear_pointer(&shop->lab, lab_free);
+    kill_at("busy", "overlay", "running");
+    shop->lab = lab_open("busy");
+    plan = plan_of(shop->lab, "busy");
+    ck_assert_ptr_nonnull(plan->resumes);
+    run = run_resume(shop->lab->catalog, plan->resumes, &error);
+    unit_ok(run != NULL, error);
+    unit_fails(failover_execute(&shop->lab->site, plan, NULL, NULL, &result, &error), error,
+               ERROR_CONFLICT, "in use");
+}
+END_TEST
+
+int main(void)
+{
+    become_ordinary_user();
+    return SESSION_RUN(
+        "failover", a_lost_vapp_runs_again_from_its_newest_points, planning_touches_nothing,
+        the_journal_keeps_the_plan_and_the_result, a_lone_vm_fails_over_by_name_and_by_uuid,
+        this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
+        a_damaged_point_is_passed_over_for_an_older_one, a_vm_without_a_whole_point_is_blocked,
+        a_vm_of_the_same_name_is_never_touched,
+        the_original_that_still_exists_here_is_never_touched,
+        a_blocked_vm_fails_and_those_after_it_are_skipped,
+        a_forged_uuid_in_a_definition_cannot_reach_another_vm,
+        what_runs_here_already_is_not_failed_over_again,
+        the_next_failover_starts_what_is_off_with_what_it_has_written,
+        a_vm_that_does_not_get_ready_makes_a_partial_failover,
+        a_definition_that_libvirt_refuses_leaves_nothing, goes_on_when_killed_with_grant_running,
+        goes_on_when_killed_with_grant_done, goes_on_when_killed_with_overlay_running,
+        goes_on_when_killed_with_overlay_done, goes_on_when_killed_with_define_running,
+        goes_on_when_killed_with_define_done, goes_on_when_killed_with_start_running,
+        goes_on_when_killed_with_start_done, a_vm_that_stopped_after_the_kill_is_started_again,
+        only_one_process_executes_a_run);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Restore of real points to another name and to plain files, also after being killed. */
+#include "tests/recovery-lab.h"
+
+static void restore(const struct lab *lab, const struct restore_request *request,
+                    struct restore_result *result)
+{
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(restore_execute(&lab->site, request, result, &error), error);
+}
+
+static bool refuses(const struct lab *lab, const struct restore_request *request, GError **error)
+{
+    struct restore_result result = {0};
+    bool done = restore_execute(&lab->site, request, &result, error);
+
+    restore_result_clear(&result);
+    return done;
+}
+
+/* ---- To another name */
+
+START_TEST(a_copy_runs_beside_the_original)
+{
+    AUTO(lab) lab = lab_open("beside");
+    AUTO(lost_guest)
+    guest = replicated_guest(lab, "orig",
+                             "<interface type='user'><mac address='52:54:00:0a:0b:0d'/></interface>"
+                             "<serial type='file'><source path='/tmp/drctl-orig.log'/></serial>",
+                             NULL);
+    struct restore_request request = {.vm = "orig", .as = "copy", .start = true};
+    struct restore_result result = {0};
+    g_autofree char *mac = NULL;
+    g_autofree char *log = NULL;
+
+    restore(lab, &request, &result);
+    ck_assert_str_eq(result.vm, "copy");
+    ck_assert_str_eq(result.point, guest->points[1]);
+    ck_assert_str_ne(result.uuid, guest->uuid);
+    ck_assert_uint_eq(g_strv_length(result.paths), 2);
+    ck_assert_int_eq(state_of_guest(lab, "copy"), DOMAIN_RUNNING);
+    mac = domain_text(lab, "copy", "devices/interface/mac/@address");
+    ck_assert(g_str_has_prefix(mac, "52:54:00:") && !g_str_equal(mac, "52:54:00:0a:0b:0d"));
+    log = domain_text(lab, "copy", "devices/serial/source/@path");
+    ck_assert_str_eq(log, "/tmp/drctl-copy.log");
+    ck_assert(guest_reads(lab, "copy", 34, 1));
+    guest_write("copy", "write -P 99 1M 1M");
+    ck_assert(guest_reads(lab, "orig", 34, 1));
+    assert_points_untouched(lab, guest);
+    restore_result_clear(&result);
+    remove_guest(lab, "orig");
+    remove_guest(lab, "copy");
+    unlink("/tmp/drctl-orig.log");
+    unlink("/tmp/drctl-copy.log");
+}
+END_TEST
+
+START_TEST(an_older_point_is_restored_without_starting_it)
+{
+    AUTO(lab) lab = lab_open("older");
+    AUTO(lost_guest) guest = lost_guest(lab, "older-vm", NULL);
+    struct restore_request request = {
+        .vm = guest->uuid, .point = guest->points[0], .as = "older-vm"};
+    struct restore_result result = {0};
+
+    restore(lab, &request, &result);
+    ck_assert_int_eq(state_of_guest(lab, "older-vm"), DOMAIN_OFF);
+    VIRSH("start", "older-vm");
+    ck_assert(guest_reads(lab, "older-vm", 17, 0) && !guest_reads(lab, "older-vm", 34, 1));
+    restore_result_clear(&result);
+}
+END_TEST
+
+START_TEST(an_existing_name_is_refused)
+{
+    AUTO(lab) lab = lab_open("taken");
+    AUTO(lost_guest) guest = lost_guest(lab, "taken-vm", NULL);
+    AUTO(domain) other = define_guest(lab->hosts->pdata[0], "taken", "");
+    struct restore_request request = {.vm = "taken-vm", .as = "taken"};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(refuses(lab, &request, &error), error, ERROR_CONFLICT, "VM taken exists");
+    undefine_guest(other);
+}
+END_TEST
+
+START_TEST(what_is_not_there_is_not_found)
+{
+    AUTO(lab) lab = lab_open("absent");
+    AUTO(lost_guest) guest = lost_guest(lab, "absent-vm", NULL);
+    struct restore_request no_vm = {.vm = "nobody", .as = "x"};
+    struct restore_request no_point = {
+        .vm = "absent-vm", .point = "20200101T000000.000Z", .as = "x"};
+    struct restore_request bad_point = {.vm = "absent-vm", .point = "../..", .as = "x"};
+    struct restore_request nowhere = {.vm = "absent-vm"};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(refuses(lab, &no_vm, &error), error, ERROR_NOT_FOUND, "nobody");
+    unit_fails(refuses(lab, &no_point, &error), error, ERROR_NOT_FOUND, "20200101T000000.000Z");
+    unit_fails(refuses(lab, &bad_point, &error), error, ERROR_NOT_FOUND, "../..");
+    unit_fails(refuses(lab, &nowhere, &error), error, ERROR_USAGE, "either");
+}
+END_TEST
+
+START_TEST(a_restored_copy_does_not_stand_for_its_original)
+{
+    AUTO(lab) lab = lab_open("decoy");
+    AUTO(lost_guest) first = lost_guest(lab, "decoy-a", NULL);
+    AUTO(lost_guest) second = lost_guest(lab, "decoy-b", NULL);
+    struct restore_request request = {.vm = "decoy-a", .as = "decoy-b"};
+    struct restore_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    restore(lab, &request, &result);
+    unit_fails(failover_plan_new(&lab->site, "decoy-b", &error), error, ERROR_CONFLICT, "decoy-b");
+    restore_result_clear(&result);
+}
+END_TEST
+
+/* ---- To a directory */
+
+static void assert_plain_image(const char *path, const struct lab *lab,
+                               const struct lost_guest *guest, unsigned point, const char *target)
+{
+    g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[point]);
+    g_autofree char *source = g_strdup_printf("%s/%s.qcow2", dir, target);
+    g_autofree char *info = run((const char *const[]){"qemu-img", "info", path, NULL});
+
+    RUN("qemu-img", "check", "-q", path);
+    RUN("qemu-img", "compare", "-q", path, source);
+    ck_assert_ptr_null(strstr(info, "backing"));
+}
+
+START_TEST(plain_files_need_neither_libvirt_nor_the_store)
+{
+    AUTO(lab) lab = lab_open("plain");
+    AUTO(lost_guest) guest = lost_guest(lab, "plain-vm", NULL);
+    g_autofree char *dir = lab_path(lab, "out/here");
+    g_autofree char *vdb = g_build_filename(dir, "vdb.qcow2", NULL);
+    struct restore_request request = {.vm = "plain-vm", .to_dir = dir};
+    struct restore_result result = {0};
+    g_autofree char *definition = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_ptr_array_set_size(lab->hosts, 0);
+    restore(lab, &request, &result);
+    ck_assert_str_eq(result.vm, "plain-vm");
+    ck_assert_ptr_null(result.uuid);
+    ck_assert_uint_eq(g_strv_length(result.paths), 3);
+    assert_plain_image(result.paths[0], lab, guest, 1, "vda");
+    assert_plain_image(vdb, lab, guest, 1, "vdb");
+    unit_ok(file_read(result.paths[2], 1 << 20, &definition, NULL, &error), error);
+    ck_assert_ptr_nonnull(strstr(definition, result.paths[0]));
+    ck_assert_ptr_nonnull(strstr(definition, vdb));
+    ck_assert_ptr_nonnull(strstr(definition, guest->uuid));
+    restore_result_clear(&result);
+}
+END_TEST
+
+START_TEST(a_file_that_exists_is_never_overwritten)
+{
+    AUTO(lab) lab = lab_open("precious");
+    AUTO(lost_guest) guest = lost_guest(lab, "precious-vm", NULL);
+    g_autofree char *dir = lab_path(lab, "out");
+    g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
+    g_autofree char *text = NULL;
+    struct restore_request request = {.vm = "precious-vm", .to_dir = dir};
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) names = NULL;
+
+    unit_ok(dir_make(dir, 0700, &error), error);
+    unit_ok(file_write(path, "mine", 4, 0600, &error), error);
+    unit_fails(refuses(lab, &request, &error), error, ERROR_CONFLICT, "domain.xml exists");
+    unit_ok(file_read(path, 100, &text, NULL, &error), error);
+    ck_assert_str_eq(text, "mine");
+    names = dir_list(dir, &error);
+    ck_assert_uint_eq(g_strv_length(names), 1);
+}
+END_TEST
+
+/* ---- Kills */
+
+static void restore_elsewhere_and_kill(const char *site, const struct restore_request *request,
+                                       const char *step, const char *state)
+{
+    pid_t pid = fork();
+    int64_t deadline = time_monotonic_ms() + 30000;
+
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        struct lab *lab = lab_open(site);
+        struct restore_result result = {0};
+
+        restore_execute(&lab->site, request, &result, NULL);
+        _exit(0);
+    }
+    AUTO(lab) lab = lab_open(site);
+    while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0)
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static struct lost_guest *lost_guest_of(const char *site, const char *name)
+{
+    AUTO(lab) lab = lab_open(site);
+
+    return lost_guest(lab, name, NULL);
+}
+
+/* The same request again; it may have been over before it could be killed. */
+static void repeat(const struct lab *lab, const struct restore_request *request)
+{
+    struct restore_result result = {0};
+    g_autoptr(GError) error = NULL;
+    json_auto_t *runs = NULL;
+
+    if (!restore_execute(&lab->site, request, &result, &error))
+        ck_assert_msg(error_is(error, ERROR_CONFLICT), "%s", error->message);
+    runs = run_list(lab->catalog, NULL);
+    ck_assert_uint_eq(json_array_size(runs), 1);
+    ck_assert_str_eq(json_get_string(json_array_get(runs, 0), "state"), "done");
+    restore_result_clear(&result);
+}
+
+START_TEST(a_killed_restore_to_a_directory_is_finished_by_the_same_command)
+{
+    static const char *const kills[][2] = {{"convert", "running"},
+                                           {"convert", "done"},
+                                           {"nvram", "running"},
+                                           {"definition", "running"}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kills); i++) {
+        g_autofree char *site = g_strdup_printf("kdir%u", i);
+        g_autofree char *vm = g_strdup_printf("kdir%u-vm", i);
+        AUTO(lost_guest) guest = lost_guest_of(site, vm);
+        g_autofree char *dir = g_build_filename(session_dir, site, "out", NULL);
+        g_autofree char *vda = g_build_filename(dir, "vda.qcow2", NULL);
+        struct restore_request request = {.vm = vm, .to_dir = dir};
+
+        restore_elsewhere_and_kill(site, &request, kills[i][0], kills[i][1]);
+        AUTO(lab) lab = lab_open(site);
+
+        repeat(lab, &request);
+        assert_plain_image(vda, lab, guest, 1, "vda");
+    }
+}
+END_TEST
+
+START_TEST(a_killed_restore_to_a_name_is_finished_by_the_same_command)
+{
+    static const char *const kills[][2] = {
+        {"overlay", "running"}, {"overlay", "done"}, {"define", "done"}, {"start", "running"}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kills); i++) {
+        g_autofree char *site = g_strdup_printf("kas%u", i);
+        g_autofree char *vm = g_strdup_printf("kas%u-vm", i);
+        g_autofree char *copy = g_strdup_printf("kas%u-copy", i);
+        AUTO(lost_guest) guest = lost_guest_of(site, vm);
+        struct restore_request request = {.vm = vm, .as = copy, .start = true};
+
+        restore_elsewhere_and_kill(site, &request, kills[i][0], kills[i][1]);
+        AUTO(lab) lab = lab_open(site);
+
+        repeat(lab, &request);
+        ck_assert_int_eq(state_of_guest(lab, copy), DOMAIN_RUNNING);
+        ck_assert(guest_reads(lab, copy, 34, 1));
+        remove_guest(lab, copy);
+    }
+}
+END_TEST
+
+START_TEST(another_request_does_not_go_on_with_an_interrupted_one)
+{
+    AUTO(lost_guest) guest = lost_guest_of("mixed", "mixed-vm");
+    struct restore_request request = {.vm = "mixed-vm", .as = "mixed-copy"};
+    struct restore_request other = {
+        .vm = "mixed-vm", .as = "mixed-copy", .point = guest->points[0]};
+    g_autoptr(GError) error = NULL;
+
+    restore_elsewhere_and_kill("mixed", &request, "grant", "running");
+    AUTO(lab) lab = lab_open("mixed");
+
+    unit_fails(refuses(lab, &other, &error), error, ERROR_CONFLICT, "was interrupted while");
+    repeat(lab, &request);
+}
+END_TEST
+
+int main(void)
+{
+    become_ordinary_user();
+    return SESSION_RUN(
+        "restore", a_copy_runs_beside_the_original, an_older_point_is_restored_without_starting_it,
+        an_existing_name_is_refused, what_is_not_there_is_not_found,
+        a_restored_copy_does_not_stand_for_its_original,
+        plain_files_need_neither_libvirt_nor_the_store, a_file_that_exists_is_never_overwritten,
+        a_killed_restore_to_a_directory_is_finished_by_the_same_command,
+        a_killed_restore_to_a_name_is_finished_by_the_same_command,
+        another_request_does_not_go_on_with_an_interrupted_one);
+}
