@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+#include "drctl/output.h"
+#include "drctl/vm-results.h"
+
+#include <stdio.h>
+
+/* --- the plan -------------------------------------------------------------------------------- */
+
+static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
+{
+    json_t *json = json_object(), *findings = json_array();
+    g_autofree char *time = vm->point ? time_format(vm->point_time_ms) : NULL;
+
+    json_set_string(json, "vm", vm->name);
+    json_set_string(json, "uuid", vm->uuid);
+    json_set_u64(json, "order", vm->order);
+    json_set_string(json, "point", vm->point);
+    json_set_string(json, "time", time);
+    json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
+    json_set_real(json, "rpo_seconds", vm->point ? failover_rpo_seconds(vm, now) : 0);
+    json_object_set_new(json, "blocked", json_boolean(vm->blocked));
+    for (unsigned i = 0; i < vm->findings->len; i++)
+        json_array_append_new(findings, json_string(vm->findings->pdata[i]));
+    json_object_set_new(json, "findings", findings);
+    return json;
+}
+
+static json_t *plan_json(const struct failover_plan *plan)
+{
+    json_t *json = json_object(), *vms = json_array();
+
+    json_set_string(json, "vapp", plan->vapp);
+    json_set_string(json, "site", plan->site);
+    json_set_string(json, "resumes", plan->resumes);
+    for (unsigned i = 0; i < plan->vms->len; i++)
+        json_array_append_new(vms, plan_vm_json(plan->vms->pdata[i], time_now_ms()));
+    json_object_set_new(json, "vms", vms);
+    return json;
+}
+
+/* To stderr when the question follows: stdout is for the result. */
+static void print_findings(const struct failover_plan *plan)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        for (unsigned k = 0; k < vm->findings->len; k++)
+            printf("  %s %s: %s\n", vm->blocked && k + 1 == vm->findings->len ? "!" : "-", vm->name,
+                   (char *)vm->findings->pdata[k]);
+    }
+}
+
+static void print_plan(struct context *context, const struct failover_plan *plan)
+{
+    static const char *const headers[] = {">ORDER",      "VM", "POINT", ">LOST",
+                                          "CONSISTENCY", "",   NULL};
+    AUTO(table) table = table_new(headers);
+    int64_t now = time_now_ms();
+
+    printf("Failover of %s: VMs of site %s start at site %s.\n\n", plan->vapp, plan->site,
+           context->config->site);
+    if (plan->resumes)
+        printf("This goes on with run %s, which was interrupted.\n\n", plan->resumes);
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+        g_autofree char *order = g_strdup_printf("%u", vm->order);
+        g_autofree char *rpo = vm->point ? duration_format(failover_rpo_seconds(vm, now)) : NULL;
+
+        table_row(table, (const char *[]){order, vm->name, vm->point, rpo,
+                                          vm->point ? consistency_name(vm->consistency) : NULL,
+                                          vm->blocked ? "cannot start" : ""});
+    }
+    table_print(table);
+    print_findings(plan);
+    printf("\nLOST is what the VM wrote after its point, counted until now.\n");
+}
+
+static bool confirm_plan(struct context *context, const struct failover_plan *plan, GError **error)
+{
+    g_autofree char *question = g_strdup_printf("\nBefore you go on: these VMs must not run at %s "
+                                                "any more, and must not start there again.\n"
+                                                "Type the name of the vApp (%s) to start it here:",
+                                                plan->site, plan->vapp);
+
+    return option_set(context, "yes") || confirm(question, plan->vapp, "--yes", error);
+}
+
+/* --- the result ------------------------------------------------------------------------------ */
+
+static const struct failover_vm *planned_vm(const struct failover_plan *plan, const char *name)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (g_str_equal(vm->name, name))
+            return vm;
+    }
+    return NULL;
+}
+
+static json_t *result_json(const struct failover_plan *plan, const struct failover_result *result)
+{
+    json_t *json = json_object(), *vms = vm_results_json(result->vms), *entry;
+    size_t i;
+
+    json_array_foreach(vms, i, entry)
+    {
+        const struct failover_vm *vm = planned_vm(plan, json_get_string(entry, "vm"));
+
+        json_set_string(entry, "point", vm ? vm->point : NULL);
+        if (vm && vm->point)
+            json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
+    }
+    json_set_string(json, "run", result->run);
+    json_set_string(json, "vapp", plan->vapp);
+    json_set_string(json, "state", run_state_name(result->state));
+    json_set_real(json, "rto_seconds", result->rto_seconds);
+    json_object_set_new(json, "vms", vms);
+    return json;
+}
+
+static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
+{
+    double worst = 0;
+
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (vm->point)
+            worst = MAX(worst, failover_rpo_seconds(vm, started_ms));
+    }
+    return worst;
+}
+
+static void print_result(struct context *context, const struct failover_plan *plan,
+                         const struct failover_result *result)
+{
+    g_autofree char *rto = duration_format(result->rto_seconds);
+    g_autofree char *rpo = duration_format(worst_rpo(plan, result->started_ms));
+
+    puts("");
+    vm_results_print(result->vms);
+    printf("\nFailover of %s %s (run %s).\n"
+           "  RTO  %s  from the start of the run until the last VM was ready\n"
+           "  RPO  %s  before the start of the run, the oldest point that was used\n",
+           plan->vapp, run_state_name(result->state), result->run, rto, rpo);
+    printf("The VMs run on overlays over their points in %s; the points stay as they are.\n",
+           context->config->store);
+}
+
+/* --- the command ----------------------------------------------------------------------------- */
+
+static bool execute(struct context *context, const struct site *site,
+                    const struct failover_plan *plan, GError **error)
+{
+    struct failover_result result = {0};
+    bool ok = failover_execute(site, plan, vm_result_note, context, &result, error);
+
+    progress_terminal_end(context->progress);
+    if (result.vms && context->json) {
+        json_auto_t *json = result_json(plan, &result);
+
+        print_json(json);
+    } else if (result.vms) {
+        print_result(context, plan, &result);
+    }
+    failover_result_clear(&result);
+    return ok;
+}
+
+static bool cmd_failover(struct context *context, GError **error)
+{
+    struct site site;
+    bool dry_run = option_set(context, "dry-run");
+
+    if (!context_site(context, true, &site, error))
+        return false;
+    AUTO(failover_plan) plan = failover_plan_new(&site, context->args[0], error);
+
+    if (!plan)
+        return false;
+    if (!context->json)
+        print_plan(context, plan);
+    if (dry_run && context->json) {
+        json_auto_t *json = plan_json(plan);
+
+        print_json(json);
+    }
+    fflush(stdout);
+    return dry_run || (confirm_plan(context, plan, error) && execute(context, &site, plan, error));
+}
+
+static const struct option failover_options[] = {
+    {"yes", NULL, "do not ask: the VMs of the lost site are known to be off"},
+    {"dry-run", NULL, "show the plan, change nothing"},
+    {0},
+};
+
+const struct command failover_commands[] = {
+    {
+        .name = "failover",
+        .args = "VAPP|VM",
+        .min_args = 1,
+        .max_args = 1,
+        .flags = COMMAND_JSON,
+        .summary = "start a vApp of a lost site here, from its newest recovery points",
+        .text =
+            "Needs nothing of the lost site. Shows the plan and asks; then makes overlays over "
+            "the\n"
+            "newest complete points, defines the VMs, starts them in the order of the vApp and "
+            "waits\n"
+            "until each is ready. A failover that was interrupted is finished by the same command.",
+        .options = failover_options,
+        .run = cmd_failover,
+    },
+    {0},
+};

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+#include "drctl/output.h"
+
+#include <stdio.h>
+
+static void point_row(struct table *table, const struct manifest *manifest, int64_t now)
+{
+    g_autofree char *time = time_format_local(manifest->time_ms);
+    g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);
+    g_autofree char *changed = bytes_format(manifest_changed_bytes(manifest));
+    g_autofree char *stored = bytes_format(manifest_stored_bytes(manifest));
+
+    table_row(table, (const char *[]){manifest->vm, manifest->point, time, age,
+                                      consistency_name(manifest->consistency), changed, stored,
+                                      manifest->base ? manifest->base : "full", manifest->site});
+}
+
+static bool is_wanted(const struct manifest *manifest, const char *vm)
+{
+    return !vm || g_str_equal(vm, manifest->vm) || g_str_equal(vm, manifest->uuid);
+}
+
+static bool print_points(struct context *context, GPtrArray *points, bool local, GError **error)
+{
+    static const char *const headers[] = {"VM",       "POINT",   "TIME", ">AGE", "CONSISTENCY",
+                                          ">CHANGED", ">STORED", "BASE", "FROM", NULL};
+    const char *vm = context->args[0];
+    AUTO(table) table = table_new(headers);
+    json_auto_t *list = json_array();
+    int64_t now = time_now_ms();
+
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *manifest = points->pdata[i];
+        g_autofree char *dir =
+            local ? store_point_dir(context->config->store, manifest->uuid, manifest->point) : NULL;
+
+        if (!is_wanted(manifest, vm))
+            continue;
+        json_array_append_new(list, manifest_summary(manifest, dir));
+        point_row(table, manifest, now);
+    }
+    if (vm && json_array_size(list) == 0)
+        return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in this store", vm);
+    if (context->json)
+        print_json(list);
+    else if (json_array_size(list) > 0)
+        table_print(table);
+    else if (local && context->config->remotes->len > 0)
+        fputs("This site's store holds no recovery points. Those that it has sent: drctl points "
+              "--at REMOTE\n",
+              stderr);
+    else
+        fputs("The store holds no recovery points yet.\n", stderr);
+    return true;
+}
+
+static bool remote_points(struct context *context, const char *name, GError **error)
+{
+    const struct remote *remote = config_remote(context->config, name, error);
+    AUTO(store) store = remote ? store_open_remote(remote, error) : NULL;
+    g_autoptr(GPtrArray) points = store ? store_points(store, NULL, error) : NULL;
+
+    return points && print_points(context, points, false, error);
+}
+
+static bool cmd_points(struct context *context, GError **error)
+{
+    const char *at = option_value(context, "at");
+
+    if (!context_config(context, error))
+        return false;
+    if (at)
+        return remote_points(context, at, error);
+    if (!context_store(context, error))
+        return false;
+    g_autoptr(GPtrArray) points = store_points(context->store, NULL, error);
+
+    return points && print_points(context, points, true, error);
+}
+
+static const struct option points_options[] = {
+    {"at", "REMOTE", "the points in that site's store instead of this one's"},
+    {0},
+};
+
+const struct command points_commands[] = {
+    {
+        .name = "points",
+        .args = "[VM]",
+        .max_args = 1,
+        .flags = COMMAND_JSON,
+        .summary = "list recovery points",
+        .options = points_options,
+        .run = cmd_points,
+    },
+    {0},
+};

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/jobs.h"
+#include "drctl/output.h"
+
+/* One invocation: its destinations are opened once, its results collected. */
+struct replication {
+    struct context *context;
+    GPtrArray *vms;           /* of struct protected_vm: what was asked for */
+    GPtrArray *all;           /* of struct protected_vm: what the bundle tells of */
+    GHashTable *stores;       /* destination -> struct store */
+    GHashTable *store_errors; /* destination -> GError of its opening */
+    struct run *run;
+    json_t *results; /* array, one object per VM */
+    unsigned failed;
+    GError *first_error;
+    GError *metadata_error;
+};
+
+static void replication_clear(struct replication *replication)
+{
+    g_clear_pointer(&replication->vms, g_ptr_array_unref);
+    g_clear_pointer(&replication->all, g_ptr_array_unref);
+    g_clear_pointer(&replication->stores, g_hash_table_unref);
+    g_clear_pointer(&replication->store_errors, g_hash_table_unref);
+    run_free(replication->run);
+    json_decref(replication->results);
+    g_clear_error(&replication->first_error);
+    g_clear_error(&replication->metadata_error);
+}
+
+/* --- destinations ---------------------------------------------------------------------------- */
+
+static bool publish(struct replication *replication, struct store *store, GError **error)
+{
+    AUTO(bundle) bundle = site_bundle(replication->context, replication->all, error);
+    bool sent;
+
+    if (!bundle || !bundle_publish(bundle, store, &sent, error)) {
+        g_prefix_error(error, "pool metadata: ");
+        return false;
+    }
+    if (sent)
+        progress_note(replication->context->progress,
+                      "pool metadata: generation %" G_GUINT64_FORMAT " is at %s",
+                      bundle->id->generation, store->label);
+    return true;
+}
+
+/* A broken vApp file must not stop the points: it is told, and the run is not a success. */
+static struct store *metadata_failed(struct replication *replication, struct store *store,
+                                     GError **failure)
+{
+    if (error_is(*failure, ERROR_NETWORK)) {
+        store_free(store);
+        return NULL;
+    }
+    progress_note(replication->context->progress, "%s", (*failure)->message);
+    g_clear_error(&replication->metadata_error);
+    replication->metadata_error = g_steal_pointer(failure);
+    return store;
+}
+
+/* The store of DESTINATION, opened at its first use; the pool metadata goes first, so that no point
+ * is there without what is needed to start it. */
+static struct store *destination_store(struct replication *replication, const char *destination,
+                                       bool with_metadata, GError **error)
+{
+    struct context *context = replication->context;
+    struct store *store = g_hash_table_lookup(replication->stores, destination);
+    const GError *before = g_hash_table_lookup(replication->store_errors, destination);
+    GError *failure = NULL;
+
+    if (store)
+        return store;
+    if (before) {
+        g_propagate_error(error, g_error_copy(before));
+        return NULL;
+    }
+    store = store_open_destination(context->config, context->catalog, destination,
+                                   snapshot_check_point, &failure);
+    if (store && with_metadata && !publish(replication, store, &failure))
+        store = metadata_failed(replication, store, &failure);
+    if (!store) {
+        g_hash_table_insert(replication->store_errors, g_strdup(destination),
+                            g_error_copy(failure));
+        g_propagate_error(error, failure);
+        return NULL;
+    }
+    g_hash_table_insert(replication->stores, g_strdup(destination), store);
+    return store;
+}
+
+/* A link that broke under one VM must not fail the next one: it is opened anew. */
+static void forget_broken_store(struct replication *replication, const char *destination,
+                                const GError *error)
+{
+    if (error_is(error, ERROR_NETWORK))
+        g_hash_table_remove(replication->stores, destination);
+}
+
+/* --- one VM ---------------------------------------------------------------------------------- */
+
+struct vm_job {
+    struct replication *replication;
+    const struct protected_vm *vm;
+    struct domain *domain;
+    struct point_request request;
+    struct point_result result;
+};
+
+static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
+{
+    struct replication *replication = job->replication;
+    struct context *context = replication->context;
+    const struct protection *protection = job->vm->protection;
+
+    job->domain = find_domain(context->hosts, job->vm->vm, error);
+    if (!job->domain)
+        return false;
+    job->request = (struct point_request){
+        .domain = job->domain,
+        .destination =
+            destination_store(replication, protection->destination, with_metadata, error),
+        .catalog = context->catalog,
+        .site = context->config->site,
+        .run_dir = context->config->run_dir,
+        .scratch_dir = context->config->scratch,
+        .quiesce = protection->quiesce,
+        .quiesce_timeout_s = protection->quiesce_timeout_s,
+        .compression = protection->compression,
+        .force_full = option_set(context, "full"),
+        .progress = context->progress,
+    };
+    return job->request.destination != NULL;
+}
+
+static bool take_point(void *data, GError **error)
+{
+    struct vm_job *job = data;
+
+    return interrupt_check(error) && prepare_vm(job, true, error) &&
+           snapshot_take_point(&job->request, &job->result, error);
+}
+
+/* The step's name is journaled. */
+static const struct step point_steps[] = {{"point", take_point, NULL}};
+
+static json_t *result_json(const struct vm_job *job, const GError *error)
+{
+    json_t *json = json_object();
+    const struct manifest *manifest = job->result.manifest;
+
+    json_set_string(json, "point", manifest ? manifest->point : NULL);
+    json_set_string(json, "vm", job->vm->vm);
+    json_set_string(json, "destination", job->vm->protection->destination);
+    if (error) {
+        json_set_string(json, "error", error->message);
+        json_set_string(json, "kind", error_kind_name(error_kind_of(error)));
+        return json;
+    }
+    json_set_string(json, "base", manifest->base);
+    json_set_string(json, "consistency", consistency_name(manifest->consistency));
+    json_set_u64(json, "changed_bytes", job->result.changed_bytes);
+    json_set_u64(json, "sent_bytes", job->result.sent_bytes);
+    json_set_real(json, "seconds", job->result.seconds);
+    json_set_string(json, "reason", manifest->reason);
+    return json;
+}
+
+/* For `drctl status`: a failure keeps what is known of the last success. */
+static void remember(const struct vm_job *job, const GError *error)
+{
+    struct catalog *catalog = job->replication->context->catalog;
+    json_auto_t *record = NULL;
+    g_autofree char *now = time_format(time_now_ms());
+    g_autofree char *key = NULL;
+
+    if (!job->domain)
+        return;
+    key = replication_key(domain_uuid(job->domain), job->vm->protection->destination);
+    if (!catalog_get(catalog, CATALOG_REPLICATION, key, &record, NULL))
+        return;
+    if (!error || !record) {
+        json_decref(record);
+        record = result_json(job, error);
+    }
+    if (!error) {
+        g_autofree char *time = time_format(job->result.manifest->time_ms);
+
+        json_set_string(record, "time", time);
+        json_set_string(record, "checkpoint", job->result.manifest->checkpoint);
+    }
+    json_set_string(record, error ? "failed" : "finished", now);
+    json_set_string(record, "error", error ? error->message : NULL);
+    catalog_put(catalog, CATALOG_REPLICATION, key, record, NULL);
+}
+
+static void replicate_vm(struct replication *replication, const struct protected_vm *vm)
+{
+    struct vm_job job = {.replication = replication, .vm = vm};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *subject = g_strdup_printf("%s@%s", vm->vm, vm->protection->destination);
+
+    if (!run_steps(replication->run, subject, point_steps, G_N_ELEMENTS(point_steps), &job,
+                   &error)) {
+        replication->failed++;
+        progress_note(replication->context->progress, "%s: %s", vm->vm, error->message);
+        forget_broken_store(replication, vm->protection->destination, error);
+    }
+    json_array_append_new(replication->results, result_json(&job, error));
+    remember(&job, error);
+    if (error && !replication->first_error)
+        replication->first_error = g_steal_pointer(&error);
+    point_result_clear(&job.result);
+    domain_free(job.domain);
+}
+
+/* --- output ---------------------------------------------------------------------------------- */
+
+static void print_table(json_t *results)
+{
+    static const char *const headers[] = {"VM",    "POINT", "TO",  "CONSISTENCY", ">CHANGED",
+                                          ">SENT", ">TIME", "WHY", NULL};
+    AUTO(table) table = table_new(headers);
+    size_t i;
+    json_t *r;
+
+    json_array_foreach(results, i, r)
+    {
+        bool ok = json_get_string(r, "point") != NULL;
+        g_autofree char *changed =
+            bytes_format((uint64_t)json_integer_value(json_object_get(r, "changed_bytes")));
+        g_autofree char *sent =
+            bytes_format((uint64_t)json_integer_value(json_object_get(r, "sent_bytes")));
+        g_autofree char *took = duration_format(json_number_value(json_object_get(r, "seconds")));
+
+        table_row(table, (const char *[]){
+                             json_get_string(r, "vm"), ok ? json_get_string(r, "point") : "FAILED",
+                             json_get_string(r, "destination"), json_get_string(r, "consistency"),
+                             ok ? changed : NULL, ok ? sent : NULL, ok ? took : NULL,
+                             json_get_string(r, ok ? "reason" : "error")});
+    }
+    table_print(table);
+}
+
+static bool finish(struct replication *replication, GError **error)
+{
+    unsigned n = replication->vms->len;
+    bool cancelled = error_is(replication->first_error, ERROR_CANCELLED);
+    enum run_state state = cancelled ? RUN_CANCELLED
+                           : replication->failed == 0
+                               ? replication->metadata_error ? RUN_PARTIAL : RUN_DONE
+                           : replication->failed == n ? RUN_FAILED
+                                                      : RUN_PARTIAL;
+    size_t i;
+    json_t *result;
+
+    progress_terminal_end(replication->context->progress);
+    if (replication->context->json)
+        json_array_foreach(replication->results, i, result) print_json_line(result);
+    else
+        print_table(replication->results);
+    if (!run_finish(replication->run, state, replication->results, error))
+        return false;
+    if (state == RUN_PARTIAL && replication->failed == 0) {
+        g_set_error(error, DRCTL_ERROR, ERROR_PARTIAL, "the points are made, but not all else: %s",
+                    replication->metadata_error->message);
+        return false;
+    }
+    if (state == RUN_PARTIAL)
+        return fail(error, ERROR_PARTIAL,
+                    "%u of %u VMs have no new recovery point; more: drctl run show %s",
+                    replication->failed, n, run_id(replication->run));
+    if (state == RUN_DONE)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&replication->first_error));
+    return false;
+}
+
+/* --- dry run --------------------------------------------------------------------------------- */
+
+static json_t *plan_json(const struct protected_vm *vm, const struct point_plan *plan)
+{
+    json_t *json = json_object(), *disks = json_array(), *skipped = json_array();
+
+    json_set_string(json, "vm", vm->vm);
+    json_set_string(json, "destination", vm->protection->destination);
+    json_set_string(json, "base", plan->base);
+    json_set_string(json, "reason", plan->reason);
+    json_object_set_new(json, "disks", disks);
+    json_object_set_new(json, "skipped", skipped);
+    for (unsigned i = 0; i < plan->disks->len; i++) {
+        const struct point_plan_disk *disk = plan->disks->pdata[i];
+        json_t *entry = json_object();
+
+        json_set_string(entry, "target", disk->target);
+        json_object_set_new(entry, "incremental", json_boolean(disk->incremental));
+        if (disk->incremental)
+            json_set_u64(entry, "dirty_bytes", disk->dirty_bytes);
+        json_array_append_new(disks, entry);
+    }
+    for (char **text = plan->skipped; *text; text++)
+        json_array_append_new(skipped, json_string(*text));
+    return json;
+}
+
+static void plan_rows(struct table *table, const struct protected_vm *vm,
+                      const struct point_plan *plan)
+{
+    for (unsigned i = 0; i < plan->disks->len; i++) {
+        const struct point_plan_disk *disk = plan->disks->pdata[i];
+        g_autofree char *bytes =
+            disk->incremental ? bytes_format(disk->dirty_bytes) : g_strdup("all that is allocated");
+
+        table_row(table,
+                  (const char *[]){vm->vm, disk->target, vm->protection->destination,
+                                   disk->incremental ? "increment" : "full", bytes, plan->reason});
+    }
+}
+
+static bool dry_run(struct replication *replication, GError **error)
+{
+    static const char *const headers[] = {"VM", "DISK", "TO", "MODE", ">READ", "WHY", NULL};
+    AUTO(table) table = table_new(headers);
+
+    for (unsigned i = 0; i < replication->vms->len; i++) {
+        struct vm_job job = {.replication = replication, .vm = replication->vms->pdata[i]};
+        AUTO(point_plan) plan = NULL;
+
+        if (prepare_vm(&job, false, error))
+            plan = snapshot_plan_point(&job.request, error);
+        domain_free(job.domain);
+        if (!plan) {
+            g_prefix_error(error, "%s: ", job.vm->vm);
+            return false;
+        }
+        json_array_append_new(replication->results, plan_json(job.vm, plan));
+        plan_rows(table, job.vm, plan);
+    }
+    if (replication->context->json)
+        print_json(replication->results);
+    else
+        table_print(table);
+    return true;
+}
+
+/* --- the command ----------------------------------------------------------------------------- */
+
+static bool prepare(struct replication *replication, GError **error)
+{
+    struct context *context = replication->context;
+    char *none[] = {NULL};
+
+    replication->stores =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)store_free);
+    replication->store_errors =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_error_free);
+    replication->results = json_array();
+    replication->vms = protected_vms(context, context->args, error);
+    if (!replication->vms)
+        return false;
+    if (replication->vms->len == 0)
+        return fail(error, ERROR_CONFIG,
+                    "nothing is protected: add a [protection NAME] group to %s",
+                    context->config->path);
+    replication->all = protected_vms(context, none, error);
+    return replication->all && context_store(context, error) && context_hosts(context, error);
+}
+
+static bool begin_run(struct replication *replication, GError **error)
+{
+    json_auto_t *plan = json_object();
+    json_t *vms = json_array();
+    g_autofree char *title = g_strjoinv(" ", replication->context->args);
+
+    for (unsigned i = 0; i < replication->vms->len; i++)
+        json_array_append_new(vms,
+                              json_string(((struct protected_vm *)replication->vms->pdata[i])->vm));
+    json_object_set_new(plan, "vms", vms);
+    replication->run =
+        run_begin(replication->context->catalog, "replicate", *title ? title : "all", plan, error);
+    return replication->run != NULL;
+}
+
+static bool replicate(struct replication *replication, GError **error)
+{
+    if (!prepare(replication, error))
+        return false;
+    if (option_set(replication->context, "dry-run"))
+        return dry_run(replication, error);
+    if (!begin_run(replication, error))
+        return false;
+    for (unsigned i = 0; i < replication->vms->len; i++)
+        replicate_vm(replication, replication->vms->pdata[i]);
+    return finish(replication, error);
+}
+
+static bool cmd_replicate(struct context *context, GError **error)
+{
+    struct replication replication = {.context = context};
+    bool ok = replicate(&replication, error);
+
+    replication_clear(&replication);
+    return ok;
+}
+
+static const struct option replicate_options[] = {
+    {"full", NULL, "read whole disks and make points that need no older one"},
+    {"dry-run", NULL, "say what would be read, change nothing"},
+    {0},
+};
+
+const struct command replicate_commands[] = {
+    {
+        .name = "replicate",
+        .args = "[PROTECTION|VM]...",
+        .max_args = -1,
+        .flags = COMMAND_JSON,
+        .summary = "take recovery points of running VMs and ship them",
+        .text =
+            "Takes one recovery point of each VM of the named protections (or of the named VMs,\n"
+            "or of everything that is protected) and commits it at the destination. The first\n"
+            "point is complete, later ones hold what changed since. --json prints one line per VM.",
+        .options = replicate_options,
+        .run = cmd_replicate,
+    },
+    {0},
+};

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+#include "drctl/output.h"
+
+#include <stdio.h>
+
+static json_t *result_json(const struct restore_result *result)
+{
+    json_t *json = json_object(), *paths = json_array();
+
+    json_set_string(json, "run", result->run);
+    json_set_string(json, "vm", result->vm);
+    json_set_string(json, "uuid", result->uuid);
+    json_set_string(json, "point", result->point);
+    for (char **path = result->paths; path && *path; path++)
+        json_array_append_new(paths, json_string(*path));
+    json_object_set_new(json, "paths", paths);
+    return json;
+}
+
+static void print_result(const struct restore_request *request, const struct restore_result *result)
+{
+    if (request->to_dir)
+        printf("Point %s of %s is in %s:\n", result->point, result->vm, request->to_dir);
+    else
+        printf("Point %s is VM %s (%s)%s:\n", result->point, result->vm, result->uuid,
+               request->start ? ", which runs" : "");
+    for (char **path = result->paths; *path; path++)
+        printf("  %s\n", *path);
+    if (!request->to_dir && !request->start)
+        printf("Start it with: virsh start %s\n", result->vm);
+}
+
+static bool check_request(const struct restore_request *request, GError **error)
+{
+    if (!request->as == !request->to_dir)
+        return fail(error, ERROR_USAGE,
+                    "restore to what? Either --as NAME (a new VM) or --to-dir DIR (plain files)");
+    if (request->start && !request->as)
+        return fail(error, ERROR_USAGE, "--start goes with --as NAME");
+    return true;
+}
+
+static bool cmd_restore(struct context *context, GError **error)
+{
+    struct restore_request request = {
+        .vm = context->args[0],
+        .point = option_value(context, "point"),
+        .as = option_value(context, "as"),
+        .to_dir = option_value(context, "to-dir"),
+        .start = option_set(context, "start"),
+    };
+    struct restore_result result = {0};
+    struct site site;
+
+    if (!check_request(&request, error) ||
+        !context_site(context, request.as != NULL, &site, error) ||
+        !restore_execute(&site, &request, &result, error))
+        return false;
+    progress_terminal_end(context->progress);
+    if (context->json) {
+        json_auto_t *json = result_json(&result);
+
+        print_json(json);
+    } else {
+        print_result(&request, &result);
+    }
+    restore_result_clear(&result);
+    return true;
+}
+
+static const struct option restore_options[] = {
+    {"point", "POINT", "this recovery point; default: the newest"},
+    {"as", "NAME", "as a new VM of this name, with new UUID and MAC addresses"},
+    {"start", NULL, "start the new VM"},
+    {"to-dir", "DIR", "as plain, independent qcow2 files and domain.xml; needs no libvirt"},
+    {0},
+};
+
+const struct command restore_commands[] = {
+    {
+        .name = "restore",
+        .args = "VM",
+        .min_args = 1,
+        .max_args = 1,
+        .flags = COMMAND_JSON,
+        .summary = "bring back any recovery point, beside what is there",
+        .text =
+            "With --as the point becomes a new VM that can run beside the original; it starts on "
+            "an\n"
+            "overlay over the point, so nothing is copied first. With --to-dir it becomes files.\n"
+            "Nothing is ever overwritten.",
+        .options = restore_options,
+        .run = cmd_restore,
+    },
+    {0},
+};

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/jobs.h"
+#include "drctl/output.h"
+
+#include <stdio.h>
+
+/* --- what this site protects ------------------------------------------------------------------ */
+
+static json_t *last_result(struct context *context, struct domain *domain, const char *destination)
+{
+    g_autofree char *key = replication_key(domain_uuid(domain), destination);
+    json_t *record = NULL;
+
+    catalog_get(context->catalog, CATALOG_REPLICATION, key, &record, NULL);
+    return record;
+}
+
+static void describe_lag(struct domain *domain, const json_t *record, json_t *json)
+{
+    const char *checkpoint = record ? json_get_string(record, "checkpoint") : NULL;
+    uint64_t bytes;
+
+    if (checkpoint && snapshot_dirty_bytes(domain, checkpoint, &bytes))
+        json_set_u64(json, "lag_bytes", bytes);
+    else
+        json_set_string(json, "lag_bytes", NULL);
+}
+
+static void describe_age(const char *time, json_t *json)
+{
+    int64_t ms;
+
+    if (time && time_parse(time, &ms, NULL))
+        json_set_real(json, "age_seconds", (double)(time_now_ms() - ms) / 1000);
+    else
+        json_set_string(json, "age_seconds", NULL);
+}
+
+static const char *state_of(const json_t *record, const char *error)
+{
+    if (error)
+        return "failed";
+    return record && json_get_string(record, "point") ? "ok" : "no point yet";
+}
+
+static json_t *protected_json(struct context *context, const struct protected_vm *vm)
+{
+    g_autoptr(GError) missing = NULL;
+    AUTO(domain) domain = find_domain(context->hosts, vm->vm, &missing);
+    json_auto_t *record = domain ? last_result(context, domain, vm->protection->destination) : NULL;
+    const char *error = missing  ? missing->message
+                        : record ? json_get_string(record, "error")
+                                 : NULL;
+    const char *time = record ? json_get_string(record, "time") : NULL;
+    json_t *json = json_object();
+
+    json_set_string(json, "vm", vm->vm);
+    json_set_string(json, "uuid", domain ? domain_uuid(domain) : NULL);
+    json_set_string(json, "protection", vm->protection->name);
+    json_set_string(json, "destination", vm->protection->destination);
+    json_set_string(json, "state", state_of(record, error));
+    json_set_string(json, "point", record ? json_get_string(record, "point") : NULL);
+    json_set_string(json, "time", time);
+    describe_age(time, json);
+    if (domain)
+        describe_lag(domain, record, json);
+    json_set_string(json, "error", error);
+    return json;
+}
+
+static bool protected_list(struct context *context, json_t *list, GError **error)
+{
+    char *all[] = {NULL};
+    g_autoptr(GPtrArray) vms = protected_vms(context, all, error);
+
+    if (!vms || (vms->len > 0 && !context_hosts(context, error)))
+        return false;
+    for (unsigned i = 0; i < vms->len; i++)
+        json_array_append_new(list, protected_json(context, vms->pdata[i]));
+    return true;
+}
+
+/* --- what this site holds for others -----------------------------------------------------------
+ */
+
+static json_t *received_json(const struct manifest *newest)
+{
+    json_t *json = json_object();
+    g_autofree char *time = time_format(newest->time_ms);
+
+    json_set_string(json, "vm", newest->vm);
+    json_set_string(json, "uuid", newest->uuid);
+    json_set_string(json, "site", newest->site);
+    json_set_string(json, "point", newest->point);
+    json_set_string(json, "time", time);
+    json_set_string(json, "consistency", consistency_name(newest->consistency));
+    describe_age(time, json);
+    json_set_u64(json, "points", 0);
+    json_set_u64(json, "stored_bytes", 0);
+    return json;
+}
+
+static void count_point(json_t *json, const struct manifest *manifest)
+{
+    uint64_t points = (uint64_t)json_integer_value(json_object_get(json, "points"));
+    uint64_t stored = (uint64_t)json_integer_value(json_object_get(json, "stored_bytes"));
+
+    json_set_u64(json, "points", points + 1);
+    json_set_u64(json, "stored_bytes", stored + manifest_stored_bytes(manifest));
+}
+
+static bool received_list(struct context *context, json_t *list, GError **error)
+{
+    g_autoptr(GHashTable) by_uuid = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GPtrArray) points =
+        context_store(context, error) ? store_points(context->store, NULL, error) : NULL;
+
+    if (!points)
+        return false;
+    /* Newest first: the first of each VM is its newest. */
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *manifest = points->pdata[i];
+        json_t *json = g_hash_table_lookup(by_uuid, manifest->uuid);
+
+        if (!json) {
+            json = received_json(manifest);
+            json_array_append_new(list, json);
+            g_hash_table_insert(by_uuid, manifest->uuid, json);
+        }
+        count_point(json, manifest);
+    }
+    return true;
+}
+
+/* --- output ---------------------------------------------------------------------------------- */
+
+static char *age_text(const json_t *json)
+{
+    const json_t *age = json_object_get(json, "age_seconds");
+
+    return json_is_number(age) ? duration_format(json_number_value(age)) : NULL;
+}
+
+static char *bytes_text(const json_t *json, const char *key)
+{
+    const json_t *bytes = json_object_get(json, key);
+
+    return json_is_integer(bytes) ? bytes_format((uint64_t)json_integer_value(bytes)) : NULL;
+}
+
+static void print_protected(json_t *list)
+{
+    static const char *const headers[] = {"VM",   "TO",   "STATE",   "LAST POINT",
+                                          ">AGE", ">LAG", "PROBLEM", NULL};
+    AUTO(table) table = table_new(headers);
+    size_t i;
+    json_t *json;
+
+    puts("Protected at this site (LAG: written since the last point):\n");
+    json_array_foreach(list, i, json)
+    {
+        g_autofree char *age = age_text(json);
+        g_autofree char *lag = bytes_text(json, "lag_bytes");
+        const char *error = json_get_string(json, "error");
+
+        table_row(table, (const char *[]){
+                             json_get_string(json, "vm"), json_get_string(json, "destination"),
+                             json_get_string(json, "state"), json_get_string(json, "point"), age,
+                             lag, error ? error : ""});
+    }
+    table_print(table);
+}
+
+static void print_received(json_t *list)
+{
+    static const char *const headers[] = {"VM",      "FROM",    "LAST POINT",  ">AGE",
+                                          ">POINTS", ">STORED", "CONSISTENCY", NULL};
+    AUTO(table) table = table_new(headers);
+    size_t i;
+    json_t *json;
+
+    puts("Recovery points in this site's store:\n");
+    json_array_foreach(list, i, json)
+    {
+        g_autofree char *age = age_text(json);
+        g_autofree char *stored = bytes_text(json, "stored_bytes");
+        g_autofree char *points = g_strdup_printf(
+            "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(json, "points")));
+
+        table_row(table,
+                  (const char *[]){json_get_string(json, "vm"), json_get_string(json, "site"),
+                                   json_get_string(json, "point"), age, points, stored,
+                                   json_get_string(json, "consistency")});
+    }
+    table_print(table);
+}
+
+static void print_status(const struct config *config, json_t *protected, json_t *received)
+{
+    g_autofree char *free_text = NULL;
+    uint64_t free_bytes, total_bytes;
+
+    if (disk_space(config->store, &free_bytes, &total_bytes, NULL))
+        free_text = bytes_format(free_bytes);
+    printf("Site %s, store %s, %s free\n\n", config->site, config->store,
+           free_text ? free_text : "?");
+    if (json_array_size(protected) > 0)
+        print_protected(protected);
+    if (json_array_size(protected) > 0 && json_array_size(received) > 0)
+        puts("");
+    if (json_array_size(received) > 0)
+        print_received(received);
+    if (json_array_size(protected) == 0 && json_array_size(received) == 0)
+        puts("Nothing is protected here and no recovery points have arrived.");
+}
+
+static bool cmd_status(struct context *context, GError **error)
+{
+    json_auto_t *status = json_object();
+    json_t *protected = json_array(), *received = json_array();
+
+    json_object_set_new(status, "protected", protected);
+    json_object_set_new(status, "received", received);
+    if (!received_list(context, received, error) || !protected_list(context, protected, error))
+        return false;
+    json_set_string(status, "site", context->config->site);
+    if (context->json)
+        print_json(status);
+    else
+        print_status(context->config, protected, received);
+    return true;
+}
+
+const struct command status_commands[] = {
+    {
+        .name = "status",
+        .args = "",
+        .flags = COMMAND_JSON,
+        .summary = "per VM: last recovery point, its age, what is not replicated yet",
+        .run = cmd_status,
+    },
+    {0},
+};

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct command *const all_commands[] = {
+    init_commands,    site_commands,
+    config_commands,  replicate_commands,
+    points_commands,  status_commands,
+    verify_commands,  failover_commands,
+    restore_commands, vapp_commands,
+    run_commands,     serve_commands,
+    help_commands,    NULL,
+};
+
+static const struct option global_options[] = {
+    {"config", "DIR", "configuration directory instead of the default one"},
+    {"quiet", NULL, "no notes and no progress on stderr"},
+    {"help", NULL, "what this command does"},
+    {0},
+};
+
+static const struct option json_option[] = {
+    {"json", NULL, "the result as JSON"},
+    {0},
+};
+
+/* --- finding --------------------------------------------------------------------------------- */
+
+/* How many words of ARGV spell NAME, or 0. */
+static unsigned words_matched(const char *name, char *const *argv)
+{
+    g_auto(GStrv) words = g_strsplit(name, " ", -1);
+    unsigned i;
+
+    for (i = 0; words[i]; i++)
+        if (!argv[i] || !g_str_equal(words[i], argv[i]))
+            return 0;
+    return i;
+}
+
+const struct command *command_find(char *const *argv, unsigned *words)
+{
+    const struct command *best = NULL;
+
+    *words = 0;
+    for (const struct command *const *table = all_commands; *table; table++) {
+        for (const struct command *command = *table; command->name; command++) {
+            unsigned n = words_matched(command->name, argv);
+
+            if (n > *words) {
+                *words = n;
+                best = command;
+            }
+        }
+    }
+    return best;
+}
+
+/* --- parsing --------------------------------------------------------------------------------- */
+
+static const struct option *find_in(const struct option *table, const char *name, size_t len)
+{
+    for (; table && table->name; table++)
+        if (strlen(table->name) == len && strncmp(table->name, name, len) == 0)
+            return table;
+    return NULL;
+}
+
+static const struct option *find_option(const struct command *command, const char *name, size_t len)
+{
+    const struct option *option = find_in(command->options, name, len);
+
+    if (!option && command->flags & COMMAND_JSON)
+        option = find_in(json_option, name, len);
+    return option ? option : find_in(global_options, name, len);
+}
+
+/* One "--name", "--name=value" or "--name value"; *USED is how many words it took. */
+static bool parse_option(struct context *context, char *const *argv, unsigned *used, GError **error)
+{
+    const char *name = argv[0] + 2;
+    size_t len = strcspn(name, "=");
+    const char *value = name[len] == '=' ? name + len + 1 : NULL;
+    const struct option *option = find_option(context->command, name, len);
+
+    *used = 1;
+    if (!option)
+        return fail(error, ERROR_USAGE, "unknown option %s; see: drctl help %s", argv[0],
+                    context->command->name);
+    if (!option->arg && value)
+        return fail(error, ERROR_USAGE, "option --%s takes no value", option->name);
+    if (option->arg && !value) {
+        value = argv[1];
+        *used = 2;
+    }
+    if (option->arg && !value)
+        return fail(error, ERROR_USAGE, "option --%s needs a value: --%s %s", option->name,
+                    option->name, option->arg);
+    g_hash_table_replace(context->options, g_strdup(option->name), g_strdup(value ? value : ""));
+    return true;
+}
+
+static bool check_arg_count(const struct context *context, unsigned count, GError **error)
+{
+    const struct command *command = context->command;
+
+    if ((int)count >= command->min_args &&
+        (command->max_args < 0 || (int)count <= command->max_args))
+        return true;
+    return fail(error, ERROR_USAGE, "usage: drctl %s%s%s [OPTION]...; see: drctl help %s",
+                command->name, *command->args ? " " : "", command->args, command->name);
+}
+
+bool command_parse(struct context *context, char *const *argv, GError **error)
+{
+    g_autoptr(GPtrArray) args = g_ptr_array_new_null_terminated(0, g_free, true);
+    bool only_args = false;
+
+    for (unsigned used; *argv; argv += used) {
+        used = 1;
+        if (!only_args && g_str_equal(*argv, "--"))
+            only_args = true;
+        else if (only_args || !g_str_has_prefix(*argv, "--"))
+            g_ptr_array_add(args, g_strdup(*argv));
+        else if (!parse_option(context, argv, &used, error))
+            return false;
+    }
+    context->json = option_set(context, "json");
+    context->quiet = option_set(context, "quiet");
+    if (!option_set(context, "help") && !check_arg_count(context, args->len, error))
+        return false;
+    context->args = (char **)g_ptr_array_steal(args, NULL);
+    return true;
+}
+
+bool option_set(const struct context *context, const char *name)
+{
+    return g_hash_table_contains(context->options, name);
+}
+
+const char *option_value(const struct context *context, const char *name)
+{
+    return g_hash_table_lookup(context->options, name);
+}
+
+/* --- help ------------------------------------------------------------------------------------ */
+
+static void print_options(const struct option *options)
+{
+    for (; options && options->name; options++) {
+        g_autofree char *left = g_strdup_printf("--%s%s%s", options->name, options->arg ? " " : "",
+                                                options->arg ? options->arg : "");
+
+        printf("  %-24s %s\n", left, options->help);
+    }
+}
+
+void command_help(const struct command *command)
+{
+    printf("drctl %s%s%s [OPTION]...\n\n%s\n", command->name, *command->args ? " " : "",
+           command->args, command->summary);
+    if (command->text)
+        printf("\n%s\n", command->text);
+    puts("\nOptions:");
+    print_options(command->options);
+    if (command->flags & COMMAND_JSON)
+        print_options(json_option);
+    print_options(global_options);
+}
+
+void program_help(void)
+{
+    puts("drctl: disaster recovery and backup for libvirt hosts\n\n"
+         "usage: drctl [--config DIR] COMMAND [ARGUMENT]... [OPTION]...\n");
+    for (const struct command *const *table = all_commands; *table; table++)
+        for (const struct command *command = *table; command->name; command++)
+            printf("  %-14s %s\n", command->name, command->summary);
+    puts("\n`drctl help COMMAND` tells more about one; the manual is drctl(1).\n\n"
+         "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 partially failed, 4 not "
+         "found,\n"
+         "5 integrity, 6 network or remote, 7 hypervisor, 130 interrupted.");
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a command of drctl is: one entry of a const table, from which parsing, --help, completion
+ * and the check of the man page are made. One file per command exports its entries.
+ */
+#pragma once
+
+#include "restore/restore.h"
+
+struct option {
+    const char *name; /* without the dashes; NULL ends a table */
+    const char *arg;  /* placeholder of its value, or NULL: a switch */
+    const char *help;
+};
+
+enum {
+    COMMAND_NO_CONFIG = 1, /* runs where there is no drctl.conf yet */
+    COMMAND_JSON = 2,      /* has --json */
+};
+
+struct context;
+
+struct command {
+    const char *name;       /* "replicate", "vapp start"; NULL ends a table */
+    const char *args;       /* "[VM]..." for the usage line, or "" */
+    int min_args, max_args; /* -1: any number */
+    unsigned flags;
+    const char *summary;          /* one line */
+    const char *text;             /* a few sentences more, wrapped by hand at 80, or NULL */
+    const struct option *options; /* or NULL */
+    bool (*run)(struct context *context, GError **error);
+};
+
+/* One invocation. What a command asks for is opened on demand and closed at the end. */
+struct context {
+    const struct command *command;
+    char *config_dir;
+    char **args;         /* NULL-terminated */
+    GHashTable *options; /* name -> value, "" for switches */
+    bool json;
+    bool quiet;
+    struct progress *progress;
+
+    struct config *config;
+    struct catalog *catalog;
+    struct store *store; /* local */
+    GPtrArray *hosts;
+    bool hosts_tried;
+};
+
+const struct config *context_config(struct context *context, GError **error);
+struct catalog *context_catalog(struct context *context, GError **error);
+struct store *context_store(struct context *context, GError **error);
+/* All hosts of the configuration, connected; of struct host; borrowed. */
+GPtrArray *context_hosts(struct context *context, GError **error);
+/* Everything for restore/. Without libvirt the hosts are empty unless NEED_HOSTS. */
+bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error);
+void context_clear(struct context *context);
+
+bool option_set(const struct context *context, const char *name);
+/* NULL when not given. */
+const char *option_value(const struct context *context, const char *name);
+
+/* All tables, NULL-terminated. */
+extern const struct command *const all_commands[];
+extern const struct command config_commands[], failover_commands[], help_commands[],
+    init_commands[], points_commands[], replicate_commands[], restore_commands[], run_commands[],
+    serve_commands[], site_commands[], status_commands[], vapp_commands[], verify_commands[];
+
+/* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
+ * NULL if none. */
+const struct command *command_find(char *const *argv, unsigned *words);
+/* Fill ARGS and OPTIONS of CONTEXT; ERROR_USAGE. */
+bool command_parse(struct context *context, char *const *argv, GError **error);
+void command_help(const struct command *command);
+void program_help(void);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+#include "drctl/output.h"
+
+const struct config *context_config(struct context *context, GError **error)
+{
+    if (!context->config)
+        context->config = config_load(context->config_dir, error);
+    return context->config;
+}
+
+struct catalog *context_catalog(struct context *context, GError **error)
+{
+    const struct config *config = context_config(context, error);
+
+    if (config && !context->catalog)
+        context->catalog = catalog_open(config->store, error);
+    return context->catalog;
+}
+
+struct store *context_store(struct context *context, GError **error)
+{
+    const struct config *config = context_config(context, error);
+
+    if (!context->store && context_catalog(context, error))
+        context->store =
+            store_open_local(config->store, context->catalog, snapshot_check_point, error);
+    return context->store;
+}
+
+static bool open_hosts(struct context *context, const struct config *config, GError **error)
+{
+    context->hosts_tried = true;
+    for (char **uri = config->libvirt_uris; *uri; uri++) {
+        struct host *host = host_open(*uri, error);
+
+        if (!host)
+            return false;
+        g_ptr_array_add(context->hosts, host);
+    }
+    return true;
+}
+
+GPtrArray *context_hosts(struct context *context, GError **error)
+{
+    const struct config *config = context_config(context, error);
+
+    if (!config)
+        return NULL;
+    if (!context->hosts)
+        context->hosts = g_ptr_array_new_with_free_func((GDestroyNotify)host_free);
+    if (!context->hosts_tried && !open_hosts(context, config, error))
+        return NULL;
+    return context->hosts;
+}
+
+bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error)
+{
+    g_autoptr(GError) no_hosts = NULL;
+
+    if (!context_store(context, error))
+        return false;
+    if (!context_hosts(context, &no_hosts) && need_hosts) {
+        g_propagate_error(error, g_steal_pointer(&no_hosts));
+        return false;
+    }
+    *site = (struct site){
+        .config = context->config,
+        .catalog = context->catalog,
+        .store = context->store,
+        .hosts = context->hosts,
+        .progress = context->progress,
+    };
+    return true;
+}
+
+void context_clear(struct context *context)
+{
+    g_clear_pointer(&context->hosts, g_ptr_array_unref);
+    store_free(context->store);
+    catalog_free(context->catalog);
+    config_free(context->config);
+    progress_terminal_free(context->progress);
+    g_strfreev(context->args);
+    g_hash_table_unref(context->options);
+    g_free(context->config_dir);
+}

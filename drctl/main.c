@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "drctl/output.h"
+
+static void on_signal(int signal)
+{
+    interrupt_request();
+}
+
+/* The first interrupt stops at the next safe place, a second one at once. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Options in front of the command may be --config DIR, --quiet, --version and --help; they are
+ * moved behind it. *ARGV is advanced to the command. */
+static bool take_leading_options(char ***argv, GPtrArray *moved, GError **error)
+{
+    for (; **argv && g_str_has_prefix(**argv, "-"); (*argv)++) {
+        g_ptr_array_add(moved, **argv);
+        if (!g_str_equal(**argv, "--config"))
+            continue;
+        if (!(*argv)[1])
+            return fail(error, ERROR_USAGE, "option --config needs a value: --config DIR");
+        g_ptr_array_add(moved, *++*argv);
+    }
+    return true;
+}
+
+static bool wants(const GPtrArray *options, const char *name)
+{
+    return g_ptr_array_find_with_equal_func((GPtrArray *)options, name, g_str_equal, NULL);
+}
+
+static bool run_command(struct context *context, char **argv, GError **error)
+{
+    if (!command_parse(context, argv, error))
+        return false;
+    if (option_set(context, "help")) {
+        command_help(context->command);
+        return true;
+    }
+    context->config_dir = option_value(context, "config")
+                              ? g_canonicalize_filename(option_value(context, "config"), NULL)
+                              : config_default_dir();
+    context->progress = progress_terminal_new(context->quiet);
+    return context->command->run(context, error);
+}
+
+static bool dispatch(struct context *context, char **argv, GError **error)
+{
+    g_autoptr(GPtrArray) rest = g_ptr_array_new();
+    unsigned words;
+
+    if (!take_leading_options(&argv, rest, error))
+        return false;
+    if (wants(rest, "--version") || wants(rest, "-V")) {
+        puts("drctl " DRCTL_VERSION);
+        return true;
+    }
+    if (!*argv || wants(rest, "--help") || wants(rest, "-h")) {
+        program_help();
+        return *argv || rest->len ? true : fail(error, ERROR_USAGE, "which command?");
+    }
+    context->command = command_find(argv, &words);
+    if (!context->command)
+        return fail(error, ERROR_USAGE, "there is no command \"%s%s%s\"; see: drctl help", argv[0],
+                    argv[1] && argv[1][0] != '-' ? " " : "",
+                    argv[1] && argv[1][0] != '-' ? argv[1] : "");
+    for (char **arg = argv + words; *arg; arg++)
+        g_ptr_array_add(rest, *arg);
+    g_ptr_array_add(rest, NULL);
+    return run_command(context, (char **)rest->pdata, error);
+}
+
+int main(int argc, char **argv)
+{
+    struct context context = {
+        .options = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
+    };
+    g_autoptr(GError) error = NULL;
+
+    setlocale(LC_CTYPE, "");
+    catch_signals();
+    if (!dispatch(&context, argv + 1, &error)) {
+        if (context.progress)
+            progress_terminal_end(context.progress);
+        fflush(stdout);
+        fprintf(stderr, "drctl: %s\n", error->message);
+    }
+    context_clear(&context);
+    return (int)error_exit_status(error);
+}

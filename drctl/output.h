@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What people and scripts see. Results go to stdout, as a table or as JSON; notes, questions and
+ * progress to stderr, so that a pipe gets the result only.
+ */
+#pragma once
+
+#include "metadata/metadata.h"
+
+/* A table: HEADERS is NULL-terminated; a header that begins with '>' is set flush right. */
+struct table;
+struct table *table_new(const char *const *headers);
+/* One cell per header; NULL shows as "-". Cells are copied. */
+void table_row(struct table *table, const char *const *cells);
+void table_print(const struct table *table);
+void table_free(struct table *table);
+DEFINE_CLEANUP(table)
+
+/* Indented JSON document, or one compact line of JSON Lines. */
+void print_json(const json_t *json);
+void print_json_line(const json_t *json);
+
+/* Ask on the terminal; true only for exactly EXPECTED (case counts). Without a terminal:
+ * ERROR_USAGE that names the switch INSTEAD ("--yes"). */
+bool confirm(const char *question, const char *expected, const char *instead, GError **error);
+
+/* Progress on stderr: one line that is redrawn on a terminal, notes only elsewhere. */
+struct progress *progress_terminal_new(bool quiet);
+/* Clear the line, so that other output can follow. */
+void progress_terminal_end(struct progress *progress);
+void progress_terminal_free(struct progress *progress);

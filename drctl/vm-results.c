@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/vm-results.h"
+
+#include "drctl/output.h"
+
+static double seconds_of(const struct vapp_result *result)
+{
+    return result->started_ms && result->finished_ms
+               ? (double)(result->finished_ms - result->started_ms) / 1000
+               : 0;
+}
+
+void vm_result_note(void *data, const struct vapp_result *result)
+{
+    struct context *context = data;
+    g_autofree char *took = duration_format(seconds_of(result));
+
+    switch (result->state) {
+    case VAPP_VM_DONE:
+        if (!result->was_already)
+            progress_note(context->progress, "%s: done after %s", result->vm->name, took);
+        break;
+    case VAPP_VM_FAILED:
+    case VAPP_VM_SKIPPED:
+        progress_note(context->progress, "%s: %s: %s", result->vm->name,
+                      vapp_vm_state_name(result->state), result->error);
+        break;
+    case VAPP_VM_STARTING:
+    case VAPP_VM_UP:
+        progress_note(context->progress, "%s: %s", result->vm->name,
+                      vapp_vm_state_name(result->state));
+        break;
+    case VAPP_VM_WAITING:
+        break;
+    }
+}
+
+json_t *vm_results_json(GPtrArray *results)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < results->len; i++) {
+        const struct vapp_result *result = results->pdata[i];
+        json_t *json = json_object();
+
+        json_set_string(json, "vm", result->vm->name);
+        json_set_string(json, "state", vapp_vm_state_name(result->state));
+        json_object_set_new(json, "was_already", json_boolean(result->was_already));
+        json_set_real(json, "seconds", seconds_of(result));
+        json_set_string(json, "error", result->error);
+        json_array_append_new(list, json);
+    }
+    return list;
+}
+
+void vm_results_print(GPtrArray *results)
+{
+    static const char *const headers[] = {">ORDER", "VM", "STATE", ">TOOK", "PROBLEM", NULL};
+    AUTO(table) table = table_new(headers);
+
+    for (unsigned i = 0; i < results->len; i++) {
+        const struct vapp_result *result = results->pdata[i];
+        g_autofree char *order = g_strdup_printf("%u", result->vm->order);
+        g_autofree char *took = duration_format(seconds_of(result));
+        bool nothing_done = result->was_already || !result->finished_ms;
+
+        table_row(table,
+                  (const char *[]){order, result->vm->name, vapp_vm_state_name(result->state),
+                                   nothing_done ? NULL : took,
+                                   result->error         ? result->error
+                                   : result->was_already ? "was so already"
+                                                         : ""});
+    }
+    table_print(table);
+}
