@@ -115,7 +115,7 @@ static bool check_arg_count(const struct context *context, unsigned count, GErro
 
 bool command_parse(struct context *context, char *const *argv, GError **error)
 {
-    g_autoptr(GPtrArray) args = g_ptr_array_new_null_terminated(0, g_free, true);
+    g_autoptr(GStrvBuilder) args = g_strv_builder_new();
     bool only_args = false;
 
     for (unsigned used; *argv; argv += used) {
@@ -123,16 +123,15 @@ bool command_parse(struct context *context, char *const *argv, GError **error)
         if (!only_args && g_str_equal(*argv, "--"))
             only_args = true;
         else if (only_args || !g_str_has_prefix(*argv, "--"))
-            g_ptr_array_add(args, g_strdup(*argv));
+            g_strv_builder_add(args, *argv);
         else if (!parse_option(context, argv, &used, error))
             return false;
     }
     context->json = option_set(context, "json");
     context->quiet = option_set(context, "quiet");
-    if (!option_set(context, "help") && !check_arg_count(context, args->len, error))
-        return false;
-    context->args = (char **)g_ptr_array_steal(args, NULL);
-    return true;
+    context->args = g_strv_builder_end(args);
+    return option_set(context, "help") ||
+           check_arg_count(context, g_strv_length(context->args), error);
 }
 
 bool option_set(const struct context *context, const char *name)
