@@ -165,8 +165,6 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
     g_autoptr(GError) error = NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
-        g_autofree char *message = NULL;
-
         unit_fails(parse(bad[i].text, &error), error, ERROR_CONFIG, bad[i].message);
         ck_assert_ptr_null(parse(bad[i].text, &error));
         ck_assert_msg(g_str_has_prefix(error->message, WHERE), "no file in: %s", error->message);

@@ -209,6 +209,7 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("store", a_large_write_goes_out_in_pieces, every_error_names_the_store,
-                    refuses_arguments_that_could_become_other_paths, info_is_filled_in);
+    return UNIT_RUN("store-interface", a_large_write_goes_out_in_pieces,
+                    every_error_names_the_store, refuses_arguments_that_could_become_other_paths,
+                    info_is_filled_in);
 }
