@@ -20,31 +20,12 @@ static bool check_protections(const struct config *config, GPtrArray *vapps, GEr
     return true;
 }
 
-static bool check_keys(const struct config *config, GError **error)
-{
-    for (unsigned i = 0; i < config->remotes->len; i++) {
-        const struct remote *remote = config->remotes->pdata[i];
-
-        if (!g_file_test(remote->key, G_FILE_TEST_IS_REGULAR))
-            return fail(error, ERROR_CONFIG,
-                        "%s: [remote %s] key: %s does not exist; make it with: ssh-keygen -t "
-                        "ed25519 -N '' -f %s",
-                        config->path, remote->name, remote->key, remote->key);
-        if (!g_file_test(remote->known_hosts, G_FILE_TEST_IS_REGULAR))
-            return fail(error, ERROR_CONFIG,
-                        "%s: [remote %s] known-hosts: %s does not exist; trust the host with: "
-                        "drctl site add %s",
-                        config->path, remote->name, remote->known_hosts, remote->name);
-    }
-    return true;
-}
-
 static bool cmd_config_check(struct context *context, GError **error)
 {
     const struct config *config = context_config(context, error);
     g_autoptr(GPtrArray) vapps = config ? vapp_load_all(config->dir, error) : NULL;
 
-    if (!vapps || !check_protections(config, vapps, error) || !check_keys(config, error))
+    if (!vapps || !check_protections(config, vapps, error) || !config_check_files(config, error))
         return false;
     printf("%s: site %s, %u remote%s, %u protection%s, %u vApp%s: correct\n", config->path,
            config->site, config->remotes->len, config->remotes->len == 1 ? "" : "s",

@@ -22,6 +22,7 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
 }
 
 /* Options in front of the command may be --config DIR, --quiet, --version and --help; they are
@@ -85,6 +86,18 @@ static bool dispatch(struct context *context, char **argv, GError **error)
     return run_command(context, (char **)rest->pdata, error);
 }
 
+/* Error texts may quote what came from the other side or from a guest: no control character of it
+ * reaches the terminal. */
+static void print_error(const GError *error)
+{
+    g_autofree char *text = g_utf8_make_valid(error->message, -1);
+
+    for (char *c = text; *c; c++)
+        if (g_ascii_iscntrl(*c) && *c != '\n')
+            *c = '?';
+    fprintf(stderr, "drctl: %s\n", text);
+}
+
 int main(int argc, char **argv)
 {
     struct context context = {
@@ -98,7 +111,7 @@ int main(int argc, char **argv)
         if (context.progress)
             progress_terminal_end(context.progress);
         fflush(stdout);
-        fprintf(stderr, "drctl: %s\n", error->message);
+        print_error(error);
     }
     context_clear(&context);
     return (int)error_exit_status(error);
