@@ -44,6 +44,7 @@ launch() {
     local file=$1 log=$2
     shift 2
     ( remember "$file" $BASHPID && exec setsid "$@" ) >"$log" 2>&1 </dev/null {lab_lock}<&- &
+    disown
 }
 gone() { ! recall "$1"; }
 only_child() { pgrep -P "$1" | head -n 1 | grep .; }

@@ -12,6 +12,11 @@ program_build() {
         die "cannot build drctl: $(tail -n 5 "$lab/build.log"); .ci/install-dependencies installs what a build needs"
 }
 
+# What a step prints is of interest only when it fails. The step has to check all that it does: set -e is off in it.
+quietly() {
+    ("$@") >"$lab/step.log" 2>&1 || die "$(tail -n 5 "$lab/step.log" | sed '$s/^two-sites: //')"
+}
+
 drctl_at() { local site=$1; shift; at_site "$site" "$drctl" "$@"; }
 
 network_start() {
@@ -24,21 +29,23 @@ network_start() {
 
 # What an administrator does to protect shop of dc1 at dr1.
 program_configure() {
-    local line
-    drctl_at dc1 init --site dc1
-    drctl_at dr1 init --site dr1
-    line=$(drctl_at dc1 site add dr1 root@10.77.0.2 --accept-key | grep '^restrict,command=') || die "site add printed no line for authorized_keys"
+    local line log=$lab/drctl.log
+    drctl_at dc1 init --site dc1 && drctl_at dr1 init --site dr1 || die "drctl init failed"
+    line=$(drctl_at dc1 site add dr1 root@10.77.0.2 --accept-key 2>"$log" | grep '^restrict,command=') ||
+        die "drctl site add printed no line for authorized_keys: $(tail -n 3 "$log")"
     echo "$line" >>"$lab/dr1/root/root/.ssh/authorized_keys"
-    drctl_at dc1 site check dr1
+    drctl_at dc1 site check dr1 || die "the link from dc1 to dr1 does not work"
     cp "$here/lab/shop.vapp" "$lab/dc1/root/etc/drctl/"
-    printf '\n%s\n' '[protection shop]' 'vapp = shop' 'destination = dr1' >>"$lab/dc1/root/etc/drctl/drctl.conf"
+    printf '%s\n' '' '[protection shop]' 'vapp = shop' 'destination = dr1' >>"$lab/dc1/root/etc/drctl/drctl.conf"
+    drctl_at dc1 config check || die "the configuration of dc1 is wrong"
 }
 
 shop_start() {
+    local vm
     if [ "$drctl" != none ]; then
-        drctl_at dc1 vapp start shop
+        drctl_at dc1 vapp start shop || die "drctl vapp start failed"
     else
-        for vm in $vms; do virsh_at dc1 start "$vm"; done
+        for vm in $vms; do virsh_at dc1 start "$vm" || die "$vm does not start at dc1"; done
     fi
     for vm in $vms; do guest_wait dc1 "$vm"; done
     wait_until 60 guest_page dc1 web || die "the web page of shop does not answer at dc1"
@@ -60,7 +67,7 @@ lab_make() {
 }
 
 cmd_up() {
-    local log=$lab/up.log site vm
+    local site vm
     check_machine
     lab_make || { say "the lab is up already ($lab)"; return 0; }
     program_build
@@ -70,9 +77,9 @@ cmd_up() {
     for site in dc1 dr1; do site_prepare "$site"; site_boot "$site"; done
     for site in dc1 dr1; do site_wait "$site"; network_start "$site"; done
     for vm in $vms; do guest_define dc1 "$vm"; done
-    [ "$drctl" = none ] || program_configure
+    [ "$drctl" = none ] || quietly program_configure
     say "starting shop at dc1 ..."
-    shop_start
+    quietly shop_start
     touch "$lab/complete"
     say "the lab is up ($lab)"
 }
