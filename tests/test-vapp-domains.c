@@ -4,41 +4,9 @@
  */
 #include <arpa/inet.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
-#include "tests/unit.h"
+#include "tests/session.h"
 #include "vapp/vapp.h"
-
-#define SESSION TESTS_DIR "/session-libvirtd"
-
-static char *session_dir; /* of the libvirtd that all tests of this binary share */
-static char *session_uri;
-
-static char *run(const char *const *argv)
-{
-    g_autoptr(GError) error = NULL;
-    char *output = NULL;
-
-    unit_ok(process_run(argv, 120, &output, &error), error);
-    return output;
-}
-#define RUN(...) g_free(run((const char *const[]){__VA_ARGS__, NULL}))
-#define VIRSH(...) RUN("virsh", "-c", session_uri, __VA_ARGS__)
-
-static void start_session(void)
-{
-    /* The session is another user's when root runs the tests. */
-    chmod(unit_base, 0711);
-    session_dir = unit_dir();
-    session_uri = g_strchomp(run((const char *const[]){SESSION, "up", session_dir, NULL}));
-}
-
-static void stop_session(void)
-{
-    RUN(SESSION, "down", session_dir);
-    g_free(session_uri);
-    g_free(session_dir);
-}
 
 /* ---- Guests */
 
@@ -73,7 +41,7 @@ static const uint8_t deaf[] = {0xfb, 0xf4, 0xeb, 0xfd};
 /* The disk of guest NAME with CODE in its boot sector; g_free the path. */
 static char *write_disk(const char *name, const uint8_t *code, size_t len, uint8_t ticks)
 {
-    char *path = g_strdup_printf("%s/images/%s.raw", session_dir, name);
+    char *path = image_path(name);
     g_autofree uint8_t *disk = g_new0(uint8_t, 1024 * 1024);
     g_autoptr(GError) error = NULL;
 
@@ -121,15 +89,13 @@ static void undefine_all(struct host *host)
     }
 }
 
-static enum domain_state state_of(struct host *host, const char *name)
+static enum domain_state state_by_name(struct host *host, const char *name)
 {
     g_autoptr(GError) error = NULL;
     AUTO(domain) domain = host_domain(host, name, &error);
-    enum domain_state state = DOMAIN_OFF;
 
     unit_ok(domain != NULL, error);
-    unit_ok(domain_state(domain, &state, &error), error);
-    return state;
+    return state_of(domain);
 }
 
 /* ---- A vApp on one host */
@@ -153,8 +119,7 @@ static struct site *site_new(const char *vms)
     g_autofree char *text = g_strdup_printf("[vapp]\nname = shop\n%s", vms);
     g_autoptr(GError) error = NULL;
 
-    site->host = host_open(session_uri, &error);
-    unit_ok(site->host != NULL, error);
+    site->host = session_open();
     undefine_all(site->host); /* of a test that failed */
     site->vapp = vapp_parse(text, strlen(text), "shop.vapp", &error);
     unit_ok(site->vapp != NULL, error);
@@ -212,13 +177,13 @@ START_TEST(domains_start_in_order_and_stop_in_reverse)
     DEFINE_OBEDIENT(site->host, "app", 0);
     unit_ok(start(site, &error), error);
     ck_assert_str_eq(site->reports->str, " db=starting db=up db=done app=starting app=up app=done");
-    ck_assert_int_eq(state_of(site->host, "db"), DOMAIN_RUNNING);
-    ck_assert_int_eq(state_of(site->host, "app"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "db"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "app"), DOMAIN_RUNNING);
     ck_assert(!result_at(site, 0)->was_already);
     unit_ok(stop(site, &error), error);
     ck_assert_str_eq(site->reports->str, " app=starting app=done db=starting db=done");
-    ck_assert_int_eq(state_of(site->host, "db"), DOMAIN_OFF);
-    ck_assert_int_eq(state_of(site->host, "app"), DOMAIN_OFF);
+    ck_assert_int_eq(state_by_name(site->host, "db"), DOMAIN_OFF);
+    ck_assert_int_eq(state_by_name(site->host, "app"), DOMAIN_OFF);
     ck_assert_msg(!result_at(site, 0)->error, "%s", result_at(site, 0)->error);
     ck_assert_msg(!result_at(site, 1)->error, "%s", result_at(site, 1)->error);
 }
@@ -251,7 +216,7 @@ START_TEST(a_power_button_that_nobody_hears_during_boot_is_pressed_again)
     unit_ok(start(site, &error), error);
     unit_ok(stop(site, &error), error);
     ck_assert_msg(!result_at(site, 0)->error, "%s", result_at(site, 0)->error);
-    ck_assert_int_eq(state_of(site->host, "slow"), DOMAIN_OFF);
+    ck_assert_int_eq(state_by_name(site->host, "slow"), DOMAIN_OFF);
 }
 END_TEST
 
@@ -264,7 +229,7 @@ START_TEST(a_guest_that_does_not_shut_down_loses_power_and_that_is_said)
     DEFINE_OBEDIENT(site->host, "hasty", 0);
     unit_ok(start(site, &error), error);
     unit_ok(stop(site, &error), error);
-    ck_assert_int_eq(state_of(site->host, "deaf"), DOMAIN_OFF);
+    ck_assert_int_eq(state_by_name(site->host, "deaf"), DOMAIN_OFF);
     ck_assert_int_eq(result_at(site, 0)->state, VAPP_VM_DONE);
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "it did not shut down within 1"));
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "the plug was pulled"));
@@ -280,7 +245,7 @@ START_TEST(a_paused_domain_is_resumed_by_start_and_by_stop)
     DEFINE_OBEDIENT(site->host, "db", 0);
     VIRSH("start", "--paused", "db");
     unit_ok(start(site, &error), error);
-    ck_assert_int_eq(state_of(site->host, "db"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "db"), DOMAIN_RUNNING);
     ck_assert(!result_at(site, 0)->was_already);
     ck_assert_str_eq(result_at(site, 0)->error, "it was paused and was resumed");
     VIRSH("suspend", "db");
@@ -317,8 +282,8 @@ START_TEST(a_guest_without_agent_is_not_ready_in_time)
     unit_fails(start(site, &error), error, ERROR_PARTIAL, "db (failed), app (skipped)");
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "for an answer of its guest agent"));
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "agent is not connected"));
-    ck_assert_int_eq(state_of(site->host, "db"), DOMAIN_RUNNING);
-    ck_assert_int_eq(state_of(site->host, "app"), DOMAIN_OFF);
+    ck_assert_int_eq(state_by_name(site->host, "db"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "app"), DOMAIN_OFF);
     ck_assert_int_eq(result_at(site, 2)->state, VAPP_VM_DONE);
 }
 END_TEST
@@ -424,8 +389,8 @@ START_TEST(an_interrupt_never_pulls_the_plug)
     unit_fails(vapp_stop_domains(site->vapp, site->hosts, interrupt_when_starting, NULL,
                                  &site->results, &error),
                error, ERROR_CANCELLED, "db (waiting), app (stopping)");
-    ck_assert_int_eq(state_of(site->host, "db"), DOMAIN_RUNNING);
-    ck_assert_int_eq(state_of(site->host, "app"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "db"), DOMAIN_RUNNING);
+    ck_assert_int_eq(state_by_name(site->host, "app"), DOMAIN_RUNNING);
 }
 END_TEST
 
@@ -435,7 +400,7 @@ START_TEST(a_vm_that_several_hosts_know_is_not_started_by_guess)
     g_autoptr(GError) error = NULL;
 
     /* Two connections to one libvirtd are two hosts that know the same VM. */
-    g_ptr_array_add(site->hosts, host_open(session_uri, NULL));
+    g_ptr_array_add(site->hosts, session_open());
     DEFINE_DEAF(site->host, "db");
     unit_fails(start(site, &error), error, ERROR_PARTIAL, "db (failed)");
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "is defined on several hosts"));
@@ -447,41 +412,17 @@ START_TEST(a_vm_that_several_hosts_know_is_not_started_by_guess)
 }
 END_TEST
 
-static bool is_installed(const char *program)
-{
-    g_autofree char *found = g_find_program_in_path(program);
-    g_autofree char *other = g_build_filename("/usr/sbin", program, NULL);
-
-    return found || g_file_test(other, G_FILE_TEST_IS_EXECUTABLE);
-}
-
 int main(void)
 {
-    static const TTest *const *const tests[] = {
-        &domains_start_in_order_and_stop_in_reverse,
-        &what_is_up_or_off_already_is_left_alone,
-        &a_power_button_that_nobody_hears_during_boot_is_pressed_again,
-        &a_guest_that_does_not_shut_down_loses_power_and_that_is_said,
-        &a_paused_domain_is_resumed_by_start_and_by_stop,
-        &a_transient_domain_is_off_when_it_is_gone,
-        &a_guest_without_agent_is_not_ready_in_time,
-        &a_guest_without_known_address_says_how_to_name_one,
-        &a_vm_that_waits_for_a_port_begins_after_it_was_opened,
-        &a_guest_that_goes_off_before_it_is_ready_fails_at_once,
-        &an_interrupt_never_pulls_the_plug,
-        &a_vm_that_several_hosts_know_is_not_started_by_guess,
-    };
-    Suite *suite = suite_create("vapp-domains");
-    TCase *tcase = tcase_create("session");
-
-    if (!is_installed("libvirtd") || !is_installed("virsh")) {
-        puts("1..0 # SKIP libvirtd or virsh is not installed");
-        return EXIT_SUCCESS;
-    }
-    tcase_set_timeout(tcase, UNIT_TIMEOUT_S);
-    tcase_add_unchecked_fixture(tcase, start_session, stop_session);
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
-        tcase_add_test(tcase, *tests[i]);
-    suite_add_tcase(suite, tcase);
-    return unit_run_suite(suite);
+    return SESSION_RUN(
+        "vapp-domains", domains_start_in_order_and_stop_in_reverse,
+        what_is_up_or_off_already_is_left_alone,
+        a_power_button_that_nobody_hears_during_boot_is_pressed_again,
+        a_guest_that_does_not_shut_down_loses_power_and_that_is_said,
+        a_paused_domain_is_resumed_by_start_and_by_stop, a_transient_domain_is_off_when_it_is_gone,
+        a_guest_without_agent_is_not_ready_in_time,
+        a_guest_without_known_address_says_how_to_name_one,
+        a_vm_that_waits_for_a_port_begins_after_it_was_opened,
+        a_guest_that_goes_off_before_it_is_ready_fails_at_once, an_interrupt_never_pulls_the_plug,
+        a_vm_that_several_hosts_know_is_not_started_by_guess);
 }

@@ -253,6 +253,20 @@ END_TEST
 
 /* ---- Random plans, checked against the rules rather than against another implementation */
 
+/* What VM I is after: some of those with a lower number whose order is not higher. */
+static void append_after(GString *text, GRand *rand, const unsigned *orders, unsigned i)
+{
+    const char *before = "after = ";
+
+    for (unsigned j = 0; j < i; j++) {
+        if (orders[j] > orders[i] || g_rand_int_range(rand, 0, 4) != 0)
+            continue;
+        g_string_append_printf(text, "%sv%u", before, j);
+        before = ";";
+    }
+    g_string_append(text, "\n");
+}
+
 static struct vapp *random_vapp(GRand *rand, struct log *log)
 {
     g_autoptr(GString) text = g_string_new(NULL);
@@ -261,11 +275,8 @@ static struct vapp *random_vapp(GRand *rand, struct log *log)
 
     for (unsigned i = 0; i < count; i++) {
         orders[i] = (unsigned)g_rand_int_range(rand, 0, 3);
-        g_string_append_printf(text, "[vm v%u]\norder = %u\nafter = ", i, orders[i]);
-        for (unsigned j = 0; j < i; j++)
-            if (orders[j] <= orders[i] && g_rand_int_range(rand, 0, 4) == 0)
-                g_string_append_printf(text, "v%u;", j);
-        g_string_append(text, "\n");
+        g_string_append_printf(text, "[vm v%u]\norder = %u\n", i, orders[i]);
+        append_after(text, rand, orders, i);
         if (g_rand_int_range(rand, 0, 6) == 0)
             g_hash_table_add(log->bad, g_strdup_printf("v%u", i));
     }

@@ -42,7 +42,7 @@ static const char every_key[] = "# a shop\n"
                                 "\n"
                                 "[vapp]\n"
                                 "name = shop\n"
-                                "  ; the data base\n"
+                                "  # the data base\n"
                                 "[vm db]\n"
                                 "order = 1\r\n"
                                 "ready=tcp:5432\n"
@@ -56,7 +56,6 @@ static const char every_key[] = "# a shop\n"
                                 "ready = agent\n"
                                 "address = fe80::1%br0\n"
                                 "[vm cache]\n"
-                                "after =\n"
                                 "order = 1";
 
 START_TEST(reads_every_key)
@@ -120,40 +119,42 @@ static const struct {
     {"", "shop.vapp: [vapp] name: the key is missing"},
     {"[vm db]\n", "shop.vapp: [vapp] name: the key is missing"},
     {HEAD, "shop.vapp: there is no VM: write a group [vm NAME] for each"},
-    {"name = shop\n", "shop.vapp: line 1: 'name' stands before the first group"},
-    {"[vapp]\nname\n", "shop.vapp: line 2: 'name' is not KEY = VALUE"},
-    {"[vapp]\n= shop\n", "shop.vapp: line 2: '= shop' is not KEY = VALUE"},
-    {"[vapp]\nname = \n", "shop.vapp: [vapp] name: the value is missing"},
+    {"name = shop\n", "shop.vapp: line 1: name stands before the first [group]"},
+    {"[vapp]\nname\n", "shop.vapp: line 2: 'name' is neither [group] nor key = value"},
+    {"[vapp]\nname = \n", "shop.vapp: [vapp] name: is empty"},
     {"[vapp]\nname = ../shop\n", "shop.vapp: [vapp] name: '../shop' is not a name"},
-    {"[vapp]\nname = a\nname = a\n", "shop.vapp: [vapp] name: the key is there twice"},
-    {"[vapp]\nnome = a\n", "shop.vapp: [vapp] nome: there is no such key, a vApp has: name"},
-    {HEAD "[vapp]\n", "shop.vapp: [vapp]: the group is there twice"},
-    {HEAD "[vm db\n", "shop.vapp: line 3: '[vm db' is not a group"},
+    {"[vapp]\nname = a\nname = a\n", "shop.vapp: [vapp] name: is there twice, in lines 2 and 3"},
+    {"[vapp]\nnome = a\n", "shop.vapp: [vapp] nome: there is no such key; there are name"},
+    {HEAD "[vapp]\n", "shop.vapp: [vapp]: is there twice, in lines 1 and 3"},
+    {HEAD "[vm db\n", "shop.vapp: line 3: '[vm db' is not a [group]"},
     {HEAD "[group db]\n", "shop.vapp: [group db]: there is no such group"},
     {HEAD "[vmdb]\n", "shop.vapp: [vmdb]: there is no such group"},
-    {HEAD "[]\n", "shop.vapp: []: there is no such group"},
     {HEAD "[vm]\n", "shop.vapp: [vm]: the name of the VM is missing"},
-    {HEAD "[vm a/b]\n", "shop.vapp: [vm a/b]: the name of a VM has no"},
-    {HEAD "[vm a;b]\n", "shop.vapp: [vm a;b]: the name of a VM has no"},
-    {HEAD "[vm db]\n[vm  db]\n", "shop.vapp: [vm  db]: the group is there twice"},
-    {HEAD "[vm db]\norder=1\norder=1\n", "shop.vapp: [vm db] order: the key is there twice"},
-    {HEAD "[vm db]\ncolor = red\n", "shop.vapp: [vm db] color: there is no such key, a VM has: "
-                                    "order, after, ready, ready-timeout, address, delay, stop-"},
+    {HEAD "[vm ]\n", "shop.vapp: [vm ]: the name of the VM is missing"},
+    {HEAD "[vm a/b]\n", "shop.vapp: [vm a/b]: the name of a VM has no / and no ;"},
+    {HEAD "[vm a;b]\n", "shop.vapp: [vm a;b]: the name of a VM has no / and no ;"},
+    {HEAD "[vm db]\n[vm db]\n", "shop.vapp: [vm db]: is there twice, in lines 3 and 4"},
+    {HEAD "[vm db]\n[vm  db]\n", "shop.vapp: [vm  db]: VM 'db' is there twice"},
+    {HEAD "[vm db]\norder=1\norder=1\n", "shop.vapp: [vm db] order: is there twice"},
+    {HEAD "[vm db]\ncolor = red\n", "shop.vapp: [vm db] color: there is no such key; there are "
+                                    "order, after, ready, ready-timeout, "
+                                    "address, delay, stop-timeout"},
     {HEAD "[vm db]\norder = -1\n", "[vm db] order: '-1' is not a whole number from 0 to 9999"},
     {HEAD "[vm db]\norder = 10000\n", "[vm db] order: '10000' is not a whole number"},
-    {HEAD "[vm db]\norder = 1 ; first\n", "is not a whole number from 0 to 9999; a comment needs"},
-    {HEAD "[vm db]\norder =\n", "shop.vapp: [vm db] order: the value is missing"},
-    {HEAD "[vm db]\nready = tcp\n", "[vm db] ready: 'tcp' is none of agent, tcp:PORT, none"},
+    {HEAD "[vm db]\norder = 1 ; first\n", "[vm db] order: '1 ; first' is not a whole number"},
+    {HEAD "[vm db]\norder =\n", "shop.vapp: [vm db] order: is empty"},
+    {HEAD "[vm db]\nready = tcp\n", "[vm db] ready: 'tcp' is not one of agent, tcp:PORT, none"},
     {HEAD "[vm db]\nready = tcp:0\n", "[vm db] ready: 'tcp:0': the port is not a number from 1"},
     {HEAD "[vm db]\nready = tcp:65536\n", "the port is not a number from 1 to 65535"},
     {HEAD "[vm db]\nready-timeout = soon\n", "shop.vapp: [vm db] ready-timeout: 'soon'"},
-    {HEAD "[vm db]\nready-timeout = 0\n", "[vm db] ready-timeout: '0' is not from 1 ms to 24h"},
-    {HEAD "[vm db]\ndelay = 25h\n", "shop.vapp: [vm db] delay: '25h' is not from 0 ms to 24h"},
+    {HEAD "[vm db]\nready-timeout = 0\n", "[vm db] ready-timeout: '0' is not a duration from"},
+    {HEAD "[vm db]\ndelay = 25h\n", "shop.vapp: [vm db] delay: '25h' is not a duration from"},
     {HEAD "[vm db]\ndelay = -1s\n", "shop.vapp: [vm db] delay: '-1s'"},
     {HEAD "[vm db]\nstop-timeout = x\n", "shop.vapp: [vm db] stop-timeout: 'x'"},
     {HEAD "[vm db]\naddress = db.example\n", "'db.example' is not an IPv4 or IPv6 address"},
     {HEAD "[vm db]\naddress = 192.0.2.7%eth0\n", "is not an IPv4 or IPv6 address"},
-    {HEAD "[vm db]\nafter = a; a\n[vm a]\n", "shop.vapp: [vm db] after: 'a' is named twice"},
+    {HEAD "[vm db]\nafter =\n", "shop.vapp: [vm db] after: is empty"},
+    {HEAD "[vm db]\nafter = a; a\n[vm a]\n", "shop.vapp: [vm db] after: 'a' is there twice"},
     {HEAD "[vm db]\nafter = mq\n[vm app]\n",
      "shop.vapp: [vm db] after: there is no VM 'mq' in this vApp, it has: db, app"},
     {HEAD "[vm db]\nafter = app\norder = 1\n[vm app]\norder = 2\n",
@@ -164,7 +165,7 @@ static const struct {
     {HEAD "[vm web]\nafter = app\n[vm mq]\n[vm app]\nafter = mq; db\n[vm db]\nafter = x\n"
           "[vm x]\nafter = mq; app\n",
      ": app -> db -> x -> app"},
-    {"\xff\xfe", "shop.vapp: this is not UTF-8 text"},
+    {"\xff\xfe", "shop.vapp: line 1: is not UTF-8 text"},
 };
 
 START_TEST(every_mistake_is_answered_with_file_group_and_key)
@@ -178,14 +179,15 @@ START_TEST(every_mistake_is_answered_with_file_group_and_key)
 }
 END_TEST
 
-START_TEST(text_with_a_nul_byte_or_of_two_megabytes_is_refused)
+START_TEST(text_with_a_nul_byte_or_of_a_megabyte_is_refused)
 {
     static const char nul[] = HEAD "[vm db]\0\n";
-    g_autofree char *long_text = g_strnfill(2 * 1024 * 1024, '#');
+    g_autofree char *long_text = g_strnfill(1024 * 1024, '#');
     g_autoptr(GError) error = NULL;
 
-    unit_fails(vapp_parse(nul, sizeof(nul) - 1, "x", &error), error, ERROR_CONFIG, "not UTF-8");
-    unit_fails(parse(long_text, &error), error, ERROR_CONFIG, "at most 1 MiB");
+    unit_fails(vapp_parse(nul, sizeof(nul) - 1, "x", &error), error, ERROR_CONFIG,
+               "x: line 3: is not UTF-8 text");
+    unit_fails(parse(long_text, &error), error, ERROR_CONFIG, "at most 256 KiB");
 }
 END_TEST
 
@@ -242,6 +244,20 @@ static unsigned *shuffled(GRand *rand, unsigned count)
     return numbers;
 }
 
+/* What VM I is after: some of those with a lower number whose order is not higher. */
+static void append_after(GString *text, GRand *rand, const unsigned *orders, unsigned i)
+{
+    const char *before = "after = ";
+
+    for (unsigned j = 0; j < i; j++) {
+        if (orders[j] > orders[i] || g_rand_int_range(rand, 0, 4) != 0)
+            continue;
+        g_string_append_printf(text, "%sv%u", before, j);
+        before = ";";
+    }
+    g_string_append(text, "\n");
+}
+
 /* A random acyclic definition: VMs stand in the file in any order, and each is after some of those
  * with a lower number whose order is not higher. */
 static char *random_definition(GRand *rand, unsigned count)
@@ -255,11 +271,8 @@ static char *random_definition(GRand *rand, unsigned count)
     for (unsigned k = 0; k < count; k++) {
         unsigned i = file[k];
 
-        g_string_append_printf(text, "[vm v%u]\norder = %u\nafter = ", i, orders[i]);
-        for (unsigned j = 0; j < i; j++)
-            if (orders[j] <= orders[i] && g_rand_int_range(rand, 0, 4) == 0)
-                g_string_append_printf(text, "v%u;", j);
-        g_string_append(text, "\n");
+        g_string_append_printf(text, "[vm v%u]\norder = %u\n", i, orders[i]);
+        append_after(text, rand, orders, i);
     }
     return g_string_free(text, FALSE);
 }
@@ -368,7 +381,7 @@ int main(void)
 {
     return UNIT_RUN("vapp", reads_every_key, a_lone_vm_has_the_defaults_of_an_empty_group,
                     every_mistake_is_answered_with_file_group_and_key,
-                    text_with_a_nul_byte_or_of_two_megabytes_is_refused,
+                    text_with_a_nul_byte_or_of_a_megabyte_is_refused,
                     more_than_a_thousand_vms_are_refused, vms_start_by_order_then_as_in_the_file,
                     what_a_vm_is_after_comes_before_it,
                     any_acyclic_definition_gets_a_topological_order,

@@ -4,19 +4,17 @@
 
 #include "vapp/definition.h"
 
-#define TEXT_MAX (1024 * 1024)
+#define TEXT_MAX (256 * 1024)
 #define VMS_MAX 1000 /* each has a thread of its own while it starts */
 #define ORDER_MAX 9999
 #define DURATION_MAX_MS (24 * 60 * 60 * INT64_C(1000))
 #define DEFAULT_TIMEOUT_MS (120 * INT64_C(1000))
 
-struct parser {
-    const char *what;
-    struct vapp *vapp;
-    struct vapp_vm *vm; /* the group's VM; NULL in [vapp] and before the first group */
-    char *group;        /* as in "[vm db]"; NULL before the first group */
-    GHashTable *keys;   /* seen in this group */
-    unsigned line;
+/* One group [vm NAME] being read; what the readers below share. */
+struct reader {
+    const struct keyfile *keyfile;
+    const char *group;
+    struct vapp_vm *vm;
 };
 
 static void vapp_vm_free(void *data)
@@ -93,283 +91,164 @@ const char *ready_kind_name(enum ready_kind kind)
     return names[kind];
 }
 
-/* ---- Values: what is wrong and what would be right; where it stands is added by the caller. */
+/* ---- Keys of a VM */
 
-static bool set_order(struct vapp_vm *vm, const char *value, GError **error)
+static bool read_order(const struct reader *reader, GError **error)
 {
-    uint64_t order;
+    int64_t order = 0;
 
-    if (!g_ascii_string_to_unsigned(value, 10, 0, ORDER_MAX, &order, NULL))
-        return fail(error, ERROR_CONFIG, "'%s' is not a whole number from 0 to %d", value,
-                    ORDER_MAX);
-    vm->order = (unsigned)order;
+    if (!keyfile_number(reader->keyfile, reader->group, "order", 0, ORDER_MAX, &order, error))
+        return false;
+    reader->vm->order = (unsigned)order;
     return true;
 }
 
-static bool set_after(struct vapp_vm *vm, const char *value, GError **error)
+static bool read_ready(const struct reader *reader, GError **error)
 {
-    g_auto(GStrv) names = g_strsplit(value, ";", -1);
-    g_autoptr(GStrvBuilder) after = g_strv_builder_new();
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-
-    for (char **name = names; *name; name++) {
-        if (*g_strstrip(*name) == '\0')
-            continue;
-        if (!g_hash_table_add(seen, *name))
-            return fail(error, ERROR_CONFIG, "'%s' is named twice", *name);
-        g_strv_builder_add(after, *name);
-    }
-    g_strfreev(vm->after);
-    vm->after = g_strv_builder_end(after);
-    return true;
-}
-
-static bool set_ready(struct vapp_vm *vm, const char *value, GError **error)
-{
+    g_autofree char *text = NULL;
     uint64_t port;
 
-    if (strcmp(value, "none") == 0) {
-        vm->ready = READY_NONE;
+    if (!keyfile_string(reader->keyfile, reader->group, "ready", &text, error))
+        return false;
+    if (!text || strcmp(text, "none") == 0)
+        return true;
+    if (strcmp(text, "agent") == 0) {
+        reader->vm->ready = READY_AGENT;
         return true;
     }
-    if (strcmp(value, "agent") == 0) {
-        vm->ready = READY_AGENT;
-        return true;
-    }
-    if (!g_str_has_prefix(value, "tcp:"))
-        return fail(error, ERROR_CONFIG, "'%s' is none of agent, tcp:PORT, none", value);
-    if (!g_ascii_string_to_unsigned(value + strlen("tcp:"), 10, 1, UINT16_MAX, &port, NULL))
-        return fail(error, ERROR_CONFIG, "'%s': the port is not a number from 1 to 65535", value);
-    vm->ready = READY_TCP;
-    vm->ready_port = (uint16_t)port;
+    if (!g_str_has_prefix(text, "tcp:"))
+        return keyfile_fail(reader->keyfile, reader->group, "ready", error,
+                            "'%s' is not one of agent, tcp:PORT, none", text);
+    if (!g_ascii_string_to_unsigned(text + strlen("tcp:"), 10, 1, UINT16_MAX, &port, NULL))
+        return keyfile_fail(reader->keyfile, reader->group, "ready", error,
+                            "'%s': the port is not a number from 1 to 65535", text);
+    reader->vm->ready = READY_TCP;
+    reader->vm->ready_port = (uint16_t)port;
     return true;
 }
 
 /* Names are refused: the name server may be one of the VMs that are being recovered, and looking up
  * has no timeout. */
-static bool set_address(struct vapp_vm *vm, const char *value, GError **error)
+static bool read_address(const struct reader *reader, GError **error)
 {
-    g_autofree char *bare = g_strndup(value, strcspn(value, "%"));
+    g_autofree char *text = NULL;
+    g_autofree char *bare = NULL;
     struct in6_addr unused;
 
-    if (inet_pton(AF_INET, value, &unused) != 1 && inet_pton(AF_INET6, bare, &unused) != 1)
-        return fail(error, ERROR_CONFIG,
-                    "'%s' is not an IPv4 or IPv6 address (names are not looked up)", value);
-    vm->address = g_strdup(value);
-    return true;
-}
-
-static bool parse_duration(const char *value, int64_t min_ms, int64_t *ms, GError **error)
-{
-    int64_t parsed;
-
-    if (!duration_parse(value, &parsed, error))
+    if (!keyfile_string(reader->keyfile, reader->group, "address", &text, error))
         return false;
-    if (parsed < min_ms || parsed > DURATION_MAX_MS)
-        return fail(error, ERROR_CONFIG, "'%s' is not from %d ms to 24h", value, (int)min_ms);
-    *ms = parsed;
+    bare = text ? g_strndup(text, strcspn(text, "%")) : NULL;
+    if (text && inet_pton(AF_INET, text, &unused) != 1 && inet_pton(AF_INET6, bare, &unused) != 1)
+        return keyfile_fail(reader->keyfile, reader->group, "address", error,
+                            "'%s' is not an IPv4 or IPv6 address (names are not looked up)", text);
+    reader->vm->address = g_steal_pointer(&text);
     return true;
 }
 
-static bool set_ready_timeout(struct vapp_vm *vm, const char *value, GError **error)
+static bool read_duration(const struct reader *reader, const char *key, int64_t min_ms,
+                          int64_t *out_ms, GError **error)
 {
-    return parse_duration(value, 1, &vm->ready_timeout_ms, error);
+    return keyfile_duration(reader->keyfile, reader->group, key, min_ms, DURATION_MAX_MS, out_ms,
+                            error);
 }
 
-static bool set_delay(struct vapp_vm *vm, const char *value, GError **error)
+static bool read_vm(const struct reader *reader, GError **error)
 {
-    return parse_duration(value, 0, &vm->delay_ms, error);
+    static const char *const keys[] = {"order",   "after", "ready",        "ready-timeout",
+                                       "address", "delay", "stop-timeout", NULL};
+    struct vapp_vm *vm = reader->vm;
+
+    return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
+           read_order(reader, error) &&
+           keyfile_list(reader->keyfile, reader->group, "after", &vm->after, error) &&
+           read_ready(reader, error) && read_address(reader, error) &&
+           read_duration(reader, "ready-timeout", 1, &vm->ready_timeout_ms, error) &&
+           read_duration(reader, "delay", 0, &vm->delay_ms, error) &&
+           read_duration(reader, "stop-timeout", 0, &vm->stop_timeout_ms, error);
 }
 
-static bool set_stop_timeout(struct vapp_vm *vm, const char *value, GError **error)
+/* ---- Groups */
+
+static bool read_vapp_group(struct vapp *vapp, const struct keyfile *keyfile, GError **error)
 {
-    return parse_duration(value, 0, &vm->stop_timeout_ms, error);
-}
+    static const char *const keys[] = {"name", NULL};
 
-static const struct vm_key {
-    const char *name;
-    bool (*set)(struct vapp_vm *vm, const char *value, GError **error);
-} vm_keys[] = {
-    {"order", set_order},
-    {"after", set_after},
-    {"ready", set_ready},
-    {"ready-timeout", set_ready_timeout},
-    {"address", set_address},
-    {"delay", set_delay},
-    {"stop-timeout", set_stop_timeout},
-};
-
-static bool set_vm_key(struct vapp_vm *vm, const char *key, const char *value, GError **error)
-{
-    g_autoptr(GString) known = g_string_new(NULL);
-
-    for (size_t i = 0; i < G_N_ELEMENTS(vm_keys); i++) {
-        if (strcmp(vm_keys[i].name, key) == 0)
-            return vm_keys[i].set(vm, value, error);
-        g_string_append_printf(known, "%s%s", i ? ", " : "", vm_keys[i].name);
-    }
-    return fail(error, ERROR_CONFIG, "there is no such key, a VM has: %s", known->str);
-}
-
-static bool set_vapp_key(struct vapp *vapp, const char *key, const char *value, GError **error)
-{
-    if (strcmp(key, "name") != 0)
-        return fail(error, ERROR_CONFIG, "there is no such key, a vApp has: name");
-    if (!name_is_safe(value))
-        return fail(error, ERROR_CONFIG,
-                    "'%s' is not a name: write up to 255 letters, digits and . _ - (not first)",
-                    value);
-    vapp->name = g_strdup(value);
+    if (!keyfile_check_keys(keyfile, "vapp", keys, error) ||
+        !keyfile_string(keyfile, "vapp", "name", &vapp->name, error))
+        return false;
+    if (vapp->name && !name_is_safe(vapp->name))
+        return keyfile_fail(keyfile, "vapp", "name", error,
+                            "'%s' is not a name: write up to 255 letters, digits and . _ - (not "
+                            "first)",
+                            vapp->name);
     return true;
 }
 
-/* ---- Lines */
-
-static bool vm_name_check(const char *name, GError **error)
+static bool vm_name_check(const struct vapp *vapp, const struct keyfile *keyfile, const char *group,
+                          const char *name, GError **error)
 {
     if (*name == '\0')
-        return fail(error, ERROR_CONFIG, "the name of the VM is missing: write [vm NAME]");
-    for (const char *c = name; *c; c++)
-        if (strchr("/;[]", *c) || g_ascii_iscntrl(*c))
-            return fail(error, ERROR_CONFIG,
-                        "the name of a VM has no control characters and none of / ; [ ]");
+        return keyfile_fail(keyfile, group, NULL, error,
+                            "the name of the VM is missing: write [vm NAME]");
+    if (strpbrk(name, "/;"))
+        return keyfile_fail(keyfile, group, NULL, error, "the name of a VM has no / and no ;");
+    if (vapp_vm(vapp, name))
+        return keyfile_fail(keyfile, group, NULL, error, "VM '%s' is there twice", name);
+    if (vapp->vms->len == VMS_MAX)
+        return keyfile_fail(keyfile, group, NULL, error, "a vApp has at most %d VMs", VMS_MAX);
     return true;
 }
 
-static bool enter_vm(struct parser *parser, const char *name, GError **error)
+static bool read_vm_group(struct vapp *vapp, const struct keyfile *keyfile, const char *group,
+                          GError **error)
 {
-    if (!vm_name_check(name, error))
+    g_autofree char *name = g_strstrip(g_strdup(group + strlen("vm")));
+    struct reader reader = {keyfile, group, NULL};
+
+    if (!vm_name_check(vapp, keyfile, group, name, error))
         return false;
-    if (vapp_vm(parser->vapp, name))
-        return fail(error, ERROR_CONFIG, "the group is there twice");
-    if (parser->vapp->vms->len == VMS_MAX)
-        return fail(error, ERROR_CONFIG, "a vApp has at most %d VMs", VMS_MAX);
-    parser->vm = vapp_add_vm(parser->vapp, name);
-    return true;
+    reader.vm = vapp_add_vm(vapp, name);
+    return read_vm(&reader, error);
 }
 
-static bool enter_vapp(struct parser *parser, bool *vapp_seen, GError **error)
+static bool read_group(struct vapp *vapp, const struct keyfile *keyfile, const char *group,
+                       GError **error)
 {
-    if (*vapp_seen)
-        return fail(error, ERROR_CONFIG, "the group is there twice");
-    *vapp_seen = true;
-    parser->vm = NULL;
-    return true;
+    if (strcmp(group, "vapp") == 0)
+        return read_vapp_group(vapp, keyfile, error);
+    if (strcmp(group, "vm") == 0 || g_str_has_prefix(group, "vm "))
+        return read_vm_group(vapp, keyfile, group, error);
+    return keyfile_fail(keyfile, group, NULL, error,
+                        "there is no such group; there are [vapp] and [vm NAME]");
 }
 
-static bool parse_group(struct parser *parser, char *line, bool *vapp_seen, GError **error)
+static bool read_groups(struct vapp *vapp, const struct keyfile *keyfile, GError **error)
 {
-    size_t len = strlen(line);
-    g_autofree char *inner = NULL;
-    bool good;
-
-    if (line[len - 1] != ']')
-        return fail(error, ERROR_CONFIG, "%s: line %u: '%s' is not a group: the ] is missing",
-                    parser->what, parser->line, line);
-    inner = g_strstrip(g_strndup(line + 1, len - 2));
-    g_free(parser->group);
-    parser->group = g_strdup_printf("[%s]", inner);
-    g_hash_table_remove_all(parser->keys);
-    if (strcmp(inner, "vapp") == 0)
-        good = enter_vapp(parser, vapp_seen, error);
-    else if (strcmp(inner, "vm") == 0 || g_str_has_prefix(inner, "vm "))
-        good = enter_vm(parser, g_strstrip(inner + strlen("vm")), error);
-    else
-        good = fail(error, ERROR_CONFIG, "there is no such group: write [vapp] or [vm NAME]");
-    if (!good)
-        g_prefix_error(error, "%s: %s: ", parser->what, parser->group);
-    return good;
-}
-
-/* There are no comments behind values: `after` is a list with semicolons. Who tries gets told. */
-static const char *comment_hint(const char *key, const char *value)
-{
-    if (strchr(value, '#') || (strcmp(key, "after") != 0 && strchr(value, ';')))
-        return "; a comment needs a line of its own";
-    return "";
-}
-
-static bool set_key(struct parser *parser, char *key, const char *value, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (g_hash_table_contains(parser->keys, key))
-        return fail(error, ERROR_CONFIG, "%s: %s %s: the key is there twice", parser->what,
-                    parser->group, key);
-    g_hash_table_add(parser->keys, g_strdup(key));
-    if (*value == '\0' && strcmp(key, "after") != 0)
-        fail(&why, ERROR_CONFIG, "the value is missing");
-    else if (parser->vm)
-        set_vm_key(parser->vm, key, value, &why);
-    else
-        set_vapp_key(parser->vapp, key, value, &why);
-    if (!why)
-        return true;
-    return fail(error, ERROR_CONFIG, "%s: %s %s: %s%s", parser->what, parser->group, key,
-                why->message, comment_hint(key, value));
-}
-
-static bool parse_line(struct parser *parser, char *line, bool *vapp_seen, GError **error)
-{
-    char *equals;
-
-    g_strstrip(line);
-    if (*line == '\0' || *line == '#' || *line == ';')
-        return true;
-    if (*line == '[')
-        return parse_group(parser, line, vapp_seen, error);
-    equals = strchr(line, '=');
-    if (!equals || equals == line)
-        return fail(error, ERROR_CONFIG, "%s: line %u: '%s' is not KEY = VALUE", parser->what,
-                    parser->line, line);
-    *equals = '\0';
-    g_strchomp(line);
-    if (!parser->group)
-        return fail(error, ERROR_CONFIG, "%s: line %u: '%s' stands before the first group",
-                    parser->what, parser->line, line);
-    return set_key(parser, line, g_strchug(equals + 1), error);
-}
-
-static bool parse_lines(struct parser *parser, GError **error)
-{
-    g_auto(GStrv) lines = g_strsplit(parser->vapp->text, "\n", -1);
-    bool vapp_seen = false;
-
-    for (char **line = lines; *line; line++) {
-        parser->line++;
-        if (!parse_line(parser, *line, &vapp_seen, error))
+    for (char **group = keyfile_groups(keyfile); *group; group++)
+        if (!read_group(vapp, keyfile, *group, error))
             return false;
-    }
-    return true;
-}
-
-static bool check_whole(const struct vapp *vapp, const char *what, GError **error)
-{
     if (!vapp->name)
-        return fail(error, ERROR_CONFIG, "%s: [vapp] name: the key is missing", what);
+        return keyfile_fail(keyfile, "vapp", "name", error, "the key is missing");
     if (vapp->vms->len == 0)
         return fail(error, ERROR_CONFIG, "%s: there is no VM: write a group [vm NAME] for each",
-                    what);
-    return order_solve(what, vapp->vms, error);
+                    vapp->path);
+    return order_solve(vapp->path, vapp->vms, error);
 }
 
 struct vapp *vapp_parse(const char *text, size_t len, const char *what, GError **error)
 {
+    AUTO(keyfile) keyfile = NULL;
     AUTO(vapp) vapp = NULL;
-    struct parser parser = {.what = what};
-    bool good;
 
-    if (len > TEXT_MAX || !g_utf8_validate(text, (gssize)len, NULL)) {
-        fail(error, ERROR_CONFIG, "%s: this is not UTF-8 text of at most 1 MiB", what);
+    if (len > TEXT_MAX) {
+        fail(error, ERROR_CONFIG, "%s: a definition has at most %d KiB", what, TEXT_MAX / 1024);
         return NULL;
     }
+    keyfile = keyfile_parse(text, len, what, error);
+    if (!keyfile)
+        return NULL;
     vapp = vapp_new(what, text, len);
-    parser.vapp = vapp;
-    parser.keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    good = parse_lines(&parser, error) && check_whole(vapp, what, error);
-    g_hash_table_unref(parser.keys);
-    g_free(parser.group);
-    return good ? g_steal_pointer(&vapp) : NULL;
+    return read_groups(vapp, keyfile, error) ? g_steal_pointer(&vapp) : NULL;
 }
 
 /* ---- Files */

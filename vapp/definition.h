@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside vapp/: reading a definition in two steps. definition.c turns text into VMs in file order
- * and knows the syntax; order.c checks what the VMs say about each other and sorts them.
+ * Inside vapp/: reading a definition in two steps. definition.c turns text into VMs in file order;
+ * order.c checks what the VMs say about each other and sorts them.
  */
 #pragma once
 
