@@ -377,6 +377,27 @@ START_TEST(a_missing_file_is_not_found)
 }
 END_TEST
 
+START_TEST(the_examples_of_the_manual_are_definitions)
+{
+    g_autofree char *manual = NULL;
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) parts = NULL;
+    unsigned examples = 0;
+
+    unit_ok(file_read(TESTS_DIR "/../docs/drctl-vapp.5.scd", 1 << 20, &manual, NULL, &error),
+            error);
+    parts = g_strsplit(manual, "```\n", -1);
+    /* Between the fences stands every second part. */
+    for (unsigned i = 1; i < g_strv_length(parts); i += 2) {
+        if (!strstr(parts[i], "[vapp]"))
+            continue;
+        vapp_free(parse_good(parts[i]));
+        examples++;
+    }
+    ck_assert_uint_eq(examples, 2);
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN("vapp", reads_every_key, a_lone_vm_has_the_defaults_of_an_empty_group,
@@ -389,5 +410,5 @@ int main(void)
                     a_directory_without_vapps_or_without_itself_is_an_empty_list,
                     two_files_with_one_name_are_refused_with_both_paths,
                     a_vapp_is_found_by_name_although_the_file_of_another_is_broken,
-                    a_missing_file_is_not_found);
+                    a_missing_file_is_not_found, the_examples_of_the_manual_are_definitions);
 }
