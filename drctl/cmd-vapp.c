@@ -55,8 +55,9 @@ static bool cmd_vapp_list(struct context *context, GError **error)
     static const char *const headers[] = {"VAPP", "VMS IN START ORDER", "FILE", NULL};
     AUTO(table) table = table_new(headers);
     json_auto_t *list = json_array();
+    struct site site;
     g_autoptr(GPtrArray) vapps =
-        context_config(context, error) ? vapp_load_all(context->config->dir, error) : NULL;
+        context_site(context, false, &site, error) ? site_vapps(&site, error) : NULL;
 
     if (!vapps)
         return false;
@@ -72,15 +73,18 @@ static bool cmd_vapp_list(struct context *context, GError **error)
     else if (vapps->len > 0)
         table_print(table);
     else
-        fprintf(stderr, "There is no vApp at this site; they are %s/*.vapp, see drctl-vapp(5).\n",
+        fprintf(stderr,
+                "No vApp is known here; this site's own are %s/*.vapp, see drctl-vapp(5).\n",
                 context->config->dir);
     return true;
 }
 
 static struct vapp *named_vapp(struct context *context, GError **error)
 {
-    return context_config(context, error) ? vapp_find(context->config->dir, context->args[0], error)
-                                          : NULL;
+    struct site site;
+
+    return context_site(context, false, &site, error) ? site_vapp(&site, context->args[0], error)
+                                                      : NULL;
 }
 
 static bool cmd_vapp_show(struct context *context, GError **error)
@@ -202,7 +206,7 @@ const struct command vapp_commands[] = {
         .name = "vapp list",
         .args = "",
         .flags = COMMAND_JSON,
-        .summary = "the vApps of this site",
+        .summary = "the vApps that this site has or has been told of",
         .run = cmd_vapp_list,
     },
     {

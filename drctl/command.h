@@ -53,7 +53,7 @@ struct catalog *context_catalog(struct context *context, GError **error);
 struct store *context_store(struct context *context, GError **error);
 /* All hosts of the configuration, connected; of struct host; borrowed. */
 GPtrArray *context_hosts(struct context *context, GError **error);
-/* Everything for restore/. Without libvirt the hosts are empty unless NEED_HOSTS. */
+/* Everything for restore/. The hosts are connected only if NEED_HOSTS, else there are none. */
 bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error);
 void context_clear(struct context *context);
 

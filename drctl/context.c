@@ -41,14 +41,20 @@ static bool open_hosts(struct context *context, const struct config *config, GEr
     return true;
 }
 
+static GPtrArray *hosts_array(struct context *context)
+{
+    if (!context->hosts)
+        context->hosts = g_ptr_array_new_with_free_func((GDestroyNotify)host_free);
+    return context->hosts;
+}
+
 GPtrArray *context_hosts(struct context *context, GError **error)
 {
     const struct config *config = context_config(context, error);
 
     if (!config)
         return NULL;
-    if (!context->hosts)
-        context->hosts = g_ptr_array_new_with_free_func((GDestroyNotify)host_free);
+    hosts_array(context);
     if (!context->hosts_tried && !open_hosts(context, config, error))
         return NULL;
     return context->hosts;
@@ -56,19 +62,13 @@ GPtrArray *context_hosts(struct context *context, GError **error)
 
 bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error)
 {
-    g_autoptr(GError) no_hosts = NULL;
-
-    if (!context_store(context, error))
+    if (!context_store(context, error) || (need_hosts && !context_hosts(context, error)))
         return false;
-    if (!context_hosts(context, &no_hosts) && need_hosts) {
-        g_propagate_error(error, g_steal_pointer(&no_hosts));
-        return false;
-    }
     *site = (struct site){
         .config = context->config,
         .catalog = context->catalog,
         .store = context->store,
-        .hosts = context->hosts,
+        .hosts = hosts_array(context),
         .progress = context->progress,
     };
     return true;

@@ -19,6 +19,14 @@ struct site {
     struct progress *progress;
 };
 
+/* --- vApps ---------------------------------------------------------------------------------- */
+
+/* vApp NAME as it would be started here: this site's *.vapp, else the newest pool bundle of any site
+ * that knows it. ERROR_NOT_FOUND. */
+struct vapp *site_vapp(const struct site *site, const char *name, GError **error);
+/* All of them; of struct vapp. */
+GPtrArray *site_vapps(const struct site *site, GError **error);
+
 /* --- Failover ------------------------------------------------------------------------------- */
 
 struct recovery; /* of restore/: how one VM is brought up */

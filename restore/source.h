@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who knows a vApp or VM that is to be brought up here, and what it consists of: the pool bundles of
+ * other sites, this site's own *.vapp, or at least recovery points. Private to restore/.
+ */
+#pragma once
+
+#include "restore/restore.h"
+
+struct source {
+    struct vapp *order;
+    char *site;
+    GHashTable *uuids; /* name -> UUID, of the site's bundle; NULL: ask the points */
+    bool is_own;       /* this site's own bundle */
+    char *time;        /* of the bundle */
+};
+
+void source_clear(struct source *source);
+#define AUTO_SOURCE __attribute__((cleanup(source_clear))) struct source
+
+/* Fill SOURCE (zeroed by the caller). ERROR_NOT_FOUND when nobody knows NAME. */
+bool source_find(const struct site *site, const char *name, struct source *source, GError **error);
