@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Points with made-up contents, for tests of stores: the files are what their seed says, so that any
- * process can tell whether they are whole. A point is {vda.qcow2, vda.digests, domain.xml}.
+ * Points with made-up contents, for tests of stores: the files are what their seed says, so that
+ * any process can tell whether they are whole. A point is {vda.qcow2, vda.digests, domain.xml}.
  */
 #pragma once
 

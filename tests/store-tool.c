@@ -3,7 +3,8 @@
  * A small program around a store, so that tests can trace, kill and run it by ssh:
  *
  *     store-tool commit STORE VM POINT BYTES     put one point of points.h
- *     store-tool serve --store STORE             what `drctl serve` does, with a check that accepts all
+ *     store-tool serve --store STORE             what `drctl serve` does, with a check that accepts
+ * all
  */
 #include <inttypes.h>
 #include <stdio.h>

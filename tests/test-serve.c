@@ -1,0 +1,949 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A store behind `drctl serve`: the server is another process on a socket; the client is ours, or
+ * somebody who breaks the rules.
+ */
+#include "tests/unit.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "replicator/local.h"
+#include "replicator/remote.h"
+#include "replicator/serve.h"
+#include "replicator/wire.h"
+#include "tests/points.h"
+
+#define IMAGE_BYTES ((uint64_t)5 << 20)
+#define SHORT_MS 200
+#define DEADLINE_MS 20000
+#define EXIT_SERVED 0
+#define EXIT_BROKEN 3
+
+/* --- A server in another process --- */
+
+struct server {
+    char *path; /* of its store */
+    pid_t pid;
+    int fd; /* our end */
+};
+
+static bool refuse(const char *dir, const struct manifest *manifest, GError **error)
+{
+    return fail(error, ERROR_INTEGRITY, "the images are not what they should be");
+}
+
+static void server_run(const char *path, int fd, point_check_fn *check, int idle_ms)
+{
+    g_autoptr(GError) error = NULL;
+    struct catalog *catalog = catalog_open(path, &error);
+    struct store *store = catalog ? store_open_local(path, catalog, check, &error) : NULL;
+    bool done = store && serve_link(store, link_fd_new(fd, fd), idle_ms, &error);
+
+    store_free(store);
+    catalog_free(catalog);
+    close(fd);
+    _exit(done ? EXIT_SERVED : EXIT_BROKEN);
+}
+
+/* Another server for the store at PATH. */
+static struct server server_again(const char *path, point_check_fn *check, int idle_ms)
+{
+    struct server server = {.path = g_strdup(path)};
+    int fds[2];
+
+    signal(SIGPIPE, SIG_IGN);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    server.fd = fds[0];
+    server.pid = fork();
+    ck_assert_int_ge(server.pid, 0);
+    if (server.pid == 0) {
+        /* Also our ends of other servers, which would never see us hang up. */
+        close_range(3, (unsigned)fds[1] - 1, 0);
+        server_run(path, fds[1], check, idle_ms);
+    }
+    close(fds[1]);
+    return server;
+}
+
+static struct server server_new(point_check_fn *check)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *path = g_build_filename(dir, "store", NULL);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(store_create(path, "dr1", &error), error);
+    return server_again(path, check, DEADLINE_MS);
+}
+
+static struct store *server_store(struct server *server)
+{
+    g_autoptr(GError) error = NULL;
+    struct store *store = store_open_link(link_fd_new(server->fd, server->fd), "dr1", &error);
+
+    unit_ok(store, error);
+    return store;
+}
+
+/* Hang up and wait for its end: EXIT_*, or minus the signal. */
+static int server_end(struct server *server)
+{
+    int status;
+
+    if (server->fd >= 0)
+        close(server->fd);
+    server->fd = -1;
+    ck_assert_int_eq(waitpid(server->pid, &status, 0), server->pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* Points of VM_A in the store, which must be in order; frees SERVER. */
+static unsigned server_points(struct server *server)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = catalog_open(server->path, &error);
+    AUTO(store) store = NULL;
+    g_autoptr(GPtrArray) points = NULL;
+    g_autofree char *incoming = g_build_filename(server->path, "incoming", NULL);
+    g_auto(GStrv) left = NULL;
+
+    unit_ok(catalog, error);
+    unit_ok(store = store_open_local(server->path, catalog, points_accept, &error), error);
+    unit_ok(left = dir_list(incoming, &error), error);
+    ck_assert_uint_eq(g_strv_length(left), 0);
+    unit_ok(points = store_points(store, VM_A, &error), error);
+    for (unsigned i = 0; i < points->len; i++)
+        unit_ok(points_verify(server->path, points->pdata[i], &error), error);
+    g_clear_pointer(&server->path, g_free);
+    return points->len;
+}
+
+/* --- Two that keep to the rules --- */
+
+START_TEST(a_point_goes_over_as_it_is)
+{
+    struct server server = server_new(points_accept);
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
+    g_autoptr(GPtrArray) points = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(store) store = server_store(&server);
+    AUTO(incoming) incoming = NULL;
+    g_autofree char *sent = NULL;
+    g_autofree char *got = NULL;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_ok(points_send(incoming, manifest, &error), error);
+    unit_ok(incoming_commit(incoming, manifest, &error), error);
+    ck_assert_uint_gt(incoming_sent_bytes(incoming), IMAGE_BYTES);
+    ck_assert_uint_lt(incoming_sent_bytes(incoming), IMAGE_BYTES + 4096);
+    g_clear_pointer(&incoming, incoming_free);
+    unit_ok(points = store_points(store, VM_A, &error), error);
+    ck_assert_uint_eq(points->len, 1);
+    sent = manifest_text(manifest);
+    got = manifest_text(points->pdata[0]);
+    ck_assert_str_eq(sent, got);
+    unit_ok(points_put(store, VM_A, POINT_2, POINT_1, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 2);
+}
+END_TEST
+
+START_TEST(the_other_store_describes_itself)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    struct store_info info = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(store_info(store, &info, &error), error);
+    ck_assert(uuid_is_valid(info.uuid));
+    ck_assert_str_eq(info.site, "dr1");
+    ck_assert_str_eq(info.version, DRCTL_VERSION);
+    ck_assert_int_lt(llabs(info.clock_ms - time_now_ms()), 60000);
+    ck_assert_uint_gt(info.total_bytes, 0);
+    store_info_clear(&info);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 0);
+}
+END_TEST
+
+START_TEST(a_bundle_goes_over_and_comes_back)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    AUTO(bundle) bundle = bundle_new("dc1");
+    AUTO(bundle_id) id = NULL;
+    g_autofree char *packed = NULL;
+    g_autofree char *got = NULL;
+    g_autofree uint8_t *noise = g_malloc(3 << 20);
+    g_autofree char *text = NULL;
+    GError *error = NULL;
+    size_t len, got_len;
+
+    points_fill(noise, 0, 3 << 20, 1);
+    text = g_base64_encode(noise, 3 << 20);
+    bundle_add_domain(bundle, "db", VM_A, text);
+    bundle_seal(bundle);
+    bundle->id->generation = 1;
+    bundle->id->time = g_strdup(POINT_1);
+    unit_ok(bundle_pack(bundle, &packed, &len, &error), error);
+    ck_assert_uint_gt(len, STORE_WRITE_MAX);
+    unit_ok(store_newest_bundle(store, "dc1", &id, &error), error);
+    ck_assert_ptr_null(id);
+    unit_ok(store_put_bundle(store, packed, len, &error), error);
+    unit_ok(store_newest_bundle(store, "dc1", &id, &error), error);
+    ck_assert_uint_eq(id->generation, 1);
+    ck_assert_str_eq(id->digest, bundle->id->digest);
+    unit_ok(store_get_bundle(store, id, &got, &got_len, &error), error);
+    ck_assert_uint_eq(got_len, len);
+    ck_assert_mem_eq(got, packed, len);
+    /* A refusal does not end the session. */
+    unit_fails(store_put_bundle(store, packed, len, &error), error, ERROR_CONFLICT, "dr1: store /");
+    id->time[3]++;
+    unit_fails(store_get_bundle(store, id, &got, &got_len, &error), error, ERROR_NOT_FOUND, "dr1");
+    g_clear_pointer(&id, bundle_id_free);
+    unit_ok(store_newest_bundle(store, "dr1", &id, &error), error);
+    ck_assert_ptr_null(id);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 0);
+}
+END_TEST
+
+START_TEST(a_refused_point_does_not_end_the_session)
+{
+    struct server server = server_new(refuse);
+    AUTO(store) store = server_store(&server);
+    GError *error = NULL;
+
+    for (unsigned i = 0; i < 3; i++)
+        unit_fails(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error,
+                   ERROR_INTEGRITY, "the images are not what they should be");
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 0);
+}
+END_TEST
+
+/* The server refuses the first write; the client may have sent many more by then. */
+START_TEST(a_refusal_in_the_middle_surfaces_and_the_next_point_works)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    AUTO(incoming) incoming = NULL;
+    GError *error = NULL;
+    bool written = true;
+    unsigned file;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_ok(incoming_open(incoming, "vda.qcow2", &file, &error), error);
+    unit_ok(incoming_write(incoming, file, POINT_MAX_FILE_BYTES, data, 1, &error), error);
+    for (unsigned i = 0; i < 50 && written; i++)
+        written =
+            incoming_write(incoming, file, i * STORE_WRITE_MAX, data, STORE_WRITE_MAX, &error);
+    unit_fails(written, error, ERROR_INTEGRITY, "beyond");
+    g_clear_pointer(&incoming, incoming_free);
+    unit_ok(points_put(store, VM_A, POINT_2, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
+START_TEST(a_refusal_is_noticed_by_commit)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
+    AUTO(incoming) incoming = NULL;
+    GError *error = NULL;
+    unsigned file;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    /* Past incoming_open(), which would not let it out. */
+    unit_ok(incoming->ops->open(incoming, "../../evil", &file, &error), error);
+    unit_fails(incoming_commit(incoming, manifest, &error), error, ERROR_INTEGRITY,
+               "'../../evil' is not a safe file name");
+    g_clear_pointer(&incoming, incoming_free);
+    unit_ok(points_put(store, VM_A, POINT_2, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
+START_TEST(an_abandoned_point_leaves_nothing)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
+    AUTO(incoming) incoming = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_ok(points_send(incoming, manifest, &error), error);
+    g_clear_pointer(&incoming, incoming_free);
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
+START_TEST(conflicts_are_told_across_the_wire)
+{
+    struct server server = server_new(points_accept);
+    struct server other = server_again(server.path, points_accept, DEADLINE_MS);
+    AUTO(store) store = server_store(&server);
+    AUTO(store) other_store = server_store(&other);
+    AUTO(incoming) incoming = NULL;
+    AUTO(incoming) second = NULL;
+    GError *error = NULL;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_fails(store_begin(other_store, VM_A, POINT_2, &error), error, ERROR_CONFLICT,
+               "dr1: store");
+    unit_fails(store_begin(store, VM_B, POINT_2, &error), error, ERROR_CONFLICT,
+               "another point is on its way");
+    unit_ok(second = store_begin(other_store, VM_B, POINT_2, &error), error);
+    g_clear_pointer(&incoming, incoming_free);
+    g_clear_pointer(&second, incoming_free);
+    g_clear_pointer(&store, store_free);
+    g_clear_pointer(&other_store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_int_eq(server_end(&other), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 0);
+    g_free(other.path);
+}
+END_TEST
+
+/* --- Death --- */
+
+START_TEST(a_server_that_dies_is_a_lost_connection)
+{
+    struct server server = server_new(points_accept);
+    struct server again;
+    AUTO(store) store = server_store(&server);
+    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    AUTO(incoming) incoming = NULL;
+    struct store_info info;
+    GError *error = NULL;
+    bool written = true;
+    unsigned file;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_ok(incoming_open(incoming, "vda.qcow2", &file, &error), error);
+    for (uint64_t i = 0; i < 100 && written; i++) {
+        if (i == 3)
+            kill(server.pid, SIGKILL);
+        written =
+            incoming_write(incoming, file, i * STORE_WRITE_MAX, data, STORE_WRITE_MAX, &error);
+    }
+    unit_fails(written, error, ERROR_NETWORK, "drctl site check dr1");
+    unit_fails(store_info(store, &info, &error), error, ERROR_NETWORK, "the connection is lost");
+    unit_fails(store_points(store, VM_A, &error), error, ERROR_NETWORK, "the connection is lost");
+    g_clear_pointer(&incoming, incoming_free);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), -SIGKILL);
+    again = server_again(server.path, points_accept, DEADLINE_MS);
+    store = server_store(&again);
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&again), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+    g_free(again.path);
+}
+END_TEST
+
+START_TEST(a_client_that_dies_leaves_nothing)
+{
+    struct server server = server_new(points_accept);
+    pid_t client = fork();
+    int status;
+
+    ck_assert_int_ge(client, 0);
+    if (client == 0) {
+        g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+        struct store *store = server_store(&server);
+        struct incoming *incoming = store_begin(store, VM_A, POINT_1, NULL);
+        unsigned file;
+
+        incoming_open(incoming, "vda.qcow2", &file, NULL);
+        incoming_write(incoming, file, 0, data, STORE_WRITE_MAX, NULL);
+        kill(getpid(), SIGKILL);
+    }
+    ck_assert_int_eq(waitpid(client, &status, 0), client);
+    server_end(&server);
+    ck_assert_uint_eq(server_points(&server), 0);
+}
+END_TEST
+
+START_TEST(a_silent_client_is_hung_up_on)
+{
+    struct server first = server_new(points_accept);
+    struct server server = server_again(first.path, points_accept, SHORT_MS);
+    AUTO(store) store = server_store(&server);
+    AUTO(incoming) incoming = NULL;
+    struct store_info info;
+    GError *error = NULL;
+    char byte;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    /* It waits for us, then tells why, then is gone. */
+    ck_assert_int_eq(fcntl(server.fd, F_SETFL, 0), 0);
+    ck_assert_int_eq(recv(server.fd, &byte, 1, MSG_PEEK), 1);
+    unit_fails(store_info(store, &info, &error), error, ERROR_NETWORK, "silent");
+    g_clear_pointer(&incoming, incoming_free);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_BROKEN);
+    ck_assert_int_eq(server_end(&first), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&first), 0);
+    g_free(server.path);
+}
+END_TEST
+
+/* --- A hostile client --- */
+
+struct hostile {
+    struct server server;
+    struct wire *wire;
+    uint32_t last;
+};
+
+static struct frame hear(struct hostile *self)
+{
+    g_autoptr(GError) error = NULL;
+    struct frame frame = {0};
+
+    ck_assert_msg(wire_receive(self->wire, DEADLINE_MS, &frame, &error) == LINK_DATA, "%s",
+                  error ? error->message : "nothing came");
+    return frame;
+}
+
+static void say(struct hostile *self, enum wire_type type, uint32_t request, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(wire_send(self->wire, type, request, text, strlen(text), &error), error);
+}
+
+static void say_data(struct hostile *self, uint32_t request, uint32_t file, uint64_t offset,
+                     size_t len)
+{
+    g_autofree uint8_t *bytes = g_malloc0(len + 1);
+    struct frame_data data = {.file = file, .offset = offset, .bytes = bytes, .len = len};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(wire_send_data(self->wire, request, &data, &error), error);
+}
+
+/* Before HELLO. */
+static struct hostile hostile_new(void)
+{
+    struct hostile self = {.server = server_new(points_accept)};
+
+    self.wire = wire_new(link_fd_new(self.server.fd, self.server.fd));
+    return self;
+}
+
+static struct hostile hostile_greeted(void)
+{
+    struct hostile self = hostile_new();
+
+    say(&self, WIRE_HELLO, 1, "{\"drctl\":\"evil\",\"protocol\":1}");
+    ck_assert_int_eq(hear(&self).type, WIRE_OK);
+    return self;
+}
+
+#define BEGIN_A "{\"vm\":\"" VM_A "\",\"point\":\"" POINT_1 "\"}"
+
+static struct hostile hostile_begun(void)
+{
+    struct hostile self = hostile_greeted();
+
+    say(&self, WIRE_BEGIN, 2, BEGIN_A);
+    ck_assert_int_eq(hear(&self).type, WIRE_OK);
+    return self;
+}
+
+/* The next frame is an ERROR for REQUEST with PART in it. */
+static void hear_error(struct hostile *self, uint32_t request, const char *part)
+{
+    struct frame frame = hear(self);
+    g_autofree char *text = g_strndup((const char *)frame.payload, frame.len);
+
+    ck_assert_int_eq(frame.type, WIRE_ERROR);
+    ck_assert_msg(strstr(text, part) != NULL, "no '%s' in %s", part, text);
+    ck_assert_uint_eq(frame.request, request);
+}
+
+/* The server ended the session, saying PART, and kept nothing. */
+static void hostile_thrown_out(struct hostile *self, const char *part)
+{
+    struct frame frame;
+
+    hear_error(self, 0, part);
+    ck_assert_int_eq(wire_receive(self->wire, DEADLINE_MS, &frame, NULL), LINK_END);
+    wire_free(self->wire);
+    ck_assert_int_eq(server_end(&self->server), EXIT_BROKEN);
+    ck_assert_uint_eq(server_points(&self->server), 0);
+}
+
+/* The server goes on, and keeps nothing. */
+static void hostile_refused(struct hostile *self, uint32_t request, const char *part)
+{
+    hear_error(self, request, part);
+    say(self, WIRE_INFO, 1000, "{}");
+    ck_assert_int_eq(hear(self).type, WIRE_OK);
+    wire_free(self->wire);
+    ck_assert_int_eq(server_end(&self->server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&self->server), 0);
+}
+
+START_TEST(hello_comes_first_and_once)
+{
+    struct hostile self = hostile_new();
+
+    say(&self, WIRE_INFO, 1, "{}");
+    hostile_thrown_out(&self, "HELLO comes first");
+    self = hostile_greeted();
+    say(&self, WIRE_HELLO, 2, "{\"drctl\":\"evil\",\"protocol\":1}");
+    hostile_thrown_out(&self, "HELLO comes first, and once");
+    self = hostile_new();
+    say(&self, WIRE_HELLO, 1, "{\"drctl\":\"evil\"}");
+    hostile_thrown_out(&self, "protocol");
+    self = hostile_new();
+    say(&self, WIRE_HELLO, 1, "{\"drctl\":\"evil\",\"protocol\":99}");
+    ck_assert_int_eq(hear(&self).type, WIRE_OK);
+    say(&self, WIRE_INFO, 2, "{}");
+    hostile_thrown_out(&self, "same protocol");
+}
+END_TEST
+
+START_TEST(frames_that_are_not_requests_end_the_session)
+{
+    static const enum wire_type types[] = {WIRE_OK, WIRE_ERROR, WIRE_MANIFEST};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        struct hostile self = hostile_greeted();
+
+        say(&self, types[i], 2, "{}");
+        hostile_thrown_out(&self, "not a request");
+    }
+}
+END_TEST
+
+START_TEST(requests_are_numbered_upwards)
+{
+    struct hostile self = hostile_greeted();
+
+    say(&self, WIRE_INFO, 5, "{}");
+    ck_assert_int_eq(hear(&self).type, WIRE_OK);
+    say(&self, WIRE_INFO, 5, "{}");
+    hostile_thrown_out(&self, "not higher");
+}
+END_TEST
+
+START_TEST(payloads_that_make_no_sense_end_the_session)
+{
+    static const struct {
+        enum wire_type type;
+        const char *text;
+    } cases[] = {{WIRE_POINTS, ""},
+                 {WIRE_POINTS, "[]"},
+                 {WIRE_POINTS, "{\"vm\":1"},
+                 {WIRE_BEGIN, "{\"vm\":5,\"point\":\"x\"}"},
+                 {WIRE_BEGIN, "{\"vm\":\"" VM_A "\"}"},
+                 {WIRE_BUNDLE_ID, "{}"},
+                 {WIRE_BUNDLE_GET, "{\"site\":\"dc1\"}"},
+                 {WIRE_BUNDLE_PUT, "{\"bytes\":-1}"},
+                 {WIRE_BUNDLE_PUT, "{\"bytes\":0}"},
+                 {WIRE_BUNDLE_PUT, "{\"bytes\":67108865}"},
+                 {WIRE_BUNDLE_PUT, "{\"bytes\":1e99}"}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct hostile self = hostile_greeted();
+
+        say(&self, cases[i].type, 2, cases[i].text);
+        hostile_thrown_out(&self, "");
+    }
+}
+END_TEST
+
+START_TEST(names_that_lead_elsewhere_are_refused)
+{
+    static const struct {
+        enum wire_type type;
+        const char *text;
+    } cases[] = {
+        {WIRE_POINTS, "{\"vm\":\"../../../../etc\"}"},
+        {WIRE_BEGIN, "{\"vm\":\"../../x\",\"point\":\"" POINT_1 "\"}"},
+        {WIRE_BEGIN, "{\"vm\":\"" VM_A "\",\"point\":\"../../../x\"}"},
+        {WIRE_BEGIN, "{\"vm\":\"" VM_A "\",\"point\":\"20261120T221500.123Z/\"}"},
+        {WIRE_BUNDLE_ID, "{\"site\":\"../locks\"}"},
+        {WIRE_BUNDLE_GET, "{\"site\":\"..\",\"time\":\"" POINT_1 "\"}"},
+        {WIRE_BUNDLE_GET, "{\"site\":\"dc1\",\"time\":\"../../store.json\"}"},
+        {WIRE_BUNDLE_GET, "{\"site\":\"dc1\",\"time\":\"" POINT_1 "\"}"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct hostile self = hostile_greeted();
+
+        say(&self, cases[i].type, 2, cases[i].text);
+        hostile_refused(&self, 2, "\"kind\":");
+    }
+}
+END_TEST
+
+START_TEST(file_names_that_lead_elsewhere_are_refused)
+{
+    static const char *const names[] = {"../x",  "..",         "/etc/passwd",   "a/b",
+                                        ".tmp-", "SHA256SUMS", "manifest.json", "",
+                                        "-x",    "a\\u0000b.x"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        struct hostile self = hostile_begun();
+        g_autofree char *text = g_strdup_printf("{\"file\":0,\"name\":\"%s\"}", names[i]);
+
+        say(&self, WIRE_OPEN, 2, text);
+        if (strstr(names[i], "u0000"))
+            hostile_thrown_out(&self, "OPEN");
+        else
+            hostile_refused(&self, 2, "integrity");
+    }
+}
+END_TEST
+
+START_TEST(the_parts_of_a_point_come_in_order)
+{
+    struct hostile self = hostile_greeted();
+
+    say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"a\"}");
+    hostile_thrown_out(&self, "no such point");
+    self = hostile_greeted();
+    say_data(&self, 2, 0, 0, 10);
+    hostile_thrown_out(&self, "no such point");
+    self = hostile_greeted();
+    say(&self, WIRE_COMMIT, 2, "{}");
+    hostile_thrown_out(&self, "no such point");
+    self = hostile_greeted();
+    say(&self, WIRE_ABORT, 0, "{}");
+    hostile_thrown_out(&self, "no such point");
+    self = hostile_begun();
+    say(&self, WIRE_BEGIN, 3, BEGIN_A);
+    hostile_thrown_out(&self, "another point is arriving");
+    self = hostile_begun();
+    say(&self, WIRE_OPEN, 3, "{\"file\":0,\"name\":\"a\"}");
+    hostile_thrown_out(&self, "no such point");
+    self = hostile_begun();
+    say(&self, WIRE_OPEN, 2, "{\"file\":1,\"name\":\"a\"}");
+    hostile_thrown_out(&self, "numbered from 0");
+    self = hostile_begun();
+    say_data(&self, 2, 0, 0, 10);
+    hostile_thrown_out(&self, "not opened");
+    self = hostile_begun();
+    say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"a\"}");
+    say_data(&self, 2, 0, 0, 0);
+    hostile_thrown_out(&self, "empty");
+}
+END_TEST
+
+START_TEST(offsets_beyond_all_files_are_refused)
+{
+    static const uint64_t offsets[] = {UINT64_MAX, UINT64_MAX - 5, (uint64_t)INT64_MAX,
+                                       (uint64_t)INT64_MAX - 5, POINT_MAX_FILE_BYTES};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(offsets); i++) {
+        struct hostile self = hostile_begun();
+
+        say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"a\"}");
+        say_data(&self, 2, 0, offsets[i], 10);
+        hostile_refused(&self, 2, "beyond");
+    }
+}
+END_TEST
+
+START_TEST(manifests_that_lie_are_refused)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, 10);
+
+    g_ptr_array_add(texts, manifest_text(manifest)); /* files that never came */
+    g_ptr_array_add(texts, g_strdup("{}"));
+    g_ptr_array_add(texts, g_strdup("not even JSON"));
+    g_ptr_array_add(texts, g_strdup(""));
+    manifest->uuid[0] = '7';
+    g_ptr_array_add(texts, manifest_text(manifest)); /* somebody else's point */
+    for (unsigned i = 0; i < texts->len; i++) {
+        struct hostile self = hostile_begun();
+
+        say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"a\"}");
+        say_data(&self, 2, 0, 0, 10);
+        say(&self, WIRE_COMMIT, 2, texts->pdata[i]);
+        hostile_refused(&self, 2, "integrity");
+    }
+}
+END_TEST
+
+START_TEST(bundles_must_be_what_was_announced)
+{
+    struct hostile self = hostile_greeted();
+
+    say(&self, WIRE_BUNDLE_PUT, 2, "{\"bytes\":10}");
+    say_data(&self, 2, 0, 0, 11);
+    hostile_thrown_out(&self, "not the next bytes");
+    self = hostile_greeted();
+    say(&self, WIRE_BUNDLE_PUT, 2, "{\"bytes\":10}");
+    say_data(&self, 2, 0, 1, 5);
+    hostile_thrown_out(&self, "not the next bytes");
+    self = hostile_greeted();
+    say(&self, WIRE_BUNDLE_PUT, 2, "{\"bytes\":10}");
+    say_data(&self, 2, 0, 0, 5);
+    say_data(&self, 2, 0, 0, 5);
+    hostile_thrown_out(&self, "not the next bytes");
+    self = hostile_greeted();
+    say(&self, WIRE_BUNDLE_PUT, 2, "{\"bytes\":10}");
+    say(&self, WIRE_BUNDLE_PUT, 3, "{\"bytes\":10}");
+    hostile_thrown_out(&self, "another pool bundle");
+    self = hostile_greeted();
+    say(&self, WIRE_BUNDLE_PUT, 2, "{\"bytes\":10}");
+    say_data(&self, 2, 0, 0, 10);
+    hostile_refused(&self, 2, "the pool bundle");
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_frames_end_the_session)
+{
+    static const uint8_t huge[WIRE_HEADER] = {0xff, 0xff, 0xff, 0xff, WIRE_DATA};
+    struct hostile self = hostile_greeted();
+
+    ck_assert_int_eq(send(self.server.fd, huge, sizeof(huge), 0), sizeof(huge));
+    hostile_thrown_out(&self, "too long");
+    self = hostile_greeted();
+    ck_assert_int_eq(send(self.server.fd, "GET / HTTP/1.1\r\nHost: drctl\r\n\r\n", 31, 0), 31);
+    hostile_thrown_out(&self, "no frame of drctl");
+    self = hostile_begun();
+    say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"a\"}");
+    ck_assert_int_eq(
+        send(self.server.fd, "\x10\0\0\0\x06\0\0\0\x02\0\0\0wrongdigabcdefghijklmnop", 36, 0), 36);
+    hostile_thrown_out(&self, "its digest does not match");
+}
+END_TEST
+
+/* --- A hostile server --- */
+
+/* Run the server's side of a conversation in another process: CALL answers on the wire. */
+static struct server fake_server(void (*call)(struct wire *wire))
+{
+    struct server server = {0};
+    int fds[2];
+
+    signal(SIGPIPE, SIG_IGN);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    server.fd = fds[0];
+    server.pid = fork();
+    ck_assert_int_ge(server.pid, 0);
+    if (server.pid == 0) {
+        close(fds[0]);
+        call(wire_new(link_fd_new(fds[1], fds[1])));
+        _exit(EXIT_SERVED);
+    }
+    close(fds[1]);
+    return server;
+}
+
+static uint32_t next_request(struct wire *wire)
+{
+    struct frame frame = {0};
+
+    if (wire_receive(wire, DEADLINE_MS, &frame, NULL) != LINK_DATA)
+        _exit(EXIT_BROKEN);
+    return frame.request;
+}
+
+static void reply(struct wire *wire, enum wire_type type, uint32_t request, const char *text)
+{
+    wire_send(wire, type, request, text, strlen(text), NULL);
+}
+
+static void greet(struct wire *wire)
+{
+    reply(wire, WIRE_OK, next_request(wire), "{\"drctl\":\"1\",\"protocol\":1}");
+}
+
+static void newer(struct wire *wire)
+{
+    reply(wire, WIRE_OK, next_request(wire), "{\"drctl\":\"9.9\\u001b[2J\",\"protocol\":2}");
+}
+
+static void older(struct wire *wire)
+{
+    reply(wire, WIRE_OK, next_request(wire), "{\"drctl\":\"0.0.1\",\"protocol\":0}");
+}
+
+static void chatty(struct wire *wire)
+{
+    next_request(wire);
+    wire_send(wire, WIRE_OK, 77, "{}", 2, NULL);
+}
+
+START_TEST(two_protocols_say_who_must_be_updated)
+{
+    GError *error = NULL;
+    struct server server = fake_server(newer);
+
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
+               ERROR_CONFIG, "protocol 2 there (drctl 9.9?[2J); update drctl here");
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    server = fake_server(older);
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
+               ERROR_CONFIG, "protocol 0 there (drctl 0.0.1); update drctl there");
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    server = fake_server(chatty);
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
+               ERROR_INTEGRITY, "dr1: the other side sent OK where nobody asked");
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+}
+END_TEST
+
+static void wrong_points(struct wire *wire)
+{
+    AUTO(manifest) manifest = points_manifest(VM_B, POINT_1, NULL, 10);
+    g_autofree char *text = manifest_text(manifest);
+    uint32_t request;
+
+    greet(wire);
+    request = next_request(wire);
+    reply(wire, WIRE_MANIFEST, request, text);
+    reply(wire, WIRE_OK, request, "{\"count\":1}");
+}
+
+static void fewer_points(struct wire *wire)
+{
+    greet(wire);
+    reply(wire, WIRE_OK, next_request(wire), "{\"count\":3}");
+}
+
+static void rubbish_points(struct wire *wire)
+{
+    uint32_t request;
+
+    greet(wire);
+    request = next_request(wire);
+    reply(wire, WIRE_MANIFEST, request, "{\"uuid\":\"../../etc\"}");
+}
+
+static void data_for_points(struct wire *wire)
+{
+    struct frame_data data = {.bytes = (const uint8_t *)"x", .len = 1};
+
+    greet(wire);
+    wire_send_data(wire, next_request(wire), &data, NULL);
+}
+
+START_TEST(points_from_a_hostile_server_are_checked)
+{
+    static void (*const servers[])(struct wire *) = {wrong_points, fewer_points, rubbish_points,
+                                                     data_for_points};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(servers); i++) {
+        struct server server = fake_server(servers[i]);
+        AUTO(store) store = server_store(&server);
+        GError *error = NULL;
+
+        unit_fails(store_points(store, VM_A, &error), error, ERROR_INTEGRITY, "dr1: ");
+        g_clear_pointer(&store, store_free);
+        ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    }
+}
+END_TEST
+
+static void wrong_info(struct wire *wire)
+{
+    greet(wire);
+    reply(wire, WIRE_OK, next_request(wire),
+          "{\"uuid\":\"" VM_A "\",\"site\":\"../x\",\"drctl\":\"1\",\"free_bytes\":1,"
+          "\"total_bytes\":1,\"clock_ms\":1}");
+}
+
+static void endless_bundle(struct wire *wire)
+{
+    g_autofree uint8_t *bytes = g_malloc0(STORE_WRITE_MAX);
+    struct frame_data data = {.bytes = bytes, .len = STORE_WRITE_MAX};
+    uint32_t request;
+
+    greet(wire);
+    request = next_request(wire);
+    while (wire_send_data(wire, request, &data, NULL))
+        data.offset += data.len;
+}
+
+START_TEST(descriptions_from_a_hostile_server_are_checked)
+{
+    struct server server = fake_server(wrong_info);
+    AUTO(store) store = server_store(&server);
+    struct bundle_id id = {.site = (char *)"dc1", .time = (char *)POINT_1};
+    struct store_info info;
+    GError *error = NULL;
+    char *data;
+    size_t len;
+
+    unit_fails(store_info(store, &info, &error), error, ERROR_INTEGRITY, "describes itself");
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    server = fake_server(endless_bundle);
+    store = server_store(&server);
+    unit_fails(store_get_bundle(store, &id, &data, &len, &error), error, ERROR_INTEGRITY,
+               "out of order");
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+}
+END_TEST
+
+/* Hangs up when it is asked to commit. */
+static void dies_at_commit(struct wire *wire)
+{
+    struct frame frame = {0};
+
+    greet(wire);
+    reply(wire, WIRE_OK, next_request(wire), "{}");
+    while (frame.type != WIRE_COMMIT)
+        if (wire_receive(wire, DEADLINE_MS, &frame, NULL) != LINK_DATA)
+            _exit(EXIT_BROKEN);
+}
+
+START_TEST(a_commit_without_an_answer_is_unknown)
+{
+    struct server server = fake_server(dies_at_commit);
+    AUTO(store) store = server_store(&server);
+    GError *error = NULL;
+
+    unit_fails(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error, ERROR_NETWORK,
+               "the point may exist or not");
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN(
+        "serve", a_point_goes_over_as_it_is, the_other_store_describes_itself,
+        a_bundle_goes_over_and_comes_back, a_refused_point_does_not_end_the_session,
+        a_refusal_in_the_middle_surfaces_and_the_next_point_works, a_refusal_is_noticed_by_commit,
+        an_abandoned_point_leaves_nothing, conflicts_are_told_across_the_wire,
+        a_server_that_dies_is_a_lost_connection, a_client_that_dies_leaves_nothing,
+        a_silent_client_is_hung_up_on, hello_comes_first_and_once,
+        frames_that_are_not_requests_end_the_session, requests_are_numbered_upwards,
+        payloads_that_make_no_sense_end_the_session, names_that_lead_elsewhere_are_refused,
+        file_names_that_lead_elsewhere_are_refused, the_parts_of_a_point_come_in_order,
+        offsets_beyond_all_files_are_refused, manifests_that_lie_are_refused,
+        bundles_must_be_what_was_announced, bytes_that_are_no_frames_end_the_session,
+        two_protocols_say_who_must_be_updated, points_from_a_hostile_server_are_checked,
+        descriptions_from_a_hostile_server_are_checked, a_commit_without_an_answer_is_unknown);
+}
