@@ -95,12 +95,15 @@ bool client_send_text(struct client *self, enum wire_type type, uint32_t request
                       GError **error)
 {
     GError *why = NULL;
+    bool result;
 
     if (strlen(text) > WIRE_CONTROL_MAX)
         return fail(error, ERROR_FAILED, "%s does not fit into a frame: %zu bytes of at most %u",
                     wire_type_name(type), strlen(text), WIRE_CONTROL_MAX);
-    return client_alive(self, error) &&
-           sent(self, wire_send(self->wire, type, request, text, strlen(text), &why), why, error);
+    if (!client_alive(self, error))
+        return false;
+    result = wire_send(self->wire, type, request, text, strlen(text), &why);
+    return sent(self, result, why, error);
 }
 
 bool client_send_json(struct client *self, enum wire_type type, uint32_t request, json_t *object,
@@ -116,9 +119,12 @@ bool client_send_data(struct client *self, uint32_t request, const struct frame_
                       GError **error)
 {
     GError *why = NULL;
+    bool result;
 
-    return client_alive(self, error) &&
-           sent(self, wire_send_data(self->wire, request, data, &why), why, error);
+    if (!client_alive(self, error))
+        return false;
+    result = wire_send_data(self->wire, request, data, &why);
+    return sent(self, result, why, error);
 }
 
 /* --- Answers -------------------------------------------------------------------------------- */

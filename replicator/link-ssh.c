@@ -78,14 +78,13 @@ static enum link_state ssh_wait(struct ssh_link *self, int64_t deadline_ms, GErr
         poll_fd.events |= POLLIN;
     for (;;) {
         int64_t left = deadline_ms < 0 ? POLL_SLICE_MS : deadline_ms - time_monotonic_ms();
-        int ready = poll(&poll_fd, 1, (int)CLAMP(left, 0, POLL_SLICE_MS));
 
-        if (ready > 0)
-            return LINK_DATA;
         if (!interrupt_check(error)) {
             self->broken = true;
             return LINK_FAILED;
         }
+        if (poll(&poll_fd, 1, (int)CLAMP(left, 0, POLL_SLICE_MS)) > 0)
+            return LINK_DATA;
         if (deadline_ms >= 0 && left <= 0)
             return LINK_NOTHING;
     }
@@ -460,6 +459,9 @@ static bool ssh_link_write(struct link *link, const void *data, size_t len, GErr
 {
     struct ssh_link *self = (struct ssh_link *)link;
 
+    /* A fast link never waits. */
+    if (!interrupt_check(error))
+        return false;
     for (size_t done = 0; done < len;) {
         ssize_t n = libssh2_channel_write(self->channel, (const char *)data + done, len - done);
 
