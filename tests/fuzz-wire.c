@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzzing of all that comes from the other side. The first byte says what the rest is:
+ *
+ *     r   bytes on the link, for the frame decoder alone
+ *     s   frames for a server with a real store, whose check refuses every point
+ *     c   frames for a client, which asks for one thing after the other
+ *
+ * Frames are {type u8, request u8, length u16 little-endian, payload}: the digests are made right
+ * here, because no fuzzer finds them.
+ */
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replicator/remote.h"
+#include "replicator/replicator.h"
+#include "replicator/serve.h"
+#include "replicator/wire.h"
+#include "tests/fuzz.h"
+#include "tests/points.h"
+
+#define RECORD_HEADER 4
+
+/* Gives what it holds, and swallows what is written. */
+struct memory_link {
+    struct link link;
+    GByteArray *bytes;
+    size_t at;
+    bool records; /* what is written goes to BYTES */
+};
+
+static bool memory_write(struct link *link, const void *data, size_t len, GError **error)
+{
+    struct memory_link *self = (struct memory_link *)link;
+
+    if (self->records)
+        g_byte_array_append(self->bytes, data, (unsigned)len);
+    return true;
+}
+
+static enum link_state memory_read(struct link *link, void *data, size_t len, int timeout_ms,
+                                   size_t *got, GError **error)
+{
+    struct memory_link *self = (struct memory_link *)link;
+
+    *got = MIN(len, self->bytes->len - self->at);
+    if (*got == 0)
+        return LINK_END;
+    memcpy(data, self->bytes->data + self->at, *got);
+    self->at += *got;
+    return LINK_DATA;
+}
+
+static char *memory_last_words(struct link *link)
+{
+    return NULL;
+}
+
+static void memory_free(struct link *link)
+{
+    struct memory_link *self = (struct memory_link *)link;
+
+    g_byte_array_unref(self->bytes);
+    g_free(self);
+}
+
+static const struct link_ops memory_ops = {
+    .write = memory_write,
+    .read = memory_read,
+    .last_words = memory_last_words,
+    .free = memory_free,
+};
+
+static struct link *memory_link_new(GByteArray *bytes, bool records)
+{
+    struct memory_link *self = g_new0(struct memory_link, 1);
+
+    self->link.ops = &memory_ops;
+    self->bytes = g_byte_array_ref(bytes);
+    self->records = records;
+    return &self->link;
+}
+
+/* The frames of DATA as they are on a link. */
+static GByteArray *frames(const uint8_t *data, size_t len)
+{
+    GByteArray *bytes = g_byte_array_new();
+    AUTO(wire) wire = wire_new(memory_link_new(bytes, true));
+
+    while (len >= RECORD_HEADER) {
+        size_t payload = MIN((size_t)data[2] | (size_t)data[3] << 8, len - RECORD_HEADER);
+
+        if (wire_type_name(data[0]))
+            wire_send(wire, (enum wire_type)data[0], data[1], data + RECORD_HEADER, payload, NULL);
+        data += RECORD_HEADER + payload;
+        len -= RECORD_HEADER + payload;
+    }
+    return bytes;
+}
+
+static void decode(const uint8_t *data, size_t len)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    AUTO(wire) wire = NULL;
+    struct frame frame;
+
+    g_byte_array_append(bytes, data, (unsigned)len);
+    wire = wire_new(memory_link_new(bytes, false));
+    while (wire_receive(wire, 0, &frame, NULL) == LINK_DATA) {
+        struct frame_data parts;
+        json_auto_t *json = frame_json(&frame, NULL);
+
+        if (frame_parse_data(&frame, &parts, NULL) && parts.len + WIRE_DATA_HEADER != frame.len)
+            abort();
+        if (frame_fail(&frame, NULL))
+            abort();
+    }
+}
+
+static bool refuse(const char *dir, const struct manifest *manifest, GError **error)
+{
+    return fail(error, ERROR_INTEGRITY, "no");
+}
+
+static char *store_path;
+static struct catalog *catalog;
+static struct store *store;
+
+static void close_store(void)
+{
+    store_free(store);
+    catalog_free(catalog);
+    tree_remove(store_path, NULL);
+    g_free(store_path);
+}
+
+static void open_store(void)
+{
+    store_path = g_dir_make_tmp("drctl-fuzz-XXXXXX", NULL);
+    if (!store_path || !store_create(store_path, "dr1", NULL) ||
+        !(catalog = catalog_open(store_path, NULL)) ||
+        !(store = store_open_local(store_path, catalog, refuse, NULL)))
+        abort();
+    atexit(close_store);
+}
+
+/* Nothing may be left of whatever came. */
+static void check_store(void)
+{
+    g_autofree char *incoming = g_build_filename(store_path, "incoming", NULL);
+    g_autofree char *vms = g_build_filename(store_path, "vms", NULL);
+    g_auto(GStrv) arriving = dir_list(incoming, NULL);
+    g_auto(GStrv) points = dir_list(vms, NULL);
+
+    if (!arriving || arriving[0] || !points || points[0])
+        abort();
+}
+
+static void ask(struct store *remote)
+{
+    struct bundle_id id = {.site = (char *)"dc1", .time = (char *)POINT_1};
+    g_autoptr(GPtrArray) points = NULL;
+    AUTO(bundle_id) newest = NULL;
+    struct store_info info = {0};
+    g_autofree char *data = NULL;
+    size_t len;
+
+    if (store_info(remote, &info, NULL))
+        store_info_clear(&info);
+    points = store_points(remote, VM_A, NULL);
+    store_newest_bundle(remote, "dc1", &newest, NULL);
+    store_get_bundle(remote, &id, &data, &len, NULL);
+    points_put(remote, VM_A, POINT_1, NULL, 1000, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    g_autoptr(GByteArray) bytes = NULL;
+
+    if (len < 1)
+        return 0;
+    if (!store)
+        open_store();
+    bytes = frames(data + 1, len - 1);
+    if (data[0] == 'r') {
+        decode(data + 1, len - 1);
+    } else if (data[0] == 's') {
+        serve_link(store, memory_link_new(bytes, false), 0, NULL);
+        check_store();
+    } else if (data[0] == 'c') {
+        AUTO(store) remote = store_open_link(memory_link_new(bytes, false), "dr1", NULL);
+
+        if (remote)
+            ask(remote);
+    }
+    return 0;
+}
