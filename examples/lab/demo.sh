@@ -110,8 +110,10 @@ tell_proof() {
     line "$(printf '%-4s %15s %17s %14s %12s' "" "at first point" "at second point" "last at dc1" "came up with")"
     for vm in $vms; do
         resumed=$(guest_value dr1 "$vm" resumed) || die "$vm at dr1 does not answer"
-        line "$(printf '%-4s %15s %17s %14s %12s' "$vm" "${before1[$vm]}-${after1[$vm]}" "${before2[$vm]}-${after2[$vm]}" "${seen[$vm]}" "$resumed")"
-        [ "$resumed" -ge "${before2[$vm]}" ] && [ "$resumed" -le "${after2[$vm]}" ] || die "$vm did not come from the second point"
+        line "$(printf '%-4s %15s %17s %14s %12s' "$vm" "${before1[$vm]}-${after1[$vm]}" \
+            "${before2[$vm]}-${after2[$vm]}" "${seen[$vm]}" "$resumed")"
+        [ "$resumed" -ge "${before2[$vm]}" ] && [ "$resumed" -le "${after2[$vm]}" ] ||
+            die "$vm did not come from the second point"
     done
     resumed=$(guest_value dr1 db resumed)
     data=$(guest_value dr1 db resumed_vdb)

@@ -12,17 +12,20 @@ guests_build() {
     flock --timeout 600 "$cache_lock" || die "another two-sites has been building guests in $cache for ten minutes"
     if [ ! -e "$images/complete" ]; then
         say "building the guests in $images ..."
-        rm -rf "$cache"/*/
-        mkdir -p "$images"
+        # Other versions may be in use by other working trees.
+        find "$cache" -mindepth 1 -maxdepth 1 -mtime +7 -exec rm -rf {} +
+        rm -rf "$images"
+        mkdir "$images"
         # shellcheck disable=SC2086 # a list
         "$here/lab/mkguest" "$images" $vms || die "cannot build the guests"
         rm -rf "$images/debs"
         touch "$images/complete"
     fi
+    touch "$images"
     exec {cache_lock}<&-
 }
 
-# A bigger or second disk is no other template: db's vdb goes where the comment is.
+# The domain of a VM from the one template; db gets a second disk, where the comment in it is.
 guest_define() {
     local site=$1 vm=$2 dir=/var/lib/libvirt/images state=$lab/$1/root second=""
     cp --sparse=always "$images/$vm.qcow2" "$state$dir/$vm.qcow2"
