@@ -9,6 +9,8 @@
 #include "common/json.h"
 #include "common/xml.h"
 
+#define AGENT_PROBE_S 2 /* for an answer that takes milliseconds */
+
 struct domain *domain_new(struct host *host, virDomainPtr handle)
 {
     struct domain *domain = g_new0(struct domain, 1);
@@ -142,11 +144,15 @@ bool domain_resume(struct domain *domain, GError **error)
     return true;
 }
 
+/* An agent that hangs would hold libvirt for 60 s, before the power button is pressed: ask whether
+ * it answers. If it does, no flags mean agent, then ACPI; both flags would mean the same, but
+ * report success for a domain that is off. */
 bool domain_shutdown(struct domain *domain, GError **error)
 {
-    /* Without flags libvirt tries a connected agent, then ACPI. With both flags it does the same,
-     * but reports success for a domain that is off. */
-    return virDomainShutdownFlags(domain->handle, 0) == 0 ||
+    bool answers = domain_agent_ping(domain, AGENT_PROBE_S, NULL);
+    unsigned flags = answers ? 0 : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
+
+    return virDomainShutdownFlags(domain->handle, flags) == 0 ||
            domain_fail(domain, error, "shut down");
 }
 

@@ -83,7 +83,8 @@ bool domain_set_autostart(struct domain *domain, bool autostart, GError **error)
 bool domain_start(struct domain *domain, GError **error);
 /* One that runs already is fine. */
 bool domain_resume(struct domain *domain, GError **error);
-/* Ask the guest to shut down: by agent if one is connected, by ACPI otherwise. Does not wait. */
+/* Ask the guest to shut down: by agent if one answers, by ACPI otherwise. Does not wait for the
+ * end. */
 bool domain_shutdown(struct domain *domain, GError **error);
 /* Pull the plug. A domain that is off is fine. */
 bool domain_destroy(struct domain *domain, GError **error);
