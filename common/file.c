@@ -510,3 +510,18 @@ void file_lock_free(struct file_lock *lock)
     close(lock->fd);
     g_free(lock);
 }
+
+/* --- Bytes ---------------------------------------------------------------------------------- */
+
+/* If the first 16 bytes are zero, and each byte is the same as the one 16 before, all are zero; so
+ * the library's vectorized memcmp() does the work. */
+bool bytes_are_zero(const void *data, size_t len)
+{
+    static const uint8_t zeros[16];
+    const uint8_t *bytes = data;
+
+    if (len <= sizeof zeros)
+        return memcmp(bytes, zeros, len) == 0;
+    return memcmp(bytes, zeros, sizeof zeros) == 0 &&
+           memcmp(bytes, bytes + sizeof zeros, len - sizeof zeros) == 0;
+}

@@ -23,6 +23,8 @@ bool file_read(const char *path, size_t max, char **data, size_t *len, GError **
 bool fd_read_at(int fd, uint64_t offset, void *data, size_t len, const char *name, GError **error);
 bool fd_write_at(int fd, uint64_t offset, const void *data, size_t len, const char *name,
                  GError **error);
+/* Are all LEN bytes zero? Returns at the first that is not. */
+bool bytes_are_zero(const void *data, size_t len);
 /* Copy a file's content durably (FICLONE or copy_file_range where possible) to a new file TO. */
 bool file_copy(const char *from, const char *to, mode_t mode, GError **error);
 bool file_sync(const char *path, GError **error);

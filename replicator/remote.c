@@ -36,6 +36,9 @@ static json_t *with_string(json_t *object, const char *key, const char *value)
     return result;
 }
 
+/* Zeros are looked for in pieces of this size. */
+#define ZERO_PAGE ((size_t)4096)
+
 /* --- The store ------------------------------------------------------------------------------ */
 
 static bool info_parse(const json_t *object, struct store_info *out, GError **error)
@@ -155,7 +158,7 @@ static bool take_bytes(const struct frame *frame, void *context, GError **error)
         return client_unexpected(frame, error);
     if (!frame_parse_data(frame, &data, error))
         return false;
-    if (data.file != 0 || data.offset != bytes->len || data.len == 0 ||
+    if (data.file != 0 || data.offset != bytes->len || data.len == 0 || data.zeros != 0 ||
         data.len > BUNDLE_MAX_BYTES - bytes->len)
         return fail(error, ERROR_INTEGRITY, "the other side sent a pool bundle out of order");
     g_byte_array_append(bytes, data.bytes, (unsigned)data.len);
@@ -230,16 +233,40 @@ static bool remote_open(struct incoming *incoming, const char *name, unsigned *f
     return client_point_welcome(client, error);
 }
 
+/* How many bytes from AT on are pages of zeros (ZERO), or pages that are not. */
+static size_t run_of_pages(const uint8_t *data, size_t len, size_t at, bool zero)
+{
+    size_t end = at;
+
+    while (end < len && bytes_are_zero(data + end, MIN(ZERO_PAGE, len - end)) == zero)
+        end = MIN(end + ZERO_PAGE, len);
+    return end - at;
+}
+
+static bool send_piece(struct client *client, uint32_t request, unsigned file, uint64_t offset,
+                       const uint8_t *data, size_t len, GError **error)
+{
+    for (size_t at = 0; at < len;) {
+        struct frame_data piece = {.file = file, .offset = offset + at, .bytes = data + at};
+
+        piece.len = run_of_pages(data, len, at, false);
+        piece.zeros = (uint32_t)run_of_pages(data, len, at + piece.len, true);
+        if (!client_send_data(client, request, &piece, error))
+            return false;
+        at += piece.len + piece.zeros;
+    }
+    return true;
+}
+
 static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offset,
                          const void *data, size_t len, GError **error)
 {
     struct remote_incoming *self = (struct remote_incoming *)incoming;
     AUTO_CLIENT client = client_enter(self->client);
     uint64_t before = wire_sent_bytes(client->wire);
-    struct frame_data piece = {.file = file, .offset = offset, .bytes = data, .len = len};
 
     if (!client_point_welcome(client, error) ||
-        !client_send_data(client, self->request, &piece, error))
+        !send_piece(client, self->request, file, offset, data, len, error))
         return false;
     self->sent_bytes += wire_sent_bytes(client->wire) - before;
     return true;

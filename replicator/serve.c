@@ -182,7 +182,7 @@ static bool take_bundle_data(struct session *self, const struct frame *frame,
     bool stored;
 
     if (data->file != 0 || data->offset != self->bundle->len || data->len == 0 ||
-        data->len > self->bundle_bytes - self->bundle->len)
+        data->zeros != 0 || data->len > self->bundle_bytes - self->bundle->len)
         return out_of_order(frame, "not the next bytes of the pool bundle", error);
     g_byte_array_append(self->bundle, data->bytes, (unsigned)data->len);
     if (self->bundle->len < self->bundle_bytes)
@@ -193,6 +193,16 @@ static bool take_bundle_data(struct session *self, const struct frame *frame,
     self->bundle_request = 0;
     return stored ? ok(self, frame->request, NULL, error)
                   : refuse(self, frame->request, why, error);
+}
+
+static bool write_data(struct incoming *incoming, const struct frame_data *data, GError **error)
+{
+    static const uint8_t zeros[STORE_WRITE_MAX];
+
+    return (data->len == 0 ||
+            incoming_write(incoming, data->file, data->offset, data->bytes, data->len, error)) &&
+           (data->zeros == 0 || incoming_write(incoming, data->file, data->offset + data->len,
+                                               zeros, data->zeros, error));
 }
 
 static bool handle_data(struct session *self, const struct frame *frame, GError **error)
@@ -208,11 +218,9 @@ static bool handle_data(struct session *self, const struct frame *frame, GError 
         return false;
     if (data.file >= self->n_files)
         return out_of_order(frame, "its file was not opened", error);
-    if (data.len == 0)
+    if (data.len + data.zeros == 0)
         return out_of_order(frame, "it is empty", error);
-    if (!self->incoming)
-        return true;
-    if (!incoming_write(self->incoming, data.file, data.offset, data.bytes, data.len, &why))
+    if (self->incoming && !write_data(self->incoming, &data, &why))
         return refuse_point(self, why, error);
     return true;
 }

@@ -149,9 +149,9 @@ bool wire_send_data(struct wire *wire, uint32_t request, const struct frame_data
 {
     uint8_t *payload = wire->out + WIRE_HEADER;
 
-    g_assert(data->len <= STORE_WRITE_MAX);
+    g_assert(data->len + data->zeros <= STORE_WRITE_MAX);
     put_u32(payload, data->file);
-    put_u32(payload + 4, 0);
+    put_u32(payload + 4, data->zeros);
     put_u64(payload + 8, data->offset);
     if (data->len)
         memcpy(payload + WIRE_DATA_HEADER, data->bytes, data->len);
@@ -256,12 +256,15 @@ json_t *frame_json(const struct frame *frame, GError **error)
 
 bool frame_parse_data(const struct frame *frame, struct frame_data *out, GError **error)
 {
-    if (frame->len < WIRE_DATA_HEADER || get_u32(frame->payload + 4) != 0)
+    if (frame->len < WIRE_DATA_HEADER)
         return fail(error, ERROR_INTEGRITY, "a DATA frame without its header");
     out->file = get_u32(frame->payload);
+    out->zeros = get_u32(frame->payload + 4);
     out->offset = get_u64(frame->payload + 8);
     out->bytes = frame->payload + WIRE_DATA_HEADER;
     out->len = frame->len - WIRE_DATA_HEADER;
+    if (out->zeros > STORE_WRITE_MAX - out->len)
+        return fail(error, ERROR_INTEGRITY, "a DATA frame with %u zeros", out->zeros);
     return true;
 }
 

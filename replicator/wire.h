@@ -8,8 +8,9 @@
  *     +--------+------+--------+---------+-------------+------------------
  *     digest: first 8 bytes of SHA-256 over bytes 0..11 and the payload; integers little-endian
  *
- * Payloads are JSON objects of at most WIRE_CONTROL_MAX bytes, but for DATA: {file u32, zero u32,
- * offset u64} and at most STORE_WRITE_MAX bytes. What a frame announces never decides how much
+ * Payloads are JSON objects of at most WIRE_CONTROL_MAX bytes, but for DATA: {file u32, zeros u32,
+ * offset u64} and bytes for that offset, behind which come as many zeros as it says, which are not
+ * sent; at most STORE_WRITE_MAX of both. The tables of an image are mostly zeros. What a frame announces never decides how much
  * memory is taken: a wire has one buffer of the largest frame, for its whole life. A frame that
  * breaks a rule is ERROR_INTEGRITY, and the wire must not be read again, because nobody knows where
  * the next one begins.
@@ -77,6 +78,7 @@ struct frame_data {
     uint64_t offset;
     const uint8_t *bytes;
     size_t len;
+    uint32_t zeros; /* behind the bytes */
 };
 
 struct wire;

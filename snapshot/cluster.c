@@ -85,19 +85,6 @@ bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
            CLUSTER_BYTES;
 }
 
-/* If the first 16 bytes are zero, and each byte is the same as the one 16 before, all are zero; so
- * the library's vectorized memcmp() does the work. */
-bool bytes_are_zero(const void *data, size_t len)
-{
-    static const uint8_t zeros[16];
-    const uint8_t *bytes = data;
-
-    if (len <= sizeof zeros)
-        return memcmp(bytes, zeros, len) == 0;
-    return memcmp(bytes, zeros, sizeof zeros) == 0 &&
-           memcmp(bytes, bytes + sizeof zeros, len - sizeof zeros) == 0;
-}
-
 const uint8_t *cluster_zero_digest(void)
 {
     static const uint8_t digest[DIGEST_SIZE] = {0xde, 0x2f, 0x25, 0x60, 0x64, 0xa0, 0xaf, 0x79,

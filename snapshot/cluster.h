@@ -55,7 +55,5 @@ DEFINE_CLEANUP(unpacker)
 bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
                     uint8_t plain[CLUSTER_BYTES]);
 
-/* Are all LEN bytes zero? Returns at the first that is not. */
-bool bytes_are_zero(const void *data, size_t len);
 /* The digest of CLUSTER_BYTES zeros. */
 const uint8_t *cluster_zero_digest(void);

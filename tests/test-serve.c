@@ -324,12 +324,53 @@ END_TEST
 
 /* --- Death --- */
 
+/* Zeros at every place where a frame can begin or end. */
+static void fill_with_islands(char *data, size_t len)
+{
+    memset(data, 0, len);
+    memset(data, 'a', 100);
+    memset(data + 5 * 4096, 'b', 4096);
+    memset(data + 9 * 4096 + 4000, 'c', 200);
+    memset(data + len - 1, 'd', 1);
+}
+
+START_TEST(zeros_are_not_sent_but_arrive)
+{
+    struct server server = server_new(points_accept);
+    AUTO(store) store = server_store(&server);
+    AUTO(incoming) incoming = NULL;
+    size_t len = STORE_WRITE_MAX + 4096 + 77;
+    g_autofree char *data = g_malloc(len);
+    g_autofree char *path = NULL;
+    g_autofree char *got = NULL;
+    size_t got_len;
+    unsigned file;
+    GError *error = NULL;
+
+    fill_with_islands(data, len);
+    path = g_strdup_printf("%s/incoming/%s.%s/vda.qcow2", server.path, VM_A, POINT_1);
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_ok(incoming_open(incoming, "vda.qcow2", &file, &error), error);
+    unit_ok(incoming_write(incoming, file, 0, data, len, &error), error);
+    ck_assert_uint_le(incoming_sent_bytes(incoming), 6 * 4096);
+    /* An answer means that all before it has been done. */
+    g_ptr_array_unref(store_points(store, VM_A, &error));
+    unit_ok(file_read(path, len, &got, &got_len, &error), error);
+    ck_assert_uint_eq(got_len, len);
+    ck_assert_mem_eq(got, data, len);
+    g_clear_pointer(&incoming, incoming_free);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    g_free(server.path);
+}
+END_TEST
+
 START_TEST(a_server_that_dies_is_a_lost_connection)
 {
     struct server server = server_new(points_accept);
     struct server again;
     AUTO(store) store = server_store(&server);
-    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     AUTO(incoming) incoming = NULL;
     struct store_info info;
     GError *error = NULL;
@@ -937,13 +978,14 @@ int main(void)
         a_bundle_goes_over_and_comes_back, a_refused_point_does_not_end_the_session,
         a_refusal_in_the_middle_surfaces_and_the_next_point_works, a_refusal_is_noticed_by_commit,
         an_abandoned_point_leaves_nothing, conflicts_are_told_across_the_wire,
-        a_server_that_dies_is_a_lost_connection, a_client_that_dies_leaves_nothing,
-        a_silent_client_is_hung_up_on, hello_comes_first_and_once,
-        frames_that_are_not_requests_end_the_session, requests_are_numbered_upwards,
-        payloads_that_make_no_sense_end_the_session, names_that_lead_elsewhere_are_refused,
-        file_names_that_lead_elsewhere_are_refused, the_parts_of_a_point_come_in_order,
-        offsets_beyond_all_files_are_refused, manifests_that_lie_are_refused,
-        bundles_must_be_what_was_announced, bytes_that_are_no_frames_end_the_session,
-        two_protocols_say_who_must_be_updated, points_from_a_hostile_server_are_checked,
-        descriptions_from_a_hostile_server_are_checked, a_commit_without_an_answer_is_unknown);
+        zeros_are_not_sent_but_arrive, a_server_that_dies_is_a_lost_connection,
+        a_client_that_dies_leaves_nothing, a_silent_client_is_hung_up_on,
+        hello_comes_first_and_once, frames_that_are_not_requests_end_the_session,
+        requests_are_numbered_upwards, payloads_that_make_no_sense_end_the_session,
+        names_that_lead_elsewhere_are_refused, file_names_that_lead_elsewhere_are_refused,
+        the_parts_of_a_point_come_in_order, offsets_beyond_all_files_are_refused,
+        manifests_that_lie_are_refused, bundles_must_be_what_was_announced,
+        bytes_that_are_no_frames_end_the_session, two_protocols_say_who_must_be_updated,
+        points_from_a_hostile_server_are_checked, descriptions_from_a_hostile_server_are_checked,
+        a_commit_without_an_answer_is_unknown);
 }

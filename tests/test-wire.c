@@ -283,8 +283,21 @@ START_TEST(a_data_frame_must_have_its_header)
     frame.len = WIRE_DATA_HEADER;
     unit_ok(frame_parse_data(&frame, &data, &error), error);
     ck_assert_uint_eq(data.len, 0);
-    payload[4] = 1;
-    unit_fails(frame_parse_data(&frame, &data, &error), error, ERROR_INTEGRITY, "header");
+    payload[5] = 1;
+    unit_ok(frame_parse_data(&frame, &data, &error), error);
+    ck_assert_uint_eq(data.zeros, 256);
+}
+END_TEST
+
+START_TEST(a_data_frame_has_no_more_zeros_than_bytes_would_fit)
+{
+    uint8_t payload[WIRE_DATA_HEADER + 1] = {0};
+    struct frame frame = {.type = WIRE_DATA, .payload = payload, .len = sizeof payload};
+    struct frame_data data;
+    GError *error = NULL;
+
+    payload[6] = STORE_WRITE_MAX >> 16;
+    unit_fails(frame_parse_data(&frame, &data, &error), error, ERROR_INTEGRITY, "zeros");
 }
 END_TEST
 
@@ -348,6 +361,7 @@ int main(void)
                     the_end_counts_only_between_two_frames, silence_is_nothing_and_loses_nothing,
                     what_a_shell_prints_is_shown, an_error_keeps_its_kind_and_loses_its_escapes,
                     an_error_frame_without_sense_is_refused, a_data_frame_must_have_its_header,
+                    a_data_frame_has_no_more_zeros_than_bytes_would_fit,
                     a_control_frame_that_is_too_large_is_not_sent, writing_to_nobody_is_an_error,
                     an_interrupt_ends_the_wait, the_descriptors_get_their_flags_back);
 }
