@@ -212,7 +212,7 @@ static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
     recovery->name = g_strdup(vm->name);
     recovery->uuid = g_strdup(vm->uuid);
     recovery->uri = g_strdup(platform->name);
-    if (!recovery_adapt(recovery, platform, findings, &cause)) {
+    if (!recovery_adapt(recovery, platform, false, findings, &cause)) {
         block(findings, "%s", cause->message);
         return true;
     }

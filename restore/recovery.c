@@ -113,8 +113,8 @@ static bool find_own(struct recovery *recovery, struct domain **domain, GError *
 
 /* ---- Planning */
 
-bool recovery_adapt(struct recovery *recovery, struct platform *platform, struct findings *findings,
-                    GError **error)
+bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool as_copy,
+                    struct findings *findings, GError **error)
 {
     g_autofree char *what =
         g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
@@ -129,6 +129,8 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, struct
                                .platform = platform,
                                .findings = findings};
     rewrite_adapt(&rewrite);
+    if (as_copy)
+        rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
     /* What was looked for at the hosts is what gets defined, whatever the file says. */
     xml_set_text(xml_child(xml_root(xml), "name"), recovery->name);
     xml_set_text(xml_child(xml_root(xml), "uuid"), recovery->uuid);

@@ -38,8 +38,9 @@ DEFINE_CLEANUP(recovery)
 struct host *site_host(const struct site *site, const char *uri, GError **error);
 struct qemu_user host_qemu_user(struct host *host);
 
-/* Adapt the origin's definition to PLATFORM and keep it in RECOVERY. */
-bool recovery_adapt(struct recovery *recovery, struct platform *platform,
+/* Adapt the origin's definition to PLATFORM and keep it in RECOVERY, under its name and UUID; AS_COPY:
+ * of a VM beside the original. */
+bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool as_copy,
                     struct findings *findings, GError **error);
 /* Can QEMU at the recovery's host get at the files at all? Blocks if not. */
 void recovery_check_access(const struct recovery *recovery, const struct site *site,

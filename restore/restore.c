@@ -104,19 +104,6 @@ static struct platform *roomiest_platform(const struct site *site, GError **erro
     return g_steal_pointer(&best);
 }
 
-/* Give the adapted definition its own identity. */
-static bool make_copy(struct recovery *recovery, struct findings *findings, GError **error)
-{
-    AUTO(xml) xml = xml_parse(recovery->definition, "the adapted definition", error);
-
-    if (!xml)
-        return false;
-    rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
-    g_free(recovery->definition);
-    recovery->definition = xml_dump(xml);
-    return true;
-}
-
 static struct recovery *plan_copy(const struct site *site, const struct restore_request *request,
                                   GError **error)
 {
@@ -133,8 +120,7 @@ static struct recovery *plan_copy(const struct site *site, const struct restore_
     recovery->name = g_strdup(request->as);
     recovery->uuid = g_uuid_string_random();
     recovery->uri = g_strdup(platform->name);
-    if (!recovery_adapt(recovery, platform, findings, error) ||
-        !make_copy(recovery, findings, error))
+    if (!recovery_adapt(recovery, platform, true, findings, error))
         return NULL;
     recovery_check_access(recovery, site, findings);
     request_note(site, request->as, findings);

@@ -65,6 +65,8 @@ static inline void lab_free_host(void *host)
     host_free(host);
 }
 
+static inline void make_template(void);
+
 /* Open site NAME, which is made at the first time. */
 G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
 {
@@ -72,6 +74,8 @@ G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
     g_autoptr(GError) error = NULL;
     g_autofree char *conf = NULL;
 
+    if (!g_str_equal(name, "template"))
+        make_template();
     lab->dir = g_build_filename(session_dir, name, NULL);
     if (!g_file_test(lab->dir, G_FILE_TEST_EXISTS))
         lab_make_site(lab);
@@ -157,7 +161,7 @@ G_GNUC_UNUSED static inline struct manifest *take_point(const struct lab *lab,
 /* What is left of a guest at the lost site. */
 struct lost_guest {
     char *name, *uuid, *xml;
-    char *points[2];
+    char *points[2]; /* oldest first */
 };
 
 static inline void lost_guest_free(struct lost_guest *guest)
@@ -171,50 +175,6 @@ static inline void lost_guest_free(struct lost_guest *guest)
 }
 DEFINE_CLEANUP(lost_guest)
 
-G_GNUC_UNUSED static inline void take_two_points(const struct lab *lab, struct domain *domain,
-                                                 struct lost_guest *guest)
-{
-    static const char *const writes[] = {"write -P 17 0 1M", "write -P 34 1M 1M"};
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++) {
-        guest_write(domain_name(domain), writes[i]);
-        AUTO(manifest) manifest = take_point(lab, domain);
-
-        guest->points[i] = g_strdup(manifest->point);
-    }
-}
-
-/* Put DEVICE into the definition of NAME without the running guest's getting it. */
-G_GNUC_UNUSED static inline void define_device(const struct lab *lab, const char *name,
-                                               const char *device)
-{
-    g_autofree char *path = lab_path(lab, "device.xml");
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(file_write(path, device, strlen(device), 0600, &error), error);
-    VIRSH("attach-device", name, path, "--config");
-}
-
-/* A guest with two points, which runs (paused) at dc1. DEVICE, if not NULL, could not be started
- * here. */
-G_GNUC_UNUSED static inline struct lost_guest *
-replicated_guest(const struct lab *lab, const char *name, const char *devices, const char *device)
-{
-    struct lost_guest *guest = g_new0(struct lost_guest, 1);
-    AUTO(domain) domain = define_guest(lab->hosts->pdata[0], name, devices);
-    g_autoptr(GError) error = NULL;
-
-    VIRSH("start", "--paused", name);
-    if (device)
-        define_device(lab, name, device);
-    guest->name = g_strdup(name);
-    guest->uuid = g_strdup(domain_uuid(domain));
-    guest->xml = domain_xml(domain, DOMAIN_XML_INACTIVE, &error);
-    unit_ok(guest->xml != NULL, error);
-    take_two_points(lab, domain, guest);
-    return guest;
-}
-
 G_GNUC_UNUSED static inline void remove_guest(const struct lab *lab, const char *name)
 {
     g_autoptr(GError) error = NULL;
@@ -225,13 +185,119 @@ G_GNUC_UNUSED static inline void remove_guest(const struct lab *lab, const char 
     unit_ok(domain_undefine(domain, &error), error);
 }
 
-/* The same, and its site is lost. */
-G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab, const char *name,
-                                                          const char *device)
+/* Take the template's points, once for all tests of the binary. Its images stay. */
+static inline void make_template(void)
 {
-    struct lost_guest *guest = replicated_guest(lab, name, "", device);
+    static const char *const writes[] = {"write -P 17 0 1M", "write -P 34 1M 1M"};
+    g_autofree char *dir = g_build_filename(session_dir, "template", NULL);
 
-    remove_guest(lab, name);
+    if (g_file_test(dir, G_FILE_TEST_EXISTS))
+        return;
+    AUTO(lab) lab = lab_open("template");
+    AUTO(domain) domain = paused_guest(lab->hosts->pdata[0], "template");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(writes); i++) {
+        guest_write("template", writes[i]);
+        AUTO(manifest) manifest = take_point(lab, domain);
+    }
+    guest_write("template", "flush");
+    remove_guest(lab, "template");
+}
+
+/* The template's manifests, oldest first; their directories are below *STORE. */
+static inline GPtrArray *template_points(char **store)
+{
+    g_autofree char *vms = g_build_filename(session_dir, "template/store/vms", NULL);
+    g_auto(GStrv) uuids = dir_list(vms, NULL);
+    g_autofree char *vm = g_build_filename(vms, uuids[0], NULL);
+    g_auto(GStrv) points = dir_list(vm, NULL);
+    GPtrArray *manifests = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
+
+    for (char **point = points; *point; point++) {
+        g_autofree char *path = g_build_filename(vm, *point, MANIFEST_NAME, NULL);
+        g_autoptr(GError) error = NULL;
+        struct manifest *manifest = manifest_load(path, &error);
+
+        unit_ok(manifest != NULL, error);
+        g_ptr_array_add(manifests, manifest);
+    }
+    *store = g_build_filename(session_dir, "template/store", NULL);
+    return manifests;
+}
+
+/* TEXT is the template's definition; that of NAME with one more DEVICE, g_free. */
+static inline char *guest_definition(const char *text, const struct lost_guest *guest,
+                                     const char *device)
+{
+    AUTO(xml) xml = xml_parse(text, "template", NULL);
+    g_autofree char *end = g_strconcat(device, "</devices>", NULL);
+    g_autoptr(GString) result = NULL;
+    g_autofree char *dump = NULL;
+
+    xml_set_text(xml_child(xml_root(xml), "name"), guest->name);
+    xml_set_text(xml_child(xml_root(xml), "uuid"), guest->uuid);
+    dump = xml_dump(xml);
+    result = g_string_new(dump);
+    g_string_replace(result, "</devices>", end, 1);
+    return g_strdup(result->str);
+}
+
+/* Commit the point FROM of the template as one of GUEST. */
+static inline void copy_point(const struct lab *lab, const char *store, const struct manifest *from,
+                              struct lost_guest *guest, const char *device)
+{
+    g_autofree char *dir = store_point_dir(store, from->uuid, from->point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(manifest) manifest = manifest_load(path, &error);
+    AUTO(incoming) incoming = store_begin(lab->store, guest->uuid, from->point, &error);
+
+    unit_ok(incoming != NULL, error);
+    g_free(manifest->vm);
+    g_free(manifest->uuid);
+    manifest->vm = g_strdup(guest->name);
+    manifest->uuid = g_strdup(guest->uuid);
+    g_ptr_array_set_size(manifest->files, 0);
+    for (unsigned i = 0; i < from->files->len; i++) {
+        const char *name = ((const struct manifest_file *)from->files->pdata[i])->name;
+        g_autofree char *file = g_build_filename(dir, name, NULL);
+        g_autofree char *data = NULL;
+        size_t len;
+
+        unit_ok(file_read(file, 64 << 20, &data, &len, &error), error);
+        if (g_str_equal(name, "domain.xml")) {
+            char *text = guest_definition(data, guest, device);
+
+            g_free(data);
+            data = text;
+            len = strlen(text);
+            g_free(guest->xml);
+            guest->xml = g_strdup(text);
+        }
+        unit_ok(incoming_put(incoming, manifest, name, data, len, &error), error);
+    }
+    unit_ok(incoming_commit(incoming, manifest, &error), error);
+}
+
+/* A guest of which the site has two points, and of which nothing else is left. DEVICES are in its
+ * definition. */
+G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab, const char *name,
+                                                          const char *devices)
+{
+    struct lost_guest *guest = g_new0(struct lost_guest, 1);
+    g_autoptr(GPtrArray) points = NULL;
+    g_autofree char *store = NULL;
+
+    points = template_points(&store);
+    ck_assert_uint_eq(points->len, 2);
+    guest->name = g_strdup(name);
+    guest->uuid = g_uuid_string_random();
+    for (unsigned i = 0; i < 2; i++) {
+        const struct manifest *manifest = points->pdata[i];
+
+        copy_point(lab, store, manifest, guest, devices);
+        guest->points[i] = g_strdup(manifest->point);
+    }
     return guest;
 }
 
@@ -317,6 +383,20 @@ G_GNUC_UNUSED static inline bool journal_says(struct catalog *catalog, const cha
                    (g_str_equal(json_get_string(entry, "state"), state) ||
                     g_str_equal(json_get_string(entry, "state"), "done"))) return true;
     return false;
+}
+
+/* Kill process PID as soon as the newest run in the journal has STEP in STATE, or when it ends. */
+G_GNUC_UNUSED static inline void kill_when(pid_t pid, const struct lab *lab, const char *step,
+                                           const char *state)
+{
+    int64_t deadline = time_monotonic_ms() + 30000;
+
+    while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(500);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
 }
 
 /* Like the libvirtd and its guests, which would be another user's if we stayed root. */

@@ -150,7 +150,7 @@ END_TEST
 START_TEST(a_lone_vm_fails_over_by_name_and_by_uuid)
 {
     AUTO(lab) lab = lab_open("lone");
-    AUTO(lost_guest) guest = lost_guest(lab, "lone-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "lone-vm", "");
 
     fail_over(lab, "lone-vm");
     ck_assert(guest_reads(lab, "lone-vm", 34, 1));
@@ -163,7 +163,7 @@ END_TEST
 START_TEST(this_sites_own_definition_serves_where_no_bundle_is)
 {
     AUTO(lab) lab = lab_open("own");
-    AUTO(lost_guest) guest = lost_guest(lab, "own-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "own-vm", "");
     g_autofree char *path = g_build_filename(lab->config->dir, "duo.vapp", NULL);
     const char *text = "[vapp]\nname = duo\n[vm own-vm]\n";
     g_autoptr(GError) error = NULL;
@@ -191,7 +191,7 @@ END_TEST
 START_TEST(a_damaged_point_is_passed_over_for_an_older_one)
 {
     AUTO(lab) lab = lab_open("dam");
-    AUTO(lost_guest) guest = lost_guest(lab, "dam-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "dam-vm", "");
     g_autofree char *newest = layer_path(lab, guest, 1);
     AUTO(failover_plan) plan = NULL;
 
@@ -208,7 +208,7 @@ END_TEST
 START_TEST(a_vm_without_a_whole_point_is_blocked)
 {
     AUTO(lab) lab = lab_open("broken");
-    AUTO(lost_guest) guest = lost_guest(lab, "brok-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "brok-vm", "");
     g_autofree char *base = layer_path(lab, guest, 0);
     AUTO(failover_plan) plan = NULL;
 
@@ -223,7 +223,7 @@ END_TEST
 START_TEST(a_vm_of_the_same_name_is_never_touched)
 {
     AUTO(lab) lab = lab_open("strg");
-    AUTO(lost_guest) guest = lost_guest(lab, "strg-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "strg-vm", "");
     AUTO(domain) stranger = define_guest(lab->hosts->pdata[0], "strg-vm", "");
     g_autoptr(GError) error = NULL;
 
@@ -236,11 +236,14 @@ END_TEST
 START_TEST(the_original_that_still_exists_here_is_never_touched)
 {
     AUTO(lab) lab = lab_open("aliv");
-    AUTO(lost_guest) guest = replicated_guest(lab, "aliv-vm", "", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "aliv-vm", "");
     g_autoptr(GError) error = NULL;
+    AUTO(domain) original = host_define(lab->hosts->pdata[0], guest->xml, &error);
 
-    unit_fails(failover_plan_new(&lab->site, "aliv-vm", &error), error, ERROR_CONFLICT, "paused");
-    remove_guest(lab, "aliv-vm");
+    unit_ok(original != NULL, error);
+    unit_fails(failover_plan_new(&lab->site, "aliv-vm", &error), error, ERROR_CONFLICT,
+               "was not recovered by drctl");
+    undefine_guest(original);
 }
 END_TEST
 
@@ -287,7 +290,7 @@ END_TEST
 START_TEST(a_forged_uuid_in_a_definition_cannot_reach_another_vm)
 {
     AUTO(lab) lab = lab_open("forged");
-    AUTO(lost_guest) guest = lost_guest(lab, "forg-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "forg-vm", "");
     AUTO(domain) victim = define_guest(lab->hosts->pdata[0], "victim", "");
     g_autofree char *xml = NULL;
 
@@ -351,13 +354,13 @@ END_TEST
 START_TEST(a_definition_that_libvirt_refuses_leaves_nothing)
 {
     AUTO(lab) lab = lab_open("refu");
-    AUTO(lost_guest) guest = lost_guest(lab, "refu-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "refu-vm", "");
     struct failover_result result = {0};
     AUTO(failover_plan) plan = NULL;
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) images = NULL;
 
-    forge_definition(lab, guest, "bus='virtio'", "bus='virtua'");
+    forge_definition(lab, guest, "bus=\"virtio\"", "bus=\"virtua\"");
     plan = plan_of(lab, "refu-vm");
     unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error,
                ERROR_PARTIAL, "refu-vm (failed)");
@@ -393,12 +396,8 @@ static void kill_at(const char *name, const char *step, const char *state)
 {
     pid_t pid = fail_over_elsewhere(name);
     AUTO(lab) lab = lab_open(name);
-    int64_t deadline = time_monotonic_ms() + 30000;
 
-    while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0)
-        ck_assert_int_lt(time_monotonic_ms(), deadline);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    kill_when(pid, lab, step, state);
 }
 
 static void assert_one_run_done(const struct lab *lab)

@@ -25,15 +25,18 @@ START_TEST(a_copy_runs_beside_the_original)
 {
     AUTO(lab) lab = lab_open("beside");
     AUTO(lost_guest)
-    guest = replicated_guest(lab, "orig",
-                             "<interface type='user'><mac address='52:54:00:0a:0b:0d'/></interface>"
-                             "<serial type='file'><source path='/tmp/drctl-orig.log'/></serial>",
-                             NULL);
+    guest = lost_guest(lab, "orig",
+                       "<interface type='user'><mac address='52:54:00:0a:0b:0d'/></interface>"
+                       "<serial type='file'><source path='/tmp/drctl-orig.log'/></serial>");
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) original = host_define(lab->hosts->pdata[0], guest->xml, &error);
     struct restore_request request = {.vm = "orig", .as = "copy", .start = true};
     struct restore_result result = {0};
     g_autofree char *mac = NULL;
     g_autofree char *log = NULL;
 
+    unit_ok(original != NULL, error);
+    unit_ok(domain_start(original, &error), error);
     restore(lab, &request, &result);
     ck_assert_str_eq(result.vm, "copy");
     ck_assert_str_eq(result.point, guest->points[1]);
@@ -50,7 +53,6 @@ START_TEST(a_copy_runs_beside_the_original)
     assert_points_untouched(lab, guest);
     restore_result_clear(&result);
     remove_guest(lab, "orig");
-    remove_guest(lab, "copy");
     unlink("/tmp/drctl-orig.log");
     unlink("/tmp/drctl-copy.log");
 }
@@ -59,7 +61,7 @@ END_TEST
 START_TEST(an_older_point_is_restored_without_starting_it)
 {
     AUTO(lab) lab = lab_open("older");
-    AUTO(lost_guest) guest = lost_guest(lab, "older-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "older-vm", "");
     struct restore_request request = {
         .vm = guest->uuid, .point = guest->points[0], .as = "older-vm"};
     struct restore_result result = {0};
@@ -75,7 +77,7 @@ END_TEST
 START_TEST(an_existing_name_is_refused)
 {
     AUTO(lab) lab = lab_open("taken");
-    AUTO(lost_guest) guest = lost_guest(lab, "taken-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "taken-vm", "");
     AUTO(domain) other = define_guest(lab->hosts->pdata[0], "taken", "");
     struct restore_request request = {.vm = "taken-vm", .as = "taken"};
     g_autoptr(GError) error = NULL;
@@ -88,7 +90,7 @@ END_TEST
 START_TEST(what_is_not_there_is_not_found)
 {
     AUTO(lab) lab = lab_open("absent");
-    AUTO(lost_guest) guest = lost_guest(lab, "absent-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "absent-vm", "");
     struct restore_request no_vm = {.vm = "nobody", .as = "x"};
     struct restore_request no_point = {
         .vm = "absent-vm", .point = "20200101T000000.000Z", .as = "x"};
@@ -106,8 +108,8 @@ END_TEST
 START_TEST(a_restored_copy_does_not_stand_for_its_original)
 {
     AUTO(lab) lab = lab_open("decoy");
-    AUTO(lost_guest) first = lost_guest(lab, "decoy-a", NULL);
-    AUTO(lost_guest) second = lost_guest(lab, "decoy-b", NULL);
+    AUTO(lost_guest) first = lost_guest(lab, "decoy-a", "");
+    AUTO(lost_guest) second = lost_guest(lab, "decoy-b", "");
     struct restore_request request = {.vm = "decoy-a", .as = "decoy-b"};
     struct restore_result result = {0};
     g_autoptr(GError) error = NULL;
@@ -135,7 +137,7 @@ static void assert_plain_image(const char *path, const struct lab *lab,
 START_TEST(plain_files_need_neither_libvirt_nor_the_store)
 {
     AUTO(lab) lab = lab_open("plain");
-    AUTO(lost_guest) guest = lost_guest(lab, "plain-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "plain-vm", "");
     g_autofree char *dir = lab_path(lab, "out/here");
     g_autofree char *vdb = g_build_filename(dir, "vdb.qcow2", NULL);
     struct restore_request request = {.vm = "plain-vm", .to_dir = dir};
@@ -161,7 +163,7 @@ END_TEST
 START_TEST(a_file_that_exists_is_never_overwritten)
 {
     AUTO(lab) lab = lab_open("precious");
-    AUTO(lost_guest) guest = lost_guest(lab, "precious-vm", NULL);
+    AUTO(lost_guest) guest = lost_guest(lab, "precious-vm", "");
     g_autofree char *dir = lab_path(lab, "out");
     g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
     g_autofree char *text = NULL;
@@ -185,7 +187,6 @@ static void restore_elsewhere_and_kill(const char *site, const struct restore_re
                                        const char *step, const char *state)
 {
     pid_t pid = fork();
-    int64_t deadline = time_monotonic_ms() + 30000;
 
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
@@ -196,17 +197,14 @@ static void restore_elsewhere_and_kill(const char *site, const struct restore_re
         _exit(0);
     }
     AUTO(lab) lab = lab_open(site);
-    while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0)
-        ck_assert_int_lt(time_monotonic_ms(), deadline);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    kill_when(pid, lab, step, state);
 }
 
 static struct lost_guest *lost_guest_of(const char *site, const char *name)
 {
     AUTO(lab) lab = lab_open(site);
 
-    return lost_guest(lab, name, NULL);
+    return lost_guest(lab, name, "");
 }
 
 /* The same request again; it may have been over before it could be killed. */
@@ -266,7 +264,6 @@ START_TEST(a_killed_restore_to_a_name_is_finished_by_the_same_command)
         repeat(lab, &request);
         ck_assert_int_eq(state_of_guest(lab, copy), DOMAIN_RUNNING);
         ck_assert(guest_reads(lab, copy, 34, 1));
-        remove_guest(lab, copy);
     }
 }
 END_TEST
