@@ -20,7 +20,7 @@ struct job {
     enum consistency consistency;
     bool running;
     bool keep_checkpoint; /* a manifest names it, or may name it */
-    bool may_be_frozen; /* the agent was asked to freeze, and no thaw has been seen since */
+    bool may_be_frozen;   /* the agent was asked to freeze, and no thaw has been seen since */
 };
 
 #define JOB_BITMAP "drctl" /* exportbitmap of every incremental disk */

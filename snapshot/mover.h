@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Moving one disk of a running backup job into an image: read ‖ compress ‖ write, with a ring of
- * chunks between, so that memory is bounded (SNAPSHOT_MEMORY_BYTES) and clusters reach the composer
- * in ascending order. Private to snapshot/.
+ * chunks between, so that memory is bounded (2 MiB a chunk, plain and packed) and clusters reach
+ * the composer in ascending order. Private to snapshot/.
  */
 #pragma once
 
@@ -11,8 +11,6 @@
 
 #define MOVER_CHUNK_CLUSTERS 16 /* 1 MiB of plain data */
 #define MOVER_CHUNKS 24
-/* Each chunk holds its plain and its packed clusters. */
-#define SNAPSHOT_MEMORY_BYTES (64u << 20)
 
 struct move {
     struct reader *reader;

@@ -29,6 +29,7 @@ char *recipe_text(const struct manifest *manifest, GPtrArray *disks, bool has_nv
 {
     GString *text = g_string_new(NULL);
     g_autofree char *time = time_format(manifest->time_ms);
+    g_autofree char *vm = g_shell_quote(manifest->vm);
 
     g_string_append_printf(
         text,
@@ -65,8 +66,8 @@ char *recipe_text(const struct manifest *manifest, GPtrArray *disks, bool has_nv
         text,
         "   Networks, CD-ROM media and the machine type must exist on this host; edit the file\n"
         "   where they do not. Then:\n\n"
-        "    virsh define \"$DEST\"/%s.xml\n    virsh start '%s'\n\n"
+        "    virsh define \"$DEST\"/%s.xml\n    virsh start %s\n\n"
         "Make sure that the original VM does not run any more before you start this one.\n",
-        manifest->point, manifest->vm);
+        manifest->point, vm);
     return g_string_free(text, FALSE);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public header of snapshot/: a VM's disks become a recovery point. Capture by libvirt pull-mode
- * backup with a checkpoint, reading over NBD, zstd per cluster, an append-only qcow2 composer, and the
- * reader that checks what the composer (or somebody who claims to be it) wrote.
+ * The public header of snapshot/: a VM's disks become a recovery point. Capture by libvirt
+ * pull-mode backup with a checkpoint, reading over NBD, zstd per cluster, an append-only qcow2
+ * composer, and the reader that checks what the composer (or somebody who claims to be it) wrote.
  *
- * Memory: SNAPSHOT_MEMORY_BYTES per disk being read, whatever its size, plus 8 bytes per 512 MiB and
- * 2 bytes per 64 KiB of the image's metadata.
+ * Memory: 64 MiB for the disk that is being read (mover.h), whatever its size, plus 8 bytes for
+ * each 512 MiB of the disk and each 2 GiB of the image (composer.h).
  */
 #pragma once
 
@@ -36,14 +36,15 @@ struct point_result {
 };
 void point_result_clear(struct point_result *result);
 
-/* Take one recovery point of a running VM into DESTINATION: reconcile what a killed run left, choose
- * the reference of each disk, freeze, begin, thaw, read, compose, commit, drop superseded
+/* Take one recovery point of a running VM into DESTINATION: reconcile what a killed run left,
+ * choose the reference of each disk, freeze, begin, thaw, read, compose, commit, drop superseded
  * checkpoints. On any error the VM runs on, our job is ended, the reference stays valid and
  * the next call goes on from it. */
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
                          GError **error);
 
-/* What snapshot_take_point() would do now, for --dry-run: per disk its mode and the bytes to read. */
+/* What snapshot_take_point() would do now, for --dry-run: per disk its mode and the bytes to read.
+ */
 struct point_plan_disk {
     char *target;
     bool incremental;
@@ -53,24 +54,26 @@ struct point_plan_disk {
 struct point_plan {
     char *base; /* point id or NULL */
     char *reason;
-    GPtrArray *disks;   /* of struct point_plan_disk */
-    char **skipped;     /* "sda: cdrom", ... */
+    GPtrArray *disks; /* of struct point_plan_disk */
+    char **skipped;   /* "sda: cdrom", ... */
 };
 struct point_plan *snapshot_plan_point(const struct point_request *request, GError **error);
 void point_plan_free(struct point_plan *plan);
 DEFINE_CLEANUP(point_plan)
 
 /* Clean up after a killed run on this VM: end our backup job, thaw, remove scratch files and
- * checkpoints that no committed point names. Part of snapshot_take_point(); also for `drctl status`. */
+ * checkpoints that no committed point names. Part of snapshot_take_point(); also for `drctl
+ * status`. */
 bool snapshot_reconcile(const struct point_request *request, GError **error);
 
-/* Bytes that the VM has written since the point whose checkpoint is CHECKPOINT; false when unknown. */
+/* Bytes that the VM has written since the point whose checkpoint is CHECKPOINT; false when unknown.
+ */
 bool snapshot_dirty_bytes(struct domain *domain, const char *checkpoint, uint64_t *bytes);
 
-/* May this point, in directory DIR, be committed or booted? Its images are what the manifest says: our
- * subset of qcow2, of that size, with exactly that backing file name and no other reference to any
- * file, all tables inside the file. Reads metadata only. This is what stands between a
- * hostile source and QEMU. */
+/* May this point, in directory DIR, be committed or booted? Its images are what the manifest says:
+ * our subset of qcow2, of that size, with exactly that backing file name and no other reference to
+ * any file, all tables inside the file. Reads metadata only. This is what stands between a hostile
+ * source and QEMU. */
 bool snapshot_check_point(const char *dir, const struct manifest *manifest, GError **error);
 /* Read every cluster of the point's images, decompress it and compare it with its digest. */
 bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
