@@ -17,7 +17,7 @@
     {                                                                                              \
         name##_free(*object);                                                                      \
     }
-#define AUTO(name) __attribute__((cleanup(name##_cleanup))) struct name *
+#define AUTO(name) __attribute__((cleanup(name##_cleanup), unused)) struct name *
 
 G_GNUC_UNUSED static inline void fd_cleanup(int *fd)
 {
@@ -25,7 +25,7 @@ G_GNUC_UNUSED static inline void fd_cleanup(int *fd)
         close(*fd);
 }
 /* AUTO_FD fd = open(...); */
-#define AUTO_FD __attribute__((cleanup(fd_cleanup))) int
+#define AUTO_FD __attribute__((cleanup(fd_cleanup), unused)) int
 
 static inline int fd_steal(int *fd)
 {

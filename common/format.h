@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-int64_t time_now_ms(void);      /* wall clock */
+int64_t time_now_ms(void);       /* wall clock */
 int64_t time_monotonic_ms(void); /* for measuring and deadlines */
 /* "2026-11-20T22:15:00.123Z"; g_free */
 char *time_format(int64_t ms);

@@ -58,7 +58,6 @@ static bool add_remote(struct context *context, const char *name, const char *ad
                        GError **error)
 {
     struct remote *remote = g_new0(struct remote, 1);
-    g_autofree char *unused = NULL;
     bool ok;
 
     remote->name = (char *)name;

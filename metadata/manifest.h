@@ -36,13 +36,13 @@ enum consistency { CONSISTENCY_CRASH, CONSISTENCY_FILESYSTEM };
 const char *consistency_name(enum consistency consistency);
 
 struct manifest_disk {
-    char *target;            /* "vda" */
-    char *file;              /* "vda.qcow2" */
-    char *digests;           /* "vda.digests" */
-    char *base;              /* id of the point whose image is the backing file, or NULL */
-    uint64_t virtual_bytes;  /* size the guest sees */
-    uint64_t changed_bytes;  /* clusters in this file * cluster size, zero clusters included */
-    uint64_t stored_bytes;   /* size of the file */
+    char *target;           /* "vda" */
+    char *file;             /* "vda.qcow2" */
+    char *digests;          /* "vda.digests" */
+    char *base;             /* id of the point whose image is the backing file, or NULL */
+    uint64_t virtual_bytes; /* size the guest sees */
+    uint64_t changed_bytes; /* clusters in this file * cluster size, zero clusters included */
+    uint64_t stored_bytes;  /* size of the file */
 };
 
 struct manifest_file {

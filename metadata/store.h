@@ -59,7 +59,8 @@ struct store_ops {
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
                               GError **error);
     /* Highest generation of SITE; *ID NULL when there is none. */
-    bool (*newest_bundle)(struct store *store, const char *site, struct bundle_id **id, GError **error);
+    bool (*newest_bundle)(struct store *store, const char *site, struct bundle_id **id,
+                          GError **error);
     bool (*get_bundle)(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                        GError **error);
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
@@ -83,7 +84,8 @@ GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error
 /* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);
-bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id, GError **error);
+bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
+                         GError **error);
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);

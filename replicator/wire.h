@@ -20,18 +20,19 @@
  * and ABORT carry it, and so does the ERROR that discards the point, which may come at any time.
  * OPEN, DATA, ABORT and PING are not answered. An ERROR with number 0 ends the session.
  *
- *     request             payload                                   answered by
- *     HELLO               {drctl, protocol, features[]}             OK {drctl, protocol,
- * features[]} INFO                {}                                        OK {uuid, site, drctl,
- * free_bytes, ...} POINTS              {vm: uuid | null}                         MANIFEST*, OK
- * {count} BEGIN               {vm, point}                               OK {} OPEN {file, name} -
- *     DATA                file, offset, bytes                       -
- *     COMMIT              the manifest                              OK {}
- *     ABORT               {}                                        -
- *     BUNDLE-ID           {site}                                    OK {bundle: {...} | null}
- *     BUNDLE-GET          {site, time, ...}                         DATA*, OK {bytes}
- *     BUNDLE-PUT, DATA*   {bytes}                                   OK {}
- *     PING                {}                                        -
+ *     request             payload                        answered by
+ *     HELLO               {drctl, protocol, features[]}  OK {drctl, protocol, features[]}
+ *     INFO                {}                             OK {uuid, site, drctl, free_bytes, ...}
+ *     POINTS              {vm: uuid | null}              MANIFEST*, OK {count}
+ *     BEGIN               {vm, point}                    OK {}
+ *     OPEN                {file, name}                   -
+ *     DATA                file, zeros, offset, bytes     -
+ *     COMMIT              the manifest                   OK {}
+ *     ABORT               {}                             -
+ *     BUNDLE-ID           {site}                         OK {bundle: {...} | null}
+ *     BUNDLE-GET          {site, time, ...}              DATA*, OK {bytes}
+ *     BUNDLE-PUT, DATA*   {bytes}                        OK {}
+ *     PING                {}                             -
  */
 #pragma once
 

@@ -17,11 +17,11 @@
 
 struct recovery {
     /* Decided by the plan, kept in the journal. */
-    char *name; /* of the domain, as it will be */
-    char *uuid; /* likewise */
-    char *uri;  /* host that gets it */
-    char *definition;    /* adapted to that host, not placed yet; NULL when ADOPTED */
-    char *adopted;       /* run that has brought it up already, or NULL */
+    char *name;            /* of the domain, as it will be */
+    char *uuid;            /* likewise */
+    char *uri;             /* host that gets it */
+    char *definition;      /* adapted to that host, not placed yet; NULL when ADOPTED */
+    char *adopted;         /* run that has brought it up already, or NULL */
     struct origin *origin; /* NULL when ADOPTED or blocked */
     /* Of the run. */
     const struct site *site; /* borrowed */

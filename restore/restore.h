@@ -65,17 +65,17 @@ DEFINE_CLEANUP(failover_plan)
 struct failover_result {
     char *run;
     enum run_state state;
-    int64_t started_ms;  /* wall clock, of the first start of the run */
-    double rto_seconds;  /* from the (first) start of the run until the last VM was ready */
-    GPtrArray *vms;      /* of struct vapp_result, start order; their vm is the plan's */
+    int64_t started_ms; /* wall clock, of the first start of the run */
+    double rto_seconds; /* from the (first) start of the run until the last VM was ready */
+    GPtrArray *vms;     /* of struct vapp_result, start order; their vm is the plan's */
 };
 void failover_result_clear(struct failover_result *result);
 
 /* Execute a plan. Blocked VMs are failed and their dependants skipped; ERROR_PARTIAL then. A kill at any
  * instant: the same command plans and goes on. */
 bool failover_execute(const struct site *site, const struct failover_plan *plan,
-                      void (*report)(void *context, const struct vapp_result *result), void *context,
-                      struct failover_result *result, GError **error);
+                      void (*report)(void *context, const struct vapp_result *result),
+                      void *context, struct failover_result *result, GError **error);
 
 /* RPO of a VM in a plan or result: seconds between its point's instant and the start of the run. */
 double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms);
@@ -83,9 +83,9 @@ double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms);
 /* --- Restore -------------------------------------------------------------------------------- */
 
 struct restore_request {
-    const char *vm;    /* name or UUID */
-    const char *point; /* id, or NULL: newest */
-    const char *as;    /* new name: new UUID, MACs, channel paths; NULL with to_dir */
+    const char *vm;     /* name or UUID */
+    const char *point;  /* id, or NULL: newest */
+    const char *as;     /* new name: new UUID, MACs, channel paths; NULL with to_dir */
     const char *to_dir; /* plain qcow2 files and domain.xml here, no libvirt; or NULL */
     bool start;
 };

@@ -54,8 +54,8 @@ struct recovered {
 struct placement {
     const struct placement_disk *disks;
     unsigned n_disks;
-    const char *nvram;             /* absolute, or NULL: libvirt makes a new one from the template */
-    bool keep_owners;              /* libvirt must not change owners of the layers */
+    const char *nvram; /* absolute, or NULL: libvirt makes a new one from the template */
+    bool keep_owners;  /* libvirt must not change owners of the layers */
     const struct recovered *origin; /* or NULL */
 };
 void rewrite_place(struct xml_node *domain, const struct placement *placement);
