@@ -234,7 +234,7 @@ START_TEST(a_refusal_in_the_middle_surfaces_and_the_next_point_works)
 {
     struct server server = server_new(points_accept);
     AUTO(store) store = server_store(&server);
-    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     AUTO(incoming) incoming = NULL;
     GError *error = NULL;
     bool written = true;
@@ -409,7 +409,7 @@ START_TEST(a_client_that_dies_leaves_nothing)
 
     ck_assert_int_ge(client, 0);
     if (client == 0) {
-        g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+        g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
         struct store *store = server_store(&server);
         struct incoming *incoming = store_begin(store, VM_A, POINT_1, NULL);
         unsigned file;
