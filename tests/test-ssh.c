@@ -519,7 +519,7 @@ START_TEST(a_killed_server_is_a_lost_connection)
 {
     struct site site = site_new("");
     AUTO(store) store = site_open(&site);
-    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     AUTO(incoming) incoming = NULL;
     GError *error = NULL;
     bool written = true;
@@ -550,7 +550,7 @@ START_TEST(a_connection_that_breaks_is_a_lost_connection)
 {
     struct site site = site_new("");
     AUTO(store) store = site_open(&site);
-    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     g_autofree char *parent = g_strdup_printf("%d", (int)site.sshd);
     const char *list[] = {"ps", "-o", "pid=", "--ppid", parent, NULL};
     g_autofree char *pids = NULL;
@@ -581,7 +581,7 @@ START_TEST(an_interrupt_ends_a_transfer)
 {
     struct site site = site_new("");
     AUTO(store) store = site_open(&site);
-    g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
+    g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     AUTO(incoming) incoming = NULL;
     GError *error = NULL;
     bool written = true;
