@@ -58,6 +58,17 @@ const struct command *command_find(char *const *argv, unsigned *words)
     return best;
 }
 
+bool command_is_group(const char *word)
+{
+    g_autofree char *prefix = g_strconcat(word, " ", NULL);
+
+    for (const struct command *const *table = all_commands; *table; table++)
+        for (const struct command *command = *table; command->name; command++)
+            if (g_str_has_prefix(command->name, prefix))
+                return true;
+    return false;
+}
+
 /* --- parsing --------------------------------------------------------------------------------- */
 
 static const struct option *find_in(const struct option *table, const char *name, size_t len)
@@ -80,7 +91,7 @@ static const struct option *find_option(const struct command *command, const cha
 /* One "--name", "--name=value" or "--name value"; *USED is how many words it took. */
 static bool parse_option(struct context *context, char *const *argv, unsigned *used, GError **error)
 {
-    const char *name = argv[0] + 2;
+    const char *name = g_str_has_prefix(argv[0], "--") ? argv[0] + 2 : "";
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
     const struct option *option = find_option(context->command, name, len);
@@ -122,8 +133,10 @@ bool command_parse(struct context *context, char *const *argv, GError **error)
         used = 1;
         if (!only_args && g_str_equal(*argv, "--"))
             only_args = true;
-        else if (only_args || !g_str_has_prefix(*argv, "--"))
+        else if (only_args || !g_str_has_prefix(*argv, "-"))
             g_strv_builder_add(args, *argv);
+        else if (g_str_equal(*argv, "-h"))
+            g_hash_table_replace(context->options, g_strdup("help"), g_strdup(""));
         else if (!parse_option(context, argv, &used, error))
             return false;
     }

@@ -70,6 +70,8 @@ extern const struct command config_commands[], failover_commands[], help_command
 /* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
  * NULL if none. */
 const struct command *command_find(char *const *argv, unsigned *words);
+/* Is WORD the first one of several commands, such as "vapp"? */
+bool command_is_group(const char *word);
 /* Fill ARGS and OPTIONS of CONTEXT; ERROR_USAGE. */
 bool command_parse(struct context *context, char *const *argv, GError **error);
 void command_help(const struct command *command);

@@ -25,11 +25,22 @@ static void catch_signals(void)
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
 }
 
-/* Options in front of the command may be --config DIR, --quiet, --version and --help; they are
- * moved behind it. *ARGV is advanced to the command. */
+/* What may stand in front of the command, beside what any command takes. */
+static bool is_leading_option(const char *word)
+{
+    static const char *const words[] = {"--config", "--quiet",   "--json", "--help",
+                                        "-h",       "--version", "-V",     NULL};
+
+    return g_strv_contains(words, word) || g_str_has_prefix(word, "--config=");
+}
+
+/* Options in front of the command are moved behind it. *ARGV is advanced to the command. */
 static bool take_leading_options(char ***argv, GPtrArray *moved, GError **error)
 {
     for (; **argv && g_str_has_prefix(**argv, "-"); (*argv)++) {
+        if (!is_leading_option(**argv))
+            return fail(error, ERROR_USAGE,
+                        "unknown option %s in front of a command; see: drctl help", **argv);
         g_ptr_array_add(moved, **argv);
         if (!g_str_equal(**argv, "--config"))
             continue;
@@ -60,6 +71,15 @@ static bool run_command(struct context *context, char **argv, GError **error)
     return context->command->run(context, error);
 }
 
+static bool fail_unknown_command(char *const *argv, GError **error)
+{
+    bool second = argv[1] && argv[1][0] != '-';
+
+    return fail(error, ERROR_USAGE, "there is no command \"%s%s%s\"; see: drctl help%s%s", argv[0],
+                second ? " " : "", second ? argv[1] : "", command_is_group(argv[0]) ? " " : "",
+                command_is_group(argv[0]) ? argv[0] : "");
+}
+
 static bool dispatch(struct context *context, char **argv, GError **error)
 {
     g_autoptr(GPtrArray) rest = g_ptr_array_new();
@@ -73,13 +93,12 @@ static bool dispatch(struct context *context, char **argv, GError **error)
     }
     if (!*argv || wants(rest, "--help") || wants(rest, "-h")) {
         program_help();
-        return *argv || rest->len ? true : fail(error, ERROR_USAGE, "which command?");
+        return wants(rest, "--help") || wants(rest, "-h") ||
+               fail(error, ERROR_USAGE, "which command?");
     }
     context->command = command_find(argv, &words);
     if (!context->command)
-        return fail(error, ERROR_USAGE, "there is no command \"%s%s%s\"; see: drctl help", argv[0],
-                    argv[1] && argv[1][0] != '-' ? " " : "",
-                    argv[1] && argv[1][0] != '-' ? argv[1] : "");
+        return fail_unknown_command(argv, error);
     for (char **arg = argv + words; *arg; arg++)
         g_ptr_array_add(rest, *arg);
     g_ptr_array_add(rest, NULL);
