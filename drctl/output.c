@@ -50,13 +50,11 @@ static int column_width(const struct table *table, unsigned column)
     return (int)width;
 }
 
-/* The last column is not padded: no line ends in spaces. */
-static void print_cell(const char *text, int width, bool right, bool last)
+static void append_cell(GString *line, const char *text, int width, bool right)
 {
     int pad = width - (int)g_utf8_strlen(text, -1);
 
-    printf("%*s%s%*s", right ? pad : 0, "", text, right || last ? 0 : pad, "");
-    fputs(last ? "\n" : "  ", stdout);
+    g_string_append_printf(line, "%*s%s%*s  ", right ? pad : 0, "", text, right ? 0 : pad, "");
 }
 
 void table_print(const struct table *table)
@@ -67,13 +65,15 @@ void table_print(const struct table *table)
         widths[c] = column_width(table, c);
     for (unsigned r = 0; r <= table->rows->len; r++) {
         char **row = r ? table->rows->pdata[r - 1] : NULL;
+        g_autoptr(GString) line = g_string_new(NULL);
 
         for (unsigned c = 0; c < table->columns; c++) {
             const char *header = table->headers[c];
 
-            print_cell(row ? row[c] : header + is_right(header), widths[c], is_right(header),
-                       c + 1 == table->columns);
+            append_cell(line, row ? row[c] : header + is_right(header), widths[c],
+                        is_right(header));
         }
+        puts(g_strchomp(line->str)); /* no line ends in spaces */
     }
 }
 
