@@ -45,7 +45,8 @@ static void print_next_steps(const struct config *config)
            config->site, config->path, config->store, config->libvirt_uris[0], config->path);
 }
 
-/* An init that was killed half-way is finished by the next one; a site that is whole is a conflict.
+/* An init that was killed half-way is finished by the next one, and a lost key is made anew; a site
+ * that is whole is a conflict.
  */
 static bool cmd_init(struct context *context, GError **error)
 {
@@ -60,7 +61,7 @@ static bool cmd_init(struct context *context, GError **error)
     };
     g_autofree char *path = g_build_filename(context->config_dir, "drctl.conf", NULL);
     bool exists = g_file_test(path, G_FILE_TEST_EXISTS);
-    g_autofree char *store_json = NULL;
+    g_autofree char *store_json = NULL, *key = NULL;
     const struct config *config;
 
     if (!exists && !config_init(&init, error))
@@ -68,12 +69,15 @@ static bool cmd_init(struct context *context, GError **error)
     config = context_config(context, error);
     if (!config)
         return false;
+    key = g_build_filename(config->dir, KEY_FILE, NULL);
     store_json = g_build_filename(config->store, "store.json", NULL);
-    if (exists && g_file_test(store_json, G_FILE_TEST_EXISTS))
+    if (exists && g_file_test(store_json, G_FILE_TEST_EXISTS) &&
+        g_file_test(key, G_FILE_TEST_EXISTS))
         return fail(error, ERROR_CONFLICT,
                     "%s exists: this site is already set up; edit it, then: drctl config check",
                     config->path);
-    if (!make_key(config, error) || !store_create(config->store, config->site, error))
+    if (!make_key(config, error) || (!g_file_test(store_json, G_FILE_TEST_EXISTS) &&
+                                     !store_create(config->store, config->site, error)))
         return false;
     print_next_steps(config);
     return true;

@@ -53,27 +53,47 @@ static bool confirm_host_key(struct context *context, const struct remote *remot
                    error);
 }
 
-/* The group must be in drctl.conf for its defaults; it is added once the key is trusted. */
+/* A site that is known already may be added again: that is how a new host key becomes trusted. */
+static bool check_address(const struct config *config, const struct remote *remote, GError **error)
+{
+    const struct remote *known = config_remote(config, remote->name, NULL);
+
+    if (!known || (g_str_equal(known->user, remote->user) &&
+                   g_str_equal(known->host, remote->host) && known->port == remote->port))
+        return true;
+    return fail(error, ERROR_CONFLICT,
+                "%s has a [remote %s] with another address: edit or remove it", config->path,
+                remote->name);
+}
+
+static bool trust_host_key(struct context *context, const struct remote *remote, GError **error)
+{
+    AUTO(host_key) key = remote_host_key(remote, error);
+
+    return key && confirm_host_key(context, remote, key, error) && remote_trust(remote, key, error);
+}
+
+/* The group is added once the key is trusted. */
 static bool add_remote(struct context *context, const char *name, const char *address,
                        GError **error)
 {
-    struct remote *remote = g_new0(struct remote, 1);
-    bool ok;
+    const struct config *config = context->config;
+    const struct remote *known = config_remote(config, name, NULL);
+    struct remote remote = {.name = (char *)name};
+    g_autofree char *user = NULL, *host = NULL;
+    g_autofree char *known_hosts =
+        known ? g_strdup(known->known_hosts) : g_build_filename(config->dir, "known_hosts", NULL);
+    g_autofree char *key = g_build_filename(config->dir, "id_ed25519", NULL);
 
-    remote->name = (char *)name;
-    remote->known_hosts = g_build_filename(context->config->dir, "known_hosts", NULL);
-    remote->key = g_build_filename(context->config->dir, "id_ed25519", NULL);
-    ok = address_parse(address, &remote->user, &remote->host, &remote->port, error);
-    AUTO(host_key) key = ok ? remote_host_key(remote, error) : NULL;
-
-    ok = key && confirm_host_key(context, remote, key, error) && remote_trust(remote, key, error) &&
-         config_add_remote(context->config, name, address, option_value(context, "store"), error);
-    g_free(remote->user);
-    g_free(remote->host);
-    g_free(remote->known_hosts);
-    g_free(remote->key);
-    g_free(remote);
-    return ok;
+    if (!address_parse(address, &user, &host, &remote.port, error))
+        return false;
+    remote.user = user;
+    remote.host = host;
+    remote.known_hosts = known_hosts;
+    remote.key = known ? known->key : key;
+    return check_address(config, &remote, error) && trust_host_key(context, &remote, error) &&
+           (known ||
+            config_add_remote(config, name, address, option_value(context, "store"), error));
 }
 
 static bool reload_config(struct context *context, GError **error)
@@ -101,9 +121,9 @@ static bool test_link_when_ready(const struct remote *remote, GError **error)
 
     if (isatty(STDIN_FILENO)) {
         fputs("Press Enter when it is there, and the link is tested. ", stderr);
-        while (getchar() != '\n' && !feof(stdin))
-            ;
-        return test_link(remote, error);
+        for (int c = 0; c != '\n' && c != EOF;)
+            c = getchar();
+        return interrupt_check(error) && test_link(remote, error);
     }
     if (!test_link(remote, &failure))
         fprintf(stderr,
@@ -205,7 +225,7 @@ static bool check_all(struct context *context, json_t *list, GError **error)
     if (config->remotes->len == 0)
         return fail(error, ERROR_CONFIG,
                     "no remote site is configured; add one: drctl site add NAME ADDRESS");
-    return failed == 0 || fail(error, ERROR_NETWORK, "%u of %u remote sites do not answer", failed,
+    return failed == 0 || fail(error, ERROR_NETWORK, "%u of %u remote sites cannot be used", failed,
                                config->remotes->len);
 }
 
@@ -247,7 +267,7 @@ const struct command site_commands[] = {
             "ADDRESS is [user@]host[:port]. Shows the other host's key to confirm, remembers it,\n"
             "adds [remote NAME] to drctl.conf, prints the line for the other side's\n"
             "authorized_keys, and tests the link. Without ADDRESS: prints the line and tests "
-            "again.",
+            "again. With the ADDRESS that is known already: trusts a new host key.",
         .options = site_add_options,
         .run = cmd_site_add,
     },

@@ -199,8 +199,8 @@ static bool check_host_key(struct ssh_link *self, const struct remote *remote,
             error, ERROR_AUTH,
             "the host key of %s (%s) is not the one in %s: it is %s now; somebody may be in "
             "between. If that host was reinstalled, remove its line from that file and trust "
-            "the new key by `drctl site add`",
-            remote->name, name, remote->known_hosts, print);
+            "the new key by `drctl site add %s %s@%s`",
+            remote->name, name, remote->known_hosts, print, remote->name, remote->user, name);
     return fail(error, ERROR_AUTH, "cannot check the host key of %s: %s", remote->name,
                 ssh_text(self));
 }

@@ -16,6 +16,13 @@ void host_key_free(struct host_key *key)
     g_free(key);
 }
 
+static bool has_line(const char *text, const char *line)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    return g_strv_contains((const char *const *)lines, line);
+}
+
 bool remote_trust(const struct remote *remote, const struct host_key *key, GError **error)
 {
     g_autoptr(GString) text = g_string_new(NULL);
@@ -30,6 +37,8 @@ bool remote_trust(const struct remote *remote, const struct host_key *key, GErro
     }
     if (text->len && text->str[text->len - 1] != '\n')
         g_string_append_c(text, '\n');
+    if (has_line(text->str, key->known_hosts_line))
+        return true;
     g_string_append_printf(text, "%s\n", key->known_hosts_line);
     return file_write(remote->known_hosts, text->str, text->len, 0644, error);
 }
