@@ -41,7 +41,11 @@ static bool print_points(struct context *context, GPtrArray *points, bool local,
         point_row(table, manifest, now);
     }
     if (vm && json_array_size(list) == 0)
-        return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in this store", vm);
+        return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in %s%s", vm,
+                    local ? "this site's store" : "that site's store",
+                    local && context->config->remotes->len > 0
+                        ? "; those that it has sent: drctl points --at REMOTE"
+                        : "");
     if (context->json)
         print_json(list);
     else if (json_array_size(list) > 0)

@@ -20,7 +20,7 @@ static void describe_lag(struct domain *domain, const json_t *record, json_t *js
     const char *checkpoint = record ? json_get_string(record, "checkpoint") : NULL;
     uint64_t bytes;
 
-    if (checkpoint && snapshot_dirty_bytes(domain, checkpoint, &bytes))
+    if (domain && checkpoint && snapshot_dirty_bytes(domain, checkpoint, &bytes))
         json_set_u64(json, "lag_bytes", bytes);
     else
         json_set_string(json, "lag_bytes", NULL);
@@ -62,8 +62,7 @@ static json_t *protected_json(struct context *context, const struct protected_vm
     json_set_string(json, "point", record ? json_get_string(record, "point") : NULL);
     json_set_string(json, "time", time);
     describe_age(time, json);
-    if (domain)
-        describe_lag(domain, record, json);
+    describe_lag(domain, record, json);
     json_set_string(json, "error", error);
     return json;
 }
