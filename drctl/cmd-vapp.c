@@ -120,11 +120,12 @@ static bool cmd_vapp_show(struct context *context, GError **error)
 
 /* --- start and stop -------------------------------------------------------------------------- */
 
-typedef bool vapp_action_fn(const struct vapp *vapp, GPtrArray *hosts,
-                            void (*report)(void *context, const struct vapp_result *result),
+typedef void vapp_report_fn(void *context, const struct vapp_result *result);
+typedef bool vapp_action_fn(const struct vapp *vapp, GPtrArray *hosts, vapp_report_fn *report,
                             void *context, GPtrArray **results, GError **error);
 
-static bool act(struct context *context, const char *verb, vapp_action_fn *action, GError **error)
+static bool act(struct context *context, const char *verb, vapp_action_fn *action,
+                vapp_report_fn *report, GError **error)
 {
     AUTO(vapp) vapp = named_vapp(context, error);
     g_autoptr(GPtrArray) results = NULL;
@@ -133,7 +134,7 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
 
     if (!vapp || !context_hosts(context, error))
         return false;
-    ok = action(vapp, context->hosts, vm_result_note, context, &results, error);
+    ok = action(vapp, context->hosts, report, context, &results, error);
     if (!results)
         return false;
     progress_terminal_end(context->progress);
@@ -149,12 +150,12 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
 
 static bool cmd_vapp_start(struct context *context, GError **error)
 {
-    return act(context, "start", vapp_start_domains, error);
+    return act(context, "start", vapp_start_domains, vm_result_note, error);
 }
 
 static bool cmd_vapp_stop(struct context *context, GError **error)
 {
-    return act(context, "stop", vapp_stop_domains, error);
+    return act(context, "stop", vapp_stop_domains, vm_stop_note, error);
 }
 
 /* --- status ---------------------------------------------------------------------------------- */

@@ -35,6 +35,16 @@ void vm_result_note(void *data, const struct vapp_result *result)
     }
 }
 
+void vm_stop_note(void *data, const struct vapp_result *result)
+{
+    struct context *context = data;
+
+    if (result->state == VAPP_VM_STARTING)
+        progress_note(context->progress, "%s: stopping", result->vm->name);
+    else
+        vm_result_note(data, result);
+}
+
 json_t *vm_results_json(GPtrArray *results)
 {
     json_t *list = json_array();
