@@ -226,7 +226,9 @@ const struct command vapp_commands[] = {
         .max_args = 1,
         .flags = COMMAND_JSON,
         .summary = "start the VMs of a vApp in order and wait until each is ready",
-        .text = "VMs that run already are left alone. Exit status 3 when some VM did not come up.",
+        .text =
+            "VMs that run already are left alone. Exit status 3 when some VM did not come up, 1\n"
+            "when none did.",
         .run = cmd_vapp_start,
     },
     {

@@ -212,7 +212,7 @@ START_TEST(a_blocked_vm_fails_and_those_after_it_are_skipped)
     ck_assert(planned(plan, 0)->blocked);
     ck_assert(!planned(plan, 1)->blocked);
     unit_fails(failover_execute(&shop->lab->site, plan, NULL, NULL, &result, &error), error,
-               ERROR_PARTIAL, "blk-db (failed)");
+               ERROR_FAILED, "blk-db (failed)");
     ck_assert_int_eq(result.state, RUN_FAILED);
     ck_assert_int_eq(result_of(&result, 0)->state, VAPP_VM_FAILED);
     ck_assert_ptr_nonnull(strstr(result_of(&result, 0)->error, "pc-i440fx-9.9"));
@@ -298,7 +298,7 @@ START_TEST(a_definition_that_libvirt_refuses_leaves_nothing)
     forge_definition(lab, guest, "bus=\"virtio\"", "bus=\"virtua\"");
     plan = plan_of(lab, "refu-vm");
     unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error,
-               ERROR_PARTIAL, "refu-vm (failed)");
+               ERROR_FAILED, "refu-vm (failed)");
     ck_assert_ptr_null(host_domain(lab->hosts->pdata[0], "refu-vm", NULL));
     images = dir_list(lab->config->images, &error);
     ck_assert_uint_eq(g_strv_length(images), 0);

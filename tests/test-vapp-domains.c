@@ -264,7 +264,7 @@ START_TEST(a_transient_domain_is_off_when_it_is_gone)
     VIRSH("undefine", "db");
     unit_ok(stop(site, &error), error);
     ck_assert_int_eq(result_at(site, 0)->state, VAPP_VM_DONE);
-    unit_fails(stop(site, &error), error, ERROR_PARTIAL, "db (failed)");
+    unit_fails(stop(site, &error), error, ERROR_FAILED, "db (failed)");
     ck_assert_str_eq(result_at(site, 0)->error, "VM 'db' is defined on no host of this site");
 }
 END_TEST
@@ -294,7 +294,7 @@ START_TEST(a_guest_without_known_address_says_how_to_name_one)
     g_autoptr(GError) error = NULL;
 
     DEFINE_DEAF(site->host, "db");
-    unit_fails(start(site, &error), error, ERROR_PARTIAL, "db (failed)");
+    unit_fails(start(site, &error), error, ERROR_FAILED, "db (failed)");
     ck_assert_msg(strstr(result_at(site, 0)->error, "no address of the guest is known") != NULL,
                   "%s", result_at(site, 0)->error);
 }
@@ -365,7 +365,7 @@ START_TEST(a_guest_that_goes_off_before_it_is_ready_fails_at_once)
     DEFINE_DEAF(site->host, "db");
     unit_fails(vapp_start_domains(site->vapp, site->hosts, destroy_when_up, &thread, &site->results,
                                   &error),
-               error, ERROR_PARTIAL, "db (failed)");
+               error, ERROR_FAILED, "db (failed)");
     g_thread_join(thread);
     ck_assert_str_eq(result_at(site, 0)->error, "VM 'db' is not ready: it is off by now");
 }
@@ -402,12 +402,12 @@ START_TEST(a_vm_that_several_hosts_know_is_not_started_by_guess)
     /* Two connections to one libvirtd are two hosts that know the same VM. */
     g_ptr_array_add(site->hosts, session_open());
     DEFINE_DEAF(site->host, "db");
-    unit_fails(start(site, &error), error, ERROR_PARTIAL, "db (failed)");
+    unit_fails(start(site, &error), error, ERROR_FAILED, "db (failed)");
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "is defined on several hosts"));
     unit_ok(stop(site, &error), error);
     ck_assert(result_at(site, 0)->was_already);
     VIRSH("start", "db");
-    unit_fails(stop(site, &error), error, ERROR_PARTIAL, "db (failed)");
+    unit_fails(stop(site, &error), error, ERROR_FAILED, "db (failed)");
     ck_assert_ptr_nonnull(strstr(result_at(site, 0)->error, "is active on several hosts"));
 }
 END_TEST

@@ -274,6 +274,13 @@ static char *name_unfinished(const struct execution *execution, unsigned *count)
     return g_string_free(names, FALSE);
 }
 
+static enum error_kind verdict_kind(const struct execution *execution, unsigned unfinished)
+{
+    if (!all_final(execution))
+        return ERROR_CANCELLED;
+    return unfinished == execution->results->len ? ERROR_FAILED : ERROR_PARTIAL;
+}
+
 static bool execution_verdict(const struct execution *execution, GError **error)
 {
     bool starting = execution->executor->direction == EXECUTE_START;
@@ -283,10 +290,9 @@ static bool execution_verdict(const struct execution *execution, GError **error)
 
     if (count == 0)
         return true;
-    return fail(error, complete ? ERROR_PARTIAL : ERROR_CANCELLED,
-                "vApp '%s': %s%u of %u VMs not %s: %s", execution->vapp->name,
-                complete ? "" : "interrupted with ", count, execution->results->len,
-                starting ? "ready" : "off", names);
+    return fail(error, verdict_kind(execution, count), "vApp '%s': %s%u of %u VMs not %s: %s",
+                execution->vapp->name, complete ? "" : "interrupted with ", count,
+                execution->results->len, starting ? "ready" : "off", names);
 }
 
 /* A VM waits for those that it is after; stopping, for those that are after it. */

@@ -90,8 +90,9 @@ struct vapp_actions {
 
 /* Start all VMs in order, in parallel inside an order, waiting for readiness. *RESULTS: of struct
  * vapp_result, in start order, also on failure; they point into VAPP. False with ERROR_PARTIAL when
- * some VM is not up, ERROR_CANCELLED after an interrupt: VMs not begun yet are left alone, those in
- * work end their call and, if that did not bring them to an end, keep the state that they are in.
+ * some VM is not up, ERROR_FAILED when none is, ERROR_CANCELLED after an interrupt: VMs not begun
+ * yet are left alone, those in work end their call and, if that did not bring them to an end, keep
+ * the state that they are in.
  */
 bool vapp_start(const struct vapp *vapp, const struct vapp_actions *actions, GPtrArray **results,
                 GError **error);
