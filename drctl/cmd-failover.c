@@ -18,7 +18,8 @@ static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
     json_set_string(json, "point", vm->point);
     json_set_string(json, "time", time);
     json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
-    json_set_real(json, "rpo_seconds", vm->point ? failover_rpo_seconds(vm, now) : 0);
+    if (vm->point)
+        json_set_real(json, "rpo_seconds", failover_rpo_seconds(vm, now));
     json_object_set_new(json, "blocked", json_boolean(vm->blocked));
     for (unsigned i = 0; i < vm->findings->len; i++)
         json_array_append_new(findings, json_string(vm->findings->pdata[i]));
@@ -39,7 +40,6 @@ static json_t *plan_json(const struct failover_plan *plan)
     return json;
 }
 
-/* To stderr when the question follows: stdout is for the result. */
 static void print_findings(const struct failover_plan *plan)
 {
     for (unsigned i = 0; i < plan->vms->len; i++) {
@@ -76,6 +76,17 @@ static void print_plan(struct context *context, const struct failover_plan *plan
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
 }
 
+/* A plan that cannot do anything is not worth a question, nor a run. */
+static bool check_plan(const struct failover_plan *plan, GError **error)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++)
+        if (!((const struct failover_vm *)plan->vms->pdata[i])->blocked)
+            return true;
+    return fail(error, ERROR_CONFLICT,
+                "cannot fail over %s: none of its VMs can start here; why stands in the plan%s",
+                plan->vapp, plan->resumes ? "" : " (drctl failover --dry-run)");
+}
+
 static bool confirm_plan(struct context *context, const struct failover_plan *plan, GError **error)
 {
     g_autofree char *question = g_strdup_printf("\nBefore you go on: these VMs must not run at %s "
@@ -83,7 +94,12 @@ static bool confirm_plan(struct context *context, const struct failover_plan *pl
                                                 "Type the name of the vApp (%s) to start it here:",
                                                 plan->site, plan->vapp);
 
-    return option_set(context, "yes") || confirm(question, plan->vapp, "--yes", error);
+    if (option_set(context, "yes"))
+        return true;
+    if (context->json)
+        return fail(error, ERROR_USAGE,
+                    "--json shows no plan to confirm: add --yes, or look with --dry-run first");
+    return confirm(question, plan->vapp, "--yes", error);
 }
 
 /* --- the result ------------------------------------------------------------------------------ */
@@ -115,7 +131,10 @@ static json_t *result_json(const struct failover_plan *plan, const struct failov
     json_set_string(json, "run", result->run);
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "state", run_state_name(result->state));
-    json_set_real(json, "rto_seconds", result->rto_seconds);
+    if (result->rto_seconds > 0)
+        json_set_real(json, "rto_seconds", result->rto_seconds);
+    else
+        json_set_string(json, "rto_seconds", NULL); /* no VM is ready */
     json_object_set_new(json, "vms", vms);
     return json;
 }
@@ -136,15 +155,19 @@ static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
 static void print_result(struct context *context, const struct failover_plan *plan,
                          const struct failover_result *result)
 {
-    g_autofree char *rto = duration_format(result->rto_seconds);
+    g_autofree char *rto =
+        result->rto_seconds > 0 ? duration_format(result->rto_seconds) : g_strdup("none");
     g_autofree char *rpo = duration_format(worst_rpo(plan, result->started_ms));
 
     puts("");
     vm_results_print(result->vms);
     printf("\nFailover of %s %s (run %s).\n"
-           "  RTO  %s  from the start of the run until the last VM was ready\n"
+           "  RTO  %s  %s\n"
            "  RPO  %s  before the start of the run, the oldest point that was used\n",
-           plan->vapp, run_state_name(result->state), result->run, rto, rpo);
+           plan->vapp, run_state_name(result->state), result->run, rto,
+           result->rto_seconds > 0 ? "from the start of the run until the last VM was ready"
+                                   : "as no VM is ready",
+           rpo);
     printf("The VMs run on overlays over their points in %s; the points stay as they are.\n",
            context->config->store);
 }
@@ -188,6 +211,8 @@ static bool cmd_failover(struct context *context, GError **error)
         print_json(json);
     }
     fflush(stdout);
+    if (!check_plan(plan, error))
+        return false;
     return dry_run || (confirm_plan(context, plan, error) && execute(context, &site, plan, error));
 }
 
