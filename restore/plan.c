@@ -122,6 +122,22 @@ static void take_point(struct failover_vm *vm, const struct manifest *manifest)
     vm->consistency = manifest->consistency;
 }
 
+/* The point may be gone by now; the VM does not need to know. */
+static void take_marked_point(const struct planner *planner, struct failover_vm *vm,
+                              const struct recovered *mark)
+{
+    g_autofree char *dir = store_point_dir(planner->site->config->store, vm->uuid, mark->point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    AUTO(manifest) manifest = name_is_safe(mark->point) ? manifest_load(path, NULL) : NULL;
+
+    if (manifest) {
+        take_point(vm, manifest);
+        return;
+    }
+    vm->point = g_strdup(mark->point);
+    point_id_parse(mark->point, &vm->point_time_ms);
+}
+
 /* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
 static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain *domain,
                   const struct recovered *mark, struct findings *findings, GError **error)
@@ -135,8 +151,7 @@ static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain
     planner->running += state != DOMAIN_OFF;
     remark(findings, "run %s brought it up already, it is %s%s", mark->run,
            domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");
-    vm->point = g_strdup(mark->point);
-    point_id_parse(mark->point, &vm->point_time_ms);
+    take_marked_point(planner, vm, mark);
     vm->host = g_strdup(host_uri(domain_host(domain)));
     vm->recovery = g_new0(struct recovery, 1);
     vm->recovery->name = g_strdup(domain_name(domain));
