@@ -220,7 +220,10 @@ static bool check_all(struct context *context, json_t *list, GError **error)
         if (check_remote(context, remote, list, &failure))
             continue;
         failed++;
-        fprintf(stderr, "%s: %s\n", remote->name, failure->message);
+        if (g_str_has_prefix(failure->message, remote->name))
+            fprintf(stderr, "%s\n", failure->message);
+        else
+            fprintf(stderr, "%s: %s\n", remote->name, failure->message);
     }
     if (config->remotes->len == 0)
         return fail(error, ERROR_CONFIG,
