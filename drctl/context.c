@@ -22,7 +22,7 @@ struct store *context_store(struct context *context, GError **error)
 {
     const struct config *config = context_config(context, error);
 
-    if (!context->store && context_catalog(context, error))
+    if (config && !context->store && context_catalog(context, error))
         context->store =
             store_open_local(config->store, context->catalog, snapshot_check_point, error);
     return context->store;
