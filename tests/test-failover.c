@@ -297,8 +297,8 @@ START_TEST(a_definition_that_libvirt_refuses_leaves_nothing)
 
     forge_definition(lab, guest, "bus=\"virtio\"", "bus=\"virtua\"");
     plan = plan_of(lab, "refu-vm");
-    unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error,
-               ERROR_FAILED, "refu-vm (failed)");
+    unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error, ERROR_FAILED,
+               "refu-vm (failed)");
     ck_assert_ptr_null(host_domain(lab->hosts->pdata[0], "refu-vm", NULL));
     images = dir_list(lab->config->images, &error);
     ck_assert_uint_eq(g_strv_length(images), 0);
