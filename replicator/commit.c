@@ -12,8 +12,6 @@
 
 #include "replicator/local.h"
 
-#define READ_SIZE ((size_t)1 << 20)
-
 /* --- Is it what the manifest says? ---------------------------------------------------------- */
 
 static bool check_files(struct local_incoming *self, const struct manifest *manifest,
@@ -100,46 +98,78 @@ static bool check_tiling(struct arriving_file *file, GError **error)
     return true;
 }
 
-/* The digest of the bytes of RUN as the disk has them, which go into WHOLE as well. */
-static bool read_run(const struct arriving_file *file, const struct run_of_bytes *run, void *buffer,
-                     struct digest *whole, uint8_t out[DIGEST_SIZE], GError **error)
+/* Reading back: the disk is read and compared with the runs in our thread, the digest of the whole
+ * file is made in a lane. */
+struct reading {
+    struct arriving_file *file;
+    struct lane *lane;
+    struct digest *whole; /* belongs to the lane until it was waited for */
+};
+
+static bool digest_piece(struct piece *piece, GError **error)
+{
+    digest_update(piece->target, piece->data, piece->len);
+    return true;
+}
+
+/* The digest of the bytes of RUN as the disk has them. Every piece but the last one of a file ends
+ * at a multiple of its size, as direct reading wants it. */
+static bool read_run(struct reading *self, const struct run_of_bytes *run, uint8_t out[DIGEST_SIZE],
+                     GError **error)
 {
     AUTO(digest) digest = digest_new();
+    uint64_t at = run->offset, end = run->offset + run->len;
 
-    for (uint64_t done = 0; done < run->len;) {
-        size_t piece = (size_t)MIN(run->len - done, READ_SIZE);
+    while (at < end) {
+        struct piece *piece = lane_take(self->lane);
+        bool ok;
 
-        if (!interrupt_check(error) ||
-            !fd_read_at(file->fd, run->offset + done, buffer, piece, file->name, error))
+        piece->offset = at;
+        piece->len = (size_t)MIN(end - at, STORE_WRITE_MAX - at % STORE_WRITE_MAX);
+        piece->target = self->whole;
+        ok = interrupt_check(error) && disk_read(&self->file->disk, piece, error);
+        if (!ok)
+            piece->len = 0;
+        digest_update(digest, piece->data, piece->len);
+        at += piece->len;
+        lane_put(self->lane, piece);
+        if (!ok)
             return false;
-        digest_update(digest, buffer, piece);
-        digest_update(whole, buffer, piece);
-        done += piece;
     }
     digest_final(digest, out);
     return true;
 }
 
-/* Read FILE back, compare it with what arrived, and add its line to SUMS. */
-static bool read_back(const struct arriving_file *file, void *buffer, GString *sums, GError **error)
+static bool compare_runs(struct reading *self, GError **error)
 {
-    AUTO(digest) whole = digest_new();
     uint8_t digest[DIGEST_SIZE];
-    char hex[DIGEST_HEX_SIZE];
 
-    /* From the disk, not from memory. */
-    posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
-    for (unsigned i = 0; i < file->runs->len; i++) {
-        const struct run_of_bytes *run = &g_array_index(file->runs, struct run_of_bytes, i);
+    for (unsigned i = 0; i < self->file->runs->len; i++) {
+        const struct run_of_bytes *run = &g_array_index(self->file->runs, struct run_of_bytes, i);
 
-        if (!read_run(file, run, buffer, whole, digest, error))
+        if (!read_run(self, run, digest, error))
             return false;
         if (memcmp(digest, run->digest, DIGEST_SIZE) != 0)
             return fail(error, ERROR_INTEGRITY,
                         "%s: the disk does not give back what was written at offset %" PRIu64
                         ": memory, disk or file system are damaged",
-                        file->name, run->offset);
+                        self->file->name, run->offset);
     }
+    return true;
+}
+
+/* Read FILE back, compare it with what arrived, and add its line to SUMS. */
+static bool read_back(struct arriving_file *file, struct lane *lane, GString *sums, GError **error)
+{
+    AUTO(digest) whole = digest_new();
+    struct reading reading = {.file = file, .lane = lane, .whole = whole};
+    bool same = compare_runs(&reading, error);
+    uint8_t digest[DIGEST_SIZE];
+    char hex[DIGEST_HEX_SIZE];
+
+    lane_wait(lane, NULL);
+    if (!same)
+        return false;
     digest_final(whole, digest);
     digest_to_hex(digest, hex);
     g_string_append_printf(sums, "%s  %s\n", hex, file->name);
@@ -148,18 +178,19 @@ static bool read_back(const struct arriving_file *file, void *buffer, GString *s
 
 static bool settle_files(struct local_incoming *self, GString *sums, GError **error)
 {
-    g_autofree void *buffer = g_malloc(READ_SIZE);
+    AUTO(lane) lane = lane_new(digest_piece);
 
     for (unsigned i = 0; i < self->files->len; i++) {
         struct arriving_file *file = self->files->pdata[i];
 
         if (!check_tiling(file, error))
             return false;
-        if (fsync(file->fd) < 0)
+        if (fsync(file->disk.fd) < 0)
             return fail_errno(error, errno, "cannot write %s", file->name);
+        disk_forget(&file->disk);
     }
     for (unsigned i = 0; i < self->files->len; i++)
-        if (!read_back(self->files->pdata[i], buffer, sums, error))
+        if (!read_back(self->files->pdata[i], lane, sums, error))
             return false;
     /* Nobody of ours holds a file of a point open for writing from here on. */
     g_ptr_array_set_size(self->files, 0);
@@ -208,11 +239,12 @@ bool local_commit(struct local_incoming *self, const struct manifest *manifest, 
 {
     g_autoptr(GString) sums = g_string_new(NULL);
 
-    if (!check_manifest(self, manifest, error) || !settle_files(self, sums, error) ||
-        !self->store->check(self->dir, manifest, error) ||
+    if (!lane_wait(self->lane, error) || !check_manifest(self, manifest, error) ||
+        !settle_files(self, sums, error) || !self->store->check(self->dir, manifest, error) ||
         !write_manifest(self, manifest, sums, error) || !dir_sync(self->dir, error) ||
         !publish(self, error))
         return false;
+    g_clear_pointer(&self->lane, lane_free);
     local_cache_put(self->store, manifest);
     return true;
 }

@@ -7,17 +7,11 @@
 
 #include "replicator/local.h"
 
-/* Writeback starts while data arrives, and never lags more than a little behind: then the fsync of
- * the commit is short, and the page cache is not filled with what nobody will read. */
-#define WRITEBACK_STEP ((uint64_t)8 << 20)
-#define WRITEBACK_LAG (4 * WRITEBACK_STEP)
-
 static void arriving_file_free(void *data)
 {
     struct arriving_file *file = data;
 
-    if (file->fd >= 0)
-        close(file->fd);
+    disk_file_close(&file->disk);
     g_array_unref(file->runs);
     digest_free(file->digest);
     g_free(file->name);
@@ -30,6 +24,7 @@ static void discard(struct local_incoming *self)
     if (self->gone)
         return;
     self->gone = true;
+    g_clear_pointer(&self->lane, lane_free);
     g_ptr_array_set_size(self->files, 0);
     /* What stays is swept by whoever next opens the store. */
     tree_remove(self->dir, NULL);
@@ -65,7 +60,7 @@ static bool open_file(struct local_incoming *self, const char *name, GError **er
         return fail_errno(error, errno, "cannot create %s", path);
     file = g_new0(struct arriving_file, 1);
     file->name = g_strdup(name);
-    file->fd = fd_steal(&fd);
+    file->disk = (struct disk_file){.fd = fd_steal(&fd), .name = file->name};
     file->runs = g_array_new(FALSE, FALSE, sizeof(struct run_of_bytes));
     file->digest = digest_new();
     g_ptr_array_add(self->files, file);
@@ -99,13 +94,12 @@ void arriving_file_end_run(struct arriving_file *file)
 }
 
 /* Note what arrived, to be compared with what the disk says at commit. */
-static bool note_bytes(struct arriving_file *file, uint64_t offset, const void *data, size_t len,
-                       GError **error)
+static bool note_bytes(struct arriving_file *file, const struct piece *piece, GError **error)
 {
     struct run_of_bytes *run = open_run(file);
 
-    if (!run || run->offset + run->len != offset) {
-        struct run_of_bytes next = {.offset = offset};
+    if (!run || run->offset + run->len != piece->offset) {
+        struct run_of_bytes next = {.offset = piece->offset};
 
         if (file->runs->len >= POINT_MAX_RUNS)
             return fail(error, ERROR_INTEGRITY, "%s is written in too small pieces", file->name);
@@ -113,49 +107,24 @@ static bool note_bytes(struct arriving_file *file, uint64_t offset, const void *
         g_array_append_val(file->runs, next);
         run = open_run(file);
     }
-    digest_update(file->digest, data, len);
-    run->len += len;
+    digest_update(file->digest, piece->data, piece->len);
+    run->len += piece->len;
     return true;
 }
 
-static bool sync_range(struct arriving_file *file, uint64_t from, uint64_t to, unsigned flags,
-                       GError **error)
+/* In the thread of the lane. */
+static bool work_on(struct piece *piece, GError **error)
 {
-    if (sync_file_range(file->fd, (off_t)from, (off_t)(to - from), flags) == 0)
-        return true;
-    /* Where it cannot be done, the fsync is only longer. */
-    if (errno == ENOSYS || errno == ESPIPE || errno == EINVAL || errno == EOPNOTSUPP)
-        return true;
-    return fail_errno(error, errno, "cannot write %s", file->name);
-}
+    struct arriving_file *file = piece->target;
 
-static bool start_writeback(struct arriving_file *file, GError **error)
-{
-    uint64_t to = file->size - file->size % WRITEBACK_STEP;
-
-    if (to <= file->started)
-        return true;
-    if (!sync_range(file, file->started, to, SYNC_FILE_RANGE_WRITE, error))
-        return false;
-    file->started = to;
-    if (to < file->finished + WRITEBACK_LAG + WRITEBACK_STEP)
-        return true;
-    to -= WRITEBACK_LAG;
-    if (!sync_range(file, file->finished, to,
-                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                        SYNC_FILE_RANGE_WAIT_AFTER,
-                    error))
-        return false;
-    posix_fadvise(file->fd, (off_t)file->finished, (off_t)(to - file->finished),
-                  POSIX_FADV_DONTNEED);
-    file->finished = to;
-    return true;
+    return note_bytes(file, piece, error) && disk_write(&file->disk, piece, error);
 }
 
 static bool write_file(struct local_incoming *self, unsigned number, uint64_t offset,
                        const void *data, size_t len, GError **error)
 {
     struct arriving_file *file;
+    struct piece *piece;
 
     if (number >= self->files->len)
         return fail(error, ERROR_INTEGRITY, "data for file %u, which was not opened", number);
@@ -163,11 +132,16 @@ static bool write_file(struct local_incoming *self, unsigned number, uint64_t of
     if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset)
         return fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
                     POINT_MAX_FILE_BYTES);
-    if (!note_bytes(file, offset, data, len, error) ||
-        !fd_write_at(file->fd, offset, data, len, file->name, error))
+    if (!lane_check(self->lane, error))
         return false;
+    piece = lane_take(self->lane);
+    memcpy(piece->data, data, len);
+    piece->len = len;
+    piece->offset = offset;
+    piece->target = file;
+    lane_put(self->lane, piece);
     file->size = MAX(file->size, offset + len);
-    return start_writeback(file, error);
+    return true;
 }
 
 static bool local_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
@@ -268,6 +242,7 @@ struct incoming *local_begin(struct store *store, const char *vm_uuid, const cha
     incoming->point = g_strdup(point);
     incoming->dir = g_build_filename(self->path, "incoming", name, NULL);
     incoming->files = g_ptr_array_new_with_free_func(arriving_file_free);
+    incoming->lane = lane_new(work_on);
     if (make_place(incoming, error))
         return &incoming->incoming;
     explain_no_space(self->path, error);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "replicator/disk.h"
 #include "replicator/replicator.h"
 
 /* STORE, vms/ and vms/<uuid>/ may be passed through by everybody, so that restore/ can grant QEMU
@@ -37,10 +38,9 @@ struct run_of_bytes {
 
 struct arriving_file {
     char *name;
-    int fd;
-    uint64_t size;         /* end of what was written */
-    uint64_t started;      /* writeback was started up to here ... */
-    uint64_t finished;     /* ... and waited for up to here */
+    uint64_t size; /* end of what was written */
+    /* The rest belongs to the lane until it was waited for. */
+    struct disk_file disk;
     GArray *runs;          /* of struct run_of_bytes; the last one is open */
     struct digest *digest; /* of the open one */
 };
@@ -51,9 +51,10 @@ struct local_incoming {
     struct file_lock *lock;
     char *vm_uuid;
     char *point;
-    char *dir;        /* in incoming/ */
-    GPtrArray *files; /* of struct arriving_file */
-    bool gone;        /* committed, or discarded after an error */
+    char *dir;         /* in incoming/ */
+    GPtrArray *files;  /* of struct arriving_file */
+    struct lane *lane; /* digests and writes; NULL when nothing arrives any more */
+    bool gone;         /* committed, or discarded after an error */
 };
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,

@@ -7,7 +7,6 @@
 
 #include "replicator/local.h"
 
-#define READ_SIZE ((size_t)1 << 20)
 #define SUMS_MAX (1u << 20)
 
 struct verification {
@@ -15,6 +14,7 @@ struct verification {
     char *dir;
     GHashTable *sums; /* name -> hex digest */
     struct progress *progress;
+    struct lane *lane; /* for the digests */
     uint64_t done, total;
     GString *damage; /* what is wrong, all of it */
 };
@@ -63,45 +63,50 @@ static void damaged(struct verification *self, const char *format, ...)
     va_end(args);
 }
 
-/* False only when interrupted; damage is noted. */
-static bool digest_of(struct verification *self, int fd, uint64_t bytes, const char *name,
-                      uint8_t out[DIGEST_SIZE], bool *readable, GError **error)
+static bool digest_piece(struct piece *piece, GError **error)
 {
-    AUTO(digest) digest = digest_new();
-    g_autofree void *buffer = g_malloc(READ_SIZE);
-    g_autofree char *subject = g_strconcat(self->manifest->vm, "/", name, NULL);
-    g_autoptr(GError) why = NULL;
-
-    /* From the disk, not from memory. */
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    for (uint64_t at = 0; at < bytes;) {
-        size_t piece = (size_t)MIN(bytes - at, READ_SIZE);
-
-        if (!interrupt_check(error))
-            return false;
-        if (!fd_read_at(fd, at, buffer, piece, name, &why)) {
-            damaged(self, "%s", why->message);
-            *readable = false;
-            return true;
-        }
-        digest_update(digest, buffer, piece);
-        at += piece;
-        self->done += piece;
-        progress_bytes(self->progress, subject, self->done, self->total);
-    }
-    digest_final(digest, out);
-    *readable = true;
+    digest_update(piece->target, piece->data, piece->len);
     return true;
 }
 
+/* The digest of the first BYTES of FILE as the disk has them. */
+static bool digest_of(struct verification *self, struct disk_file *file, uint64_t bytes,
+                      uint8_t out[DIGEST_SIZE], GError **error)
+{
+    AUTO(digest) digest = digest_new();
+    g_autofree char *subject = g_strconcat(self->manifest->vm, "/", file->name, NULL);
+    bool ok = true;
+
+    disk_forget(file);
+    for (uint64_t at = 0; at < bytes && ok;) {
+        struct piece *piece = lane_take(self->lane);
+
+        piece->offset = at;
+        piece->len = (size_t)MIN(bytes - at, STORE_WRITE_MAX);
+        piece->target = digest;
+        ok = interrupt_check(error) && disk_read(file, piece, error);
+        if (!ok)
+            piece->len = 0;
+        at += piece->len;
+        self->done += piece->len;
+        lane_put(self->lane, piece);
+        progress_bytes(self->progress, subject, self->done, self->total);
+    }
+    lane_wait(self->lane, NULL);
+    digest_final(digest, out);
+    return ok;
+}
+
+/* False only when interrupted; damage is noted. */
 static bool verify_file(struct verification *self, const char *name, int64_t bytes, GError **error)
 {
     g_autofree char *path = g_build_filename(self->dir, name, NULL);
     const char *expected = g_hash_table_lookup(self->sums, name);
     AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    struct disk_file file = {.fd = fd, .name = name};
+    g_autoptr(GError) why = NULL;
     uint8_t digest[DIGEST_SIZE];
     char hex[DIGEST_HEX_SIZE];
-    bool readable = false;
     struct stat st;
 
     if (fd < 0 || fstat(fd, &st) < 0) {
@@ -117,10 +122,14 @@ static bool verify_file(struct verification *self, const char *name, int64_t byt
         damaged(self, "%s is not in " SHA256SUMS_NAME, name);
         return true;
     }
-    if (!digest_of(self, fd, (uint64_t)st.st_size, name, digest, &readable, error))
-        return false;
-    if (!readable)
+    if (!digest_of(self, &file, (uint64_t)st.st_size, digest, &why)) {
+        if (error_is(why, ERROR_CANCELLED)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        }
+        damaged(self, "%s", why->message);
         return true;
+    }
     digest_to_hex(digest, hex);
     if (strcmp(hex, expected) != 0)
         damaged(self, "%s has changed: its SHA-256 is not the one of its commit", name);
@@ -156,12 +165,14 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
         .dir = store_point_dir(store_path, manifest->uuid, manifest->point),
         .sums = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
         .progress = progress,
+        .lane = lane_new(digest_piece),
         .damage = g_string_new(NULL),
     };
     bool ok = verify_files(&self, error);
 
     if (!ok)
         g_prefix_error(error, "point %s of %s: ", manifest->point, manifest->vm);
+    lane_free(self.lane);
     g_free(self.dir);
     g_hash_table_unref(self.sums);
     g_string_free(self.damage, TRUE);
