@@ -24,6 +24,7 @@ static void discard(struct local_incoming *self)
     if (self->gone)
         return;
     self->gone = true;
+    self->filling = NULL;
     g_clear_pointer(&self->lane, lane_free);
     g_ptr_array_set_size(self->files, 0);
     /* What stays is swept by whoever next opens the store. */
@@ -120,11 +121,40 @@ static bool work_on(struct piece *piece, GError **error)
     return note_bytes(file, piece, error) && disk_write(&file->disk, piece, error);
 }
 
+static void put_filling(struct local_incoming *self)
+{
+    if (self->filling)
+        lane_put(self->lane, g_steal_pointer(&self->filling));
+}
+
+bool local_flush(struct local_incoming *self, GError **error)
+{
+    put_filling(self);
+    return lane_wait(self->lane, error);
+}
+
+/* The piece that the bytes of FILE at OFFSET go into: what comes in small parts one after the other
+ * is written as one. */
+static struct piece *piece_for(struct local_incoming *self, struct arriving_file *file,
+                               uint64_t offset)
+{
+    struct piece *piece = self->filling;
+
+    if (piece && piece->target == file && piece->offset + piece->len == offset &&
+        piece->len < STORE_WRITE_MAX)
+        return piece;
+    put_filling(self);
+    self->filling = piece = lane_take(self->lane);
+    piece->target = file;
+    piece->offset = offset;
+    piece->len = 0;
+    return piece;
+}
+
 static bool write_file(struct local_incoming *self, unsigned number, uint64_t offset,
                        const void *data, size_t len, GError **error)
 {
     struct arriving_file *file;
-    struct piece *piece;
 
     if (number >= self->files->len)
         return fail(error, ERROR_INTEGRITY, "data for file %u, which was not opened", number);
@@ -132,16 +162,16 @@ static bool write_file(struct local_incoming *self, unsigned number, uint64_t of
     if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset)
         return fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
                     POINT_MAX_FILE_BYTES);
-    if (!lane_check(self->lane, error))
-        return false;
-    piece = lane_take(self->lane);
-    memcpy(piece->data, data, len);
-    piece->len = len;
-    piece->offset = offset;
-    piece->target = file;
-    lane_put(self->lane, piece);
     file->size = MAX(file->size, offset + len);
-    return true;
+    for (size_t done = 0; done < len;) {
+        struct piece *piece = piece_for(self, file, offset + done);
+        size_t part = MIN(len - done, STORE_WRITE_MAX - piece->len);
+
+        memcpy(piece->data + piece->len, (const uint8_t *)data + done, part);
+        piece->len += part;
+        done += part;
+    }
+    return lane_check(self->lane, error);
 }
 
 static bool local_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,

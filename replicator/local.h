@@ -51,10 +51,11 @@ struct local_incoming {
     struct file_lock *lock;
     char *vm_uuid;
     char *point;
-    char *dir;         /* in incoming/ */
-    GPtrArray *files;  /* of struct arriving_file */
-    struct lane *lane; /* digests and writes; NULL when nothing arrives any more */
-    bool gone;         /* committed, or discarded after an error */
+    char *dir;             /* in incoming/ */
+    GPtrArray *files;      /* of struct arriving_file */
+    struct lane *lane;     /* digests and writes; NULL when nothing arrives any more */
+    struct piece *filling; /* taken from the lane, not put yet; or NULL */
+    bool gone;             /* committed, or discarded after an error */
 };
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
@@ -65,6 +66,8 @@ bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error)
 char *local_lock_path(const char *store_path, const char *vm_uuid);
 /* End the open run of FILE. */
 void arriving_file_end_run(struct arriving_file *file);
+/* Let everything that arrived be written, and wait for it. */
+bool local_flush(struct local_incoming *self, GError **error);
 /* incoming_ops.commit without the clean-up. */
 bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error);
 

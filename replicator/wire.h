@@ -10,10 +10,10 @@
  *
  * Payloads are JSON objects of at most WIRE_CONTROL_MAX bytes, but for DATA: {file u32, zeros u32,
  * offset u64} and bytes for that offset, behind which come as many zeros as it says, which are not
- * sent; at most STORE_WRITE_MAX of both. The tables of an image are mostly zeros. What a frame announces never decides how much
- * memory is taken: a wire has one buffer of the largest frame, for its whole life. A frame that
- * breaks a rule is ERROR_INTEGRITY, and the wire must not be read again, because nobody knows where
- * the next one begins.
+ * sent; at most STORE_WRITE_MAX of both. The tables of an image are mostly zeros. What a frame
+ * announces never decides how much memory is taken: a wire has one buffer of the largest frame, for
+ * its whole life. A frame that breaks a rule is ERROR_INTEGRITY, and the wire must not be read
+ * again, because nobody knows where the next one begins.
  *
  * Order: the client's first frame is HELLO. Requests carry a number that grows, its answer (OK or
  * ERROR) the same number. BEGIN's number is the name of the point that arrives: OPEN, DATA, COMMIT
