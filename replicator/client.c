@@ -6,7 +6,6 @@
 
 #define HELLO_TIMEOUT_MS 30000
 #define FAREWELL_TIMEOUT_MS 5000 /* for the error that the other side sent before it hung up */
-#define PING_EVERY_S 60          /* well within SERVE_IDLE_S */
 #define VERSION_SHOWN 64
 
 /* --- Losing the connection ------------------------------------------------------------------ */
@@ -240,7 +239,7 @@ static void *ping(void *data)
     AUTO_CLIENT self = client_enter(data);
 
     while (!self->stopping) {
-        gint64 until = g_get_monotonic_time() + PING_EVERY_S * G_TIME_SPAN_SECOND;
+        gint64 until = g_get_monotonic_time() + self->ping_ms * G_TIME_SPAN_MILLISECOND;
 
         while (!self->stopping && g_cond_wait_until(&self->wake, &self->lock, until))
             ;
@@ -278,11 +277,12 @@ static bool hello(struct client *self, GError **error)
                 protocol < WIRE_PROTOCOL ? "there" : "here");
 }
 
-struct client *client_new(struct link *link, const char *name, GError **error)
+struct client *client_new(struct link *link, const char *name, int ping_ms, GError **error)
 {
     struct client *self = g_new0(struct client, 1);
 
     self->name = g_strdup(name);
+    self->ping_ms = ping_ms;
     self->wire = wire_new(link);
     g_mutex_init(&self->lock);
     g_cond_init(&self->wake);

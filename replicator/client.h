@@ -11,7 +11,8 @@
 
 struct client {
     struct wire *wire;
-    char *name;  /* of the remote */
+    char *name; /* of the remote */
+    int ping_ms;
     GMutex lock; /* of all that follows, and of the wire */
     GCond wake;
     GThread *pinger;
@@ -27,7 +28,7 @@ struct client {
 
 /* Takes LINK, also on failure, and says HELLO. ERROR_CONFIG when the other side speaks another
  * protocol. */
-struct client *client_new(struct link *link, const char *name, GError **error);
+struct client *client_new(struct link *link, const char *name, int ping_ms, GError **error);
 void client_free(struct client *client);
 DEFINE_CLEANUP(client)
 

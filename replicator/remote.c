@@ -7,6 +7,7 @@
 #include "replicator/replicator.h"
 
 #define VERSION_SHOWN 64
+#define PING_MS (SERVE_IDLE_S * 1000 / 5)
 
 struct remote_store {
     struct store store;
@@ -363,9 +364,9 @@ static const struct store_ops remote_store_ops = {
     .free = remote_free,
 };
 
-struct store *store_open_link(struct link *link, const char *name, GError **error)
+struct store *store_open_link(struct link *link, const char *name, int ping_ms, GError **error)
 {
-    struct client *client = client_new(link, name, error);
+    struct client *client = client_new(link, name, ping_ms, error);
     struct remote_store *self;
 
     if (!client)
@@ -381,5 +382,5 @@ struct store *store_open_remote(const struct remote *remote, GError **error)
 {
     struct link *link = link_ssh_open(remote, error);
 
-    return link ? store_open_link(link, remote->name, error) : NULL;
+    return link ? store_open_link(link, remote->name, PING_MS, error) : NULL;
 }

@@ -9,6 +9,6 @@
 
 #include "replicator/link.h"
 
-/* Takes LINK, also on failure. NAME is the remote's, for messages. ERROR_CONFIG when the two drctl
- * do not speak the same protocol. */
-struct store *store_open_link(struct link *link, const char *name, GError **error);
+/* Takes LINK, also on failure. NAME is the remote's, for messages. PING_MS of silence are too long.
+ * ERROR_CONFIG when the two drctl do not speak the same protocol. */
+struct store *store_open_link(struct link *link, const char *name, int ping_ms, GError **error);

@@ -189,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         serve_link(store, memory_link_new(bytes, false), 0, NULL);
         check_store();
     } else if (data[0] == 'c') {
-        AUTO(store) remote = store_open_link(memory_link_new(bytes, false), "dr1", NULL);
+        AUTO(store) remote = store_open_link(memory_link_new(bytes, false), "dr1", 1000000, NULL);
 
         if (remote)
             ask(remote);

@@ -17,7 +17,7 @@
 #include "tests/points.h"
 
 #define IMAGE_BYTES ((uint64_t)5 << 20)
-#define SHORT_MS 200
+#define SHORT_MS 500
 #define DEADLINE_MS 20000
 #define EXIT_SERVED 0
 #define EXIT_BROKEN 3
@@ -81,7 +81,8 @@ static struct server server_new(point_check_fn *check)
 static struct store *server_store(struct server *server)
 {
     g_autoptr(GError) error = NULL;
-    struct store *store = store_open_link(link_fd_new(server->fd, server->fd), "dr1", &error);
+    struct store *store =
+        store_open_link(link_fd_new(server->fd, server->fd), "dr1", DEADLINE_MS, &error);
 
     unit_ok(store, error);
     return store;
@@ -446,6 +447,30 @@ START_TEST(a_silent_client_is_hung_up_on)
     ck_assert_int_eq(server_end(&server), EXIT_BROKEN);
     ck_assert_int_eq(server_end(&first), EXIT_SERVED);
     ck_assert_uint_eq(server_points(&first), 0);
+    g_free(server.path);
+}
+END_TEST
+
+START_TEST(a_client_that_has_nothing_to_say_is_still_there)
+{
+    struct server first = server_new(points_accept);
+    struct server server = server_again(first.path, points_accept, SHORT_MS);
+    g_autoptr(GError) error = NULL;
+    AUTO(store) store = NULL;
+    int64_t until_ms;
+
+    unit_ok(store = store_open_link(link_fd_new(server.fd, server.fd), "dr1", SHORT_MS / 5, &error),
+            error);
+    until_ms = time_monotonic_ms() + 5 * SHORT_MS;
+    while (time_monotonic_ms() < until_ms) {
+        ck_assert_int_eq(waitpid(server.pid, NULL, WNOHANG), 0);
+        g_usleep(10000);
+    }
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_int_eq(server_end(&first), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&first), 1);
     g_free(server.path);
 }
 END_TEST
@@ -840,16 +865,16 @@ START_TEST(two_protocols_say_who_must_be_updated)
     GError *error = NULL;
     struct server server = fake_server(newer);
 
-    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
-               ERROR_CONFIG, "protocol 2 there (drctl 9.9?[2J); update drctl here");
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", DEADLINE_MS, &error),
+               error, ERROR_CONFIG, "protocol 2 there (drctl 9.9?[2J); update drctl here");
     ck_assert_int_eq(server_end(&server), EXIT_SERVED);
     server = fake_server(older);
-    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
-               ERROR_CONFIG, "protocol 0 there (drctl 0.0.1); update drctl there");
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", DEADLINE_MS, &error),
+               error, ERROR_CONFIG, "protocol 0 there (drctl 0.0.1); update drctl there");
     ck_assert_int_eq(server_end(&server), EXIT_SERVED);
     server = fake_server(chatty);
-    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", &error), error,
-               ERROR_INTEGRITY, "dr1: the other side sent OK where nobody asked");
+    unit_fails(store_open_link(link_fd_new(server.fd, server.fd), "dr1", DEADLINE_MS, &error),
+               error, ERROR_INTEGRITY, "dr1: the other side sent OK where nobody asked");
     ck_assert_int_eq(server_end(&server), EXIT_SERVED);
 }
 END_TEST
@@ -981,13 +1006,13 @@ int main(void)
         a_refusal_in_the_middle_surfaces_and_the_next_point_works, a_refusal_is_noticed_by_commit,
         an_abandoned_point_leaves_nothing, conflicts_are_told_across_the_wire,
         zeros_are_not_sent_but_arrive, a_server_that_dies_is_a_lost_connection,
-        a_client_that_dies_leaves_nothing, a_silent_client_is_hung_up_on,
-        hello_comes_first_and_once, frames_that_are_not_requests_end_the_session,
-        requests_are_numbered_upwards, payloads_that_make_no_sense_end_the_session,
-        names_that_lead_elsewhere_are_refused, file_names_that_lead_elsewhere_are_refused,
-        the_parts_of_a_point_come_in_order, offsets_beyond_all_files_are_refused,
-        manifests_that_lie_are_refused, bundles_must_be_what_was_announced,
-        bytes_that_are_no_frames_end_the_session, two_protocols_say_who_must_be_updated,
-        points_from_a_hostile_server_are_checked, descriptions_from_a_hostile_server_are_checked,
-        a_commit_without_an_answer_is_unknown);
+        a_client_that_dies_leaves_nothing, a_client_that_has_nothing_to_say_is_still_there,
+        a_silent_client_is_hung_up_on, hello_comes_first_and_once,
+        frames_that_are_not_requests_end_the_session, requests_are_numbered_upwards,
+        payloads_that_make_no_sense_end_the_session, names_that_lead_elsewhere_are_refused,
+        file_names_that_lead_elsewhere_are_refused, the_parts_of_a_point_come_in_order,
+        offsets_beyond_all_files_are_refused, manifests_that_lie_are_refused,
+        bundles_must_be_what_was_announced, bytes_that_are_no_frames_end_the_session,
+        two_protocols_say_who_must_be_updated, points_from_a_hostile_server_are_checked,
+        descriptions_from_a_hostile_server_are_checked, a_commit_without_an_answer_is_unknown);
 }
