@@ -112,13 +112,6 @@ static int64_t setup_deadline(void)
 
 /* --- Host keys ------------------------------------------------------------------------------ */
 
-/* As OpenSSH writes a host into known_hosts; g_free. */
-static char *known_name(const struct remote *remote)
-{
-    return remote->port == 22 ? g_strdup(remote->host)
-                              : g_strdup_printf("[%s]:%u", remote->host, (unsigned)remote->port);
-}
-
 static LIBSSH2_KNOWNHOSTS *known_hosts_load(struct ssh_link *self, const struct remote *remote,
                                             GError **error)
 {
@@ -266,7 +259,7 @@ static bool handshake(struct ssh_link *self, GError **error)
 /* Connected, with the host key known and checked. */
 static bool meet(struct ssh_link *self, const struct remote *remote, GError **error)
 {
-    g_autofree char *name = known_name(remote);
+    g_autofree char *name = remote_known_name(remote);
     LIBSSH2_KNOWNHOSTS *hosts = known_hosts_load(self, remote, error);
     bool ok;
 
@@ -385,7 +378,7 @@ struct host_key *remote_host_key(const struct remote *remote, GError **error)
         int type = 0;
         const char *key = libssh2_session_hostkey(self->session, &len, &type);
         g_autofree char *base64 = g_base64_encode((const unsigned char *)key, len);
-        g_autofree char *name = known_name(remote);
+        g_autofree char *name = remote_known_name(remote);
 
         host_key = g_new0(struct host_key, 1);
         host_key->type = g_strdup(key_type_name(type));
@@ -542,22 +535,11 @@ static bool wait_closed(struct ssh_link *self)
     return rc == 0;
 }
 
-/* The last lines of the remote stderr, in one line. */
-static char *last_errors(struct ssh_link *self)
-{
-    g_autofree char *all = g_strstrip(g_strdup(self->errors->str));
-    g_auto(GStrv) lines = g_strsplit(all, "\n", -1);
-    unsigned n = g_strv_length(lines);
-    g_autofree char *last = g_strjoinv("; ", lines + (n > STDERR_LINES ? n - STDERR_LINES : 0));
-
-    return text_harmless(last, STDERR_KEPT);
-}
-
 static char *ssh_link_last_words(struct link *link)
 {
     struct ssh_link *self = (struct ssh_link *)link;
     bool closed = !self->broken && libssh2_channel_eof(self->channel) && wait_closed(self);
-    g_autofree char *errors = last_errors(self);
+    g_autofree char *errors = text_last_lines(self->errors->str, STDERR_LINES);
     const char *colon = *errors ? ": " : "";
     char *signal = NULL;
     g_autofree char *words = NULL;

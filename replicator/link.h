@@ -45,6 +45,8 @@ DEFINE_CLEANUP(link)
  * link is freed. The caller must ignore SIGPIPE. */
 struct link *link_fd_new(int in_fd, int out_fd);
 
+/* REMOTE's host as OpenSSH writes it into known_hosts: "host" or "[host]:port"; g_free. */
+char *remote_known_name(const struct remote *remote);
 /* Connect to REMOTE by ssh, check its host key, authenticate, run `drctl serve`. ERROR_NETWORK when
  * it cannot be reached, ERROR_AUTH for an unknown or changed host key or a refused key,
  * ERROR_CONFIG when our key file is unusable. */

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "replicator/link.h"
 #include "replicator/replicator.h"
 
 #define KNOWN_HOSTS_MAX (16u << 20)
@@ -21,6 +22,12 @@ static bool has_line(const char *text, const char *line)
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
     return g_strv_contains((const char *const *)lines, line);
+}
+
+char *remote_known_name(const struct remote *remote)
+{
+    return remote->port == 22 ? g_strdup(remote->host)
+                              : g_strdup_printf("[%s]:%u", remote->host, (unsigned)remote->port);
 }
 
 bool remote_trust(const struct remote *remote, const struct host_key *key, GError **error)

@@ -306,3 +306,13 @@ char *text_harmless(const char *text, size_t max)
     }
     return g_string_free(out, FALSE);
 }
+
+char *text_last_lines(const char *text, unsigned lines)
+{
+    g_autofree char *all = g_strstrip(g_strdup(text));
+    g_auto(GStrv) each = g_strsplit(all, "\n", -1);
+    unsigned n = g_strv_length(each);
+    g_autofree char *last = g_strjoinv("; ", each + (n > lines ? n - lines : 0));
+
+    return text_harmless(last, MESSAGE_MAX);
+}

@@ -115,3 +115,5 @@ bool frame_parse_data(const struct frame *frame, struct frame_data *out, GError 
 bool frame_fail(const struct frame *frame, GError **error);
 /* Replace everything that is not printable, and cut what is too long; g_free. */
 char *text_harmless(const char *text, size_t max);
+/* The last LINES lines of TEXT as one harmless line; g_free. */
+char *text_last_lines(const char *text, unsigned lines);
