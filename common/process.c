@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,14 +62,24 @@ static bool fail_spawn(const char *name, const GError *cause, GError **error)
     return fail(error, ERROR_FAILED, "cannot run %s: it is not installed", name);
 }
 
+/* In the child: nobody else would end it when we are killed, and what it writes would be written
+ * beside what we start again. */
+static void die_with_parent(void *parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != GPOINTER_TO_INT(parent))
+        _exit(127);
+}
+
 static bool process_start(struct process *process, const char *const *argv, GError **error)
 {
     GSpawnFlags flags = G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_CLOEXEC_PIPES;
     g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
     g_autoptr(GError) cause = NULL;
 
-    if (!g_spawn_async_with_pipes(NULL, (char **)argv, env, flags, NULL, NULL, &process->pid, NULL,
-                                  &process->out, &process->err, &cause))
+    if (!g_spawn_async_with_pipes(NULL, (char **)argv, env, flags, die_with_parent,
+                                  GINT_TO_POINTER(getpid()), &process->pid, NULL, &process->out,
+                                  &process->err, &cause))
         return fail_spawn(process->name, cause, error);
     process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
     if (process->pidfd < 0)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A point as plain files: qcow2 images that need nothing else, domain.xml, NVRAM. No libvirt. */
+#include "restore/image.h"
 #include "restore/request.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Room for file system metadata and the small files. */
@@ -99,44 +98,25 @@ static bool check_space(const struct export *export, GError **error)
 
 /* ---- Steps */
 
-static char *temporary(const char *path)
-{
-    g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *base = g_path_get_basename(path);
-    g_autofree char *name = g_strconcat(".tmp-", base, NULL);
-
-    return g_build_filename(dir, name, NULL);
-}
-
-static bool exists(const char *path)
-{
-    return g_file_test(path, G_FILE_TEST_EXISTS);
-}
-
 /* A finished file of that name is this run's: there was none when it was planned. */
 static bool step_convert(void *context, GError **error)
 {
+    static const struct qemu_user ourselves = {.other = false};
     const struct export *export = context;
     g_autofree char *path = image_path(export, export->disk->target);
-    g_autofree char *temp = temporary(path);
-    const char *const argv[] = {"qemu-img", "convert", "-q",    "-f",
-                                "qcow2",    "-O",      "qcow2", export->disk->chain[0],
-                                temp,       NULL};
+    const char *const command[] = {
+        "qemu-img", "convert", "-q", "-f", "qcow2", "-O", "qcow2", export->disk->chain[0], NULL};
 
-    if (exists(path))
-        return true;
     progress_note(export->site->progress, "%s: writing %s", export->origin->manifest->vm, path);
-    return tree_remove(temp, error) && process_run(argv, 0, NULL, error) &&
-           file_sync(temp, error) && path_rename(temp, path, error);
+    return image_make(path, command, 0, &ourselves, error);
 }
 
 static bool undo_convert(void *context, GError **error)
 {
     const struct export *export = context;
     g_autofree char *path = image_path(export, export->disk->target);
-    g_autofree char *temp = temporary(path);
 
-    return tree_remove(temp, error) && tree_remove(path, error);
+    return image_remove(path, error);
 }
 
 static char *nvram_path(const struct export *export)
@@ -149,7 +129,7 @@ static bool step_nvram(void *context, GError **error)
     const struct export *export = context;
     g_autofree char *path = nvram_path(export);
 
-    return !export->origin->nvram || exists(path) ||
+    return !export->origin->nvram || g_file_test(path, G_FILE_TEST_EXISTS) ||
            file_copy(export->origin->nvram, path, 0600, error);
 }
 

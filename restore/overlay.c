@@ -9,7 +9,6 @@
 #define QEMU_IMG_TIMEOUT_S 120
 #define MODE_IMAGES 0711
 #define MODE_OVERLAYS 0750
-#define MODE_FILE 0600
 
 char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run)
 {
@@ -32,6 +31,24 @@ char *overlay_path(const char *dir, const char *target)
 char *overlay_nvram_path(const char *dir)
 {
     return g_build_filename(dir, "nvram.fd", NULL);
+}
+
+static char *copy_path(const char *dir, const char *target)
+{
+    g_autofree char *name = g_strconcat(target, ".base.qcow2", NULL);
+
+    return g_build_filename(dir, name, NULL);
+}
+
+char **overlay_chain(const char *dir, const struct origin_disk *disk)
+{
+    char **chain;
+
+    if (g_strv_length(disk->chain) <= OVERLAY_MAX_LAYERS)
+        return g_strdupv(disk->chain);
+    chain = g_new0(char *, 2);
+    chain[0] = copy_path(dir, disk->target);
+    return chain;
 }
 
 /* ---- Access to the point */
@@ -110,52 +127,29 @@ bool overlay_grant(const struct origin *origin, const struct qemu_user *user, GE
 
 /* ---- Overlays */
 
-/* PATH is .tmp-<name> while it is made. */
-static char *temporary(const char *path)
+static bool create_disk(const char *dir, const struct origin_disk *disk,
+                        const struct qemu_user *user, GError **error)
 {
-    g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *base = g_path_get_basename(path);
-    g_autofree char *name = g_strconcat(".tmp-", base, NULL);
+    g_autofree char *path = overlay_path(dir, disk->target);
+    g_auto(GStrv) chain = overlay_chain(dir, disk);
+    const char *const copy[] = {"qemu-img", "convert", "-q",           "-f", "qcow2",
+                                "-O",       "qcow2",   disk->chain[0], NULL};
+    const char *const create[] = {"qemu-img", "create", "-q", "-f",     "qcow2",
+                                  "-F",       "qcow2",  "-b", chain[0], NULL};
 
-    return g_build_filename(dir, name, NULL);
-}
-
-static bool exists(const char *path)
-{
-    return g_file_test(path, G_FILE_TEST_EXISTS);
-}
-
-static bool give(const char *path, const struct qemu_user *user, mode_t mode, GError **error)
-{
-    if (chmod(path, mode) < 0 || (user->other && chown(path, user->uid, user->gid) < 0))
-        return fail_errno(error, errno, "cannot give %s to QEMU", path);
-    return true;
-}
-
-static bool create_image(const char *path, const char *base, const struct qemu_user *user,
-                         GError **error)
-{
-    g_autofree char *temp = temporary(path);
-    const char *const argv[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-F",
-                                "qcow2",    "-b",     base, temp, NULL};
-
-    if (exists(path))
-        return true;
-    return tree_remove(temp, error) && process_run(argv, QEMU_IMG_TIMEOUT_S, NULL, error) &&
-           give(temp, user, MODE_FILE, error) && file_sync(temp, error) &&
-           path_rename(temp, path, error);
+    if (strcmp(chain[0], disk->chain[0]) != 0 && !image_make(chain[0], copy, 0, user, error))
+        return false;
+    return image_make(path, create, QEMU_IMG_TIMEOUT_S, user, error);
 }
 
 static bool copy_nvram(const char *dir, const char *from, const struct qemu_user *user,
                        GError **error)
 {
     g_autofree char *path = overlay_nvram_path(dir);
-    g_autofree char *temp = temporary(path);
 
-    if (exists(path))
-        return true;
-    return tree_remove(temp, error) && file_copy(from, temp, MODE_FILE, error) &&
-           give(temp, user, MODE_FILE, error) && path_rename(temp, path, error);
+    if (!g_file_test(path, G_FILE_TEST_EXISTS) && !file_copy(from, path, 0600, error))
+        return false;
+    return image_give(path, user, 0600, error);
 }
 
 bool overlay_create(const char *dir, const struct origin *origin, const struct qemu_user *user,
@@ -164,14 +158,10 @@ bool overlay_create(const char *dir, const struct origin *origin, const struct q
     g_autofree char *images = g_path_get_dirname(dir);
 
     if (!dir_make(images, MODE_IMAGES, error) || !dir_make(dir, MODE_OVERLAYS, error) ||
-        !give(dir, user, MODE_OVERLAYS, error))
+        !image_give(dir, user, MODE_OVERLAYS, error))
         return false;
-    for (unsigned i = 0; i < origin->disks->len; i++) {
-        const struct origin_disk *disk = origin->disks->pdata[i];
-        g_autofree char *path = overlay_path(dir, disk->target);
-
-        if (!create_image(path, disk->chain[0], user, error))
+    for (unsigned i = 0; i < origin->disks->len; i++)
+        if (!create_disk(dir, origin->disks->pdata[i], user, error))
             return false;
-    }
     return !origin->nvram || copy_nvram(dir, origin->nvram, user, error);
 }

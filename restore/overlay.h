@@ -10,14 +10,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "restore/image.h"
 #include "restore/origin.h"
 
-/* Who must be able to open the files. */
-struct qemu_user {
-    bool other; /* QEMU is another user than we are; else the rest means nothing */
-    uid_t uid;
-    gid_t gid;
-};
+/* libvirt refuses chains of more than 200 files and is slow long before. A longer one is copied into
+ * one image first. */
+#define OVERLAY_MAX_LAYERS 150
 
 /* IMAGES/<vm>.<run>, or <uuid>.<run> when the name is not fit for a directory; g_free. */
 char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run);
@@ -25,6 +23,9 @@ char *overlay_dir(const struct config *config, const char *vm, const char *uuid,
 char *overlay_path(const char *dir, const char *target);
 /* DIR/nvram.fd; g_free. */
 char *overlay_nvram_path(const char *dir);
+
+/* The layers under DISK's overlay: its chain, or the copy in DIR of one that is too long; g_strfreev. */
+char **overlay_chain(const char *dir, const struct origin_disk *disk);
 
 /* May USER pass through all directories above and including DIR (or its nearest existing parent)?
  * ERROR_AUTH names the one that is closed and the way out. */

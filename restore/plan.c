@@ -232,13 +232,31 @@ static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
         return true;
     }
     promise_memory(platform, recovery->definition, findings);
+    recovery_check_chains(recovery, findings);
     recovery_check_access(recovery, planner->site, findings);
     vm->host = g_strdup(platform->name);
     vm->recovery = g_steal_pointer(&recovery);
     return true;
 }
 
-static bool plan_vm(struct planner *planner, struct failover_vm *vm, GError **error)
+/* What is waited for on a network that is not there never comes. */
+static void check_readiness(const struct vapp_vm *vm, const struct failover_vm *planned,
+                            struct findings *findings)
+{
+    AUTO(xml) xml = NULL;
+
+    if (vm->ready != READY_TCP || vm->address || !planned->recovery ||
+        !planned->recovery->definition)
+        return;
+    xml = xml_parse(planned->recovery->definition, "definition", NULL);
+    if (xml && !xml_find(xml_root(xml), "devices/interface[not(link/@state='down')]"))
+        remark(findings,
+               "ready = tcp:%u: without a network nobody will see it, and it will count as failed",
+               vm->ready_port);
+}
+
+static bool plan_vm(struct planner *planner, const struct vapp_vm *definition,
+                    struct failover_vm *vm, GError **error)
 {
     AUTO(findings) findings = findings_new();
     bool adopted = false;
@@ -248,6 +266,7 @@ static bool plan_vm(struct planner *planner, struct failover_vm *vm, GError **er
             (!adopted && !plan_recovery(planner, vm, findings, error)))
             return false;
     }
+    check_readiness(definition, vm, findings);
     failover_vm_conclude(vm, findings);
     return true;
 }
@@ -277,7 +296,7 @@ static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError
         const struct vapp_vm *vm = plan->order->vms->pdata[i];
 
         g_ptr_array_add(plan->vms, failover_vm_new(vm));
-        if (!interrupt_check(error) || !plan_vm(planner, plan->vms->pdata[i], error))
+        if (!interrupt_check(error) || !plan_vm(planner, vm, plan->vms->pdata[i], error))
             return false;
     }
     if (planner->running == plan->vms->len)

@@ -139,6 +139,19 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
     return true;
 }
 
+void recovery_check_chains(const struct recovery *recovery, struct findings *findings)
+{
+    for (unsigned i = 0; i < recovery->origin->disks->len; i++) {
+        const struct origin_disk *disk = recovery->origin->disks->pdata[i];
+        unsigned layers = g_strv_length(disk->chain);
+
+        if (layers > OVERLAY_MAX_LAYERS)
+            remark(findings,
+                   "disk %s is a chain of %u points, too long to start from: it is copied first",
+                   disk->target, layers);
+    }
+}
+
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings)
 {
@@ -180,6 +193,11 @@ static bool undo_overlay(void *context, GError **error)
     return tree_remove(recovery->dir, error);
 }
 
+static void free_texts(void *texts)
+{
+    g_strfreev(texts);
+}
+
 /* The definition with its disks on the overlays of this run; g_free. */
 static char *placed_definition(const struct recovery *recovery, GError **error)
 {
@@ -188,6 +206,7 @@ static char *placed_definition(const struct recovery *recovery, GError **error)
     AUTO(xml) xml = xml_parse(recovery->definition, "the planned definition", error);
     g_autofree struct placement_disk *disks = g_new0(struct placement_disk, origin->disks->len);
     g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) chains = g_ptr_array_new_with_free_func(free_texts);
     g_autofree char *nvram = overlay_nvram_path(recovery->dir);
     struct recovered mark = {manifest->site, manifest->uuid, manifest->point, recovery->run};
     struct placement placement = {
@@ -203,9 +222,11 @@ static char *placed_definition(const struct recovery *recovery, GError **error)
     for (unsigned i = 0; i < origin->disks->len; i++) {
         const struct origin_disk *disk = origin->disks->pdata[i];
         char *path = overlay_path(recovery->dir, disk->target);
+        char **chain = overlay_chain(recovery->dir, disk);
 
         g_ptr_array_add(paths, path);
-        disks[i] = (struct placement_disk){disk->target, path, (const char *const *)disk->chain};
+        g_ptr_array_add(chains, chain);
+        disks[i] = (struct placement_disk){disk->target, path, (const char *const *)chain};
     }
     rewrite_place(xml_root(xml), &placement);
     return xml_dump(xml);

@@ -42,6 +42,8 @@ struct qemu_user host_qemu_user(struct host *host);
  * of a VM beside the original. */
 bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool as_copy,
                     struct findings *findings, GError **error);
+/* Which disks must be copied? */
+void recovery_check_chains(const struct recovery *recovery, struct findings *findings);
 /* Can QEMU at the recovery's host get at the files at all? Blocks if not. */
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings);

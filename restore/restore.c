@@ -122,6 +122,7 @@ static struct recovery *plan_copy(const struct site *site, const struct restore_
     recovery->uri = g_strdup(platform->name);
     if (!recovery_adapt(recovery, platform, true, findings, error))
         return NULL;
+    recovery_check_chains(recovery, findings);
     recovery_check_access(recovery, site, findings);
     request_note(site, request->as, findings);
     if (findings->blockers->len == 0)

@@ -202,6 +202,21 @@ static bool is_here(const char *path)
     return g_file_test(path, G_FILE_TEST_EXISTS);
 }
 
+/* Newer libvirts write down what they chose for <os firmware='efi'>; older ones refuse to be told
+ * both the choice and its result. */
+static void adapt_firmware_choice(const struct rewrite *rewrite, const char *path)
+{
+    struct xml_node *os = xml_find(rewrite->domain, "os");
+
+    if (is_here(path)) {
+        xml_set_attr(os, "firmware", NULL);
+        remove_all(os, "firmware");
+        return;
+    }
+    remove_all(os, "loader");
+    remark(rewrite->findings, "firmware %s is not here: libvirt chooses one", path);
+}
+
 static void adapt_firmware(const struct rewrite *rewrite)
 {
     struct xml_node *loader = xml_find(rewrite->domain, "os/loader");
@@ -209,17 +224,13 @@ static void adapt_firmware(const struct rewrite *rewrite)
     g_autofree char *path = loader ? xml_string(loader, "text()") : NULL;
     g_autofree char *template = nvram ? xml_attr(nvram, "template") : NULL;
 
-    if (template && !is_here(template))
+    if (template && (!is_here(template) || (path && !is_here(path))))
         xml_set_attr(nvram, "template", NULL);
-    if (!path || is_here(path))
-        return;
-    if (xml_find(rewrite->domain, "os[@firmware]")) {
-        xml_remove(loader);
-        remark(rewrite->findings, "firmware %s is not here: libvirt chooses one", path);
-        return;
-    }
-    block(rewrite->findings,
-          "firmware %s is not here: install it (Debian: ovmf), or put that file there", path);
+    if (path && xml_find(rewrite->domain, "os[@firmware]"))
+        adapt_firmware_choice(rewrite, path);
+    else if (path && !is_here(path))
+        block(rewrite->findings,
+              "firmware %s is not here: install it (Debian: ovmf), or put that file there", path);
 }
 
 static void check_kernel(const struct rewrite *rewrite)

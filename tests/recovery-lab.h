@@ -162,6 +162,7 @@ G_GNUC_UNUSED static inline struct manifest *take_point(const struct lab *lab,
 struct lost_guest {
     char *name, *uuid, *xml;
     char *points[2]; /* oldest first */
+    bool has_nvram;
 };
 
 static inline void lost_guest_free(struct lost_guest *guest)
@@ -225,17 +226,41 @@ static inline GPtrArray *template_points(char **store)
     return manifests;
 }
 
-/* TEXT is the template's definition; that of NAME with one more DEVICE, g_free. */
+/* Firmware that QEMU can map, and that does nothing. */
+static inline char *make_firmware(void)
+{
+    char *path = g_build_filename(session_dir, "images", "firmware.fd", NULL);
+
+    if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
+        RUN("truncate", "-s", "128K", path);
+    }
+    return path;
+}
+
+static inline void add_firmware(struct xml_node *domain)
+{
+    g_autofree char *path = make_firmware();
+    struct xml_node *loader = xml_add(xml_child(domain, "os"), "loader", path);
+
+    xml_set_attr(loader, "readonly", "yes");
+    xml_set_attr(loader, "type", "pflash");
+    xml_add(xml_child(domain, "os"), "nvram", "/nowhere/VARS.fd");
+    xml_child(xml_child(domain, "features"), "acpi");
+}
+
+/* TEXT is the template's definition; that of GUEST with more DEVICES, g_free. */
 static inline char *guest_definition(const char *text, const struct lost_guest *guest,
-                                     const char *device)
+                                     const char *devices)
 {
     AUTO(xml) xml = xml_parse(text, "template", NULL);
-    g_autofree char *end = g_strconcat(device, "</devices>", NULL);
+    g_autofree char *end = g_strconcat(devices, "</devices>", NULL);
     g_autoptr(GString) result = NULL;
     g_autofree char *dump = NULL;
 
     xml_set_text(xml_child(xml_root(xml), "name"), guest->name);
     xml_set_text(xml_child(xml_root(xml), "uuid"), guest->uuid);
+    if (guest->has_nvram)
+        add_firmware(xml_root(xml));
     dump = xml_dump(xml);
     result = g_string_new(dump);
     g_string_replace(result, "</devices>", end, 1);
@@ -276,21 +301,23 @@ static inline void copy_point(const struct lab *lab, const char *store, const st
         }
         unit_ok(incoming_put(incoming, manifest, name, data, len, &error), error);
     }
+    if (guest->has_nvram) {
+        g_autofree char *nvram = g_malloc0(128 << 10);
+
+        memcpy(nvram, "variables", 9);
+        unit_ok(incoming_put(incoming, manifest, "nvram.fd", nvram, 128 << 10, &error), error);
+    }
     unit_ok(incoming_commit(incoming, manifest, &error), error);
 }
 
-/* A guest of which the site has two points, and of which nothing else is left. DEVICES are in its
+/* Commit both points of the template as those of GUEST, whose name is known; with DEVICES in its
  * definition. */
-G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab, const char *name,
-                                                          const char *devices)
+static inline void copy_points(const struct lab *lab, struct lost_guest *guest, const char *devices)
 {
-    struct lost_guest *guest = g_new0(struct lost_guest, 1);
-    g_autoptr(GPtrArray) points = NULL;
     g_autofree char *store = NULL;
+    g_autoptr(GPtrArray) points = template_points(&store);
 
-    points = template_points(&store);
     ck_assert_uint_eq(points->len, 2);
-    guest->name = g_strdup(name);
     guest->uuid = g_uuid_string_random();
     for (unsigned i = 0; i < 2; i++) {
         const struct manifest *manifest = points->pdata[i];
@@ -298,6 +325,27 @@ G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab,
         copy_point(lab, store, manifest, guest, devices);
         guest->points[i] = g_strdup(manifest->point);
     }
+}
+
+/* A guest of which the site has two points, and of which nothing else is left. */
+G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab, const char *name,
+                                                          const char *devices)
+{
+    struct lost_guest *guest = g_new0(struct lost_guest, 1);
+
+    guest->name = g_strdup(name);
+    copy_points(lab, guest, devices);
+    return guest;
+}
+
+G_GNUC_UNUSED static inline struct lost_guest *lost_uefi_guest(const struct lab *lab,
+                                                               const char *name)
+{
+    struct lost_guest *guest = g_new0(struct lost_guest, 1);
+
+    guest->name = g_strdup(name);
+    guest->has_nvram = true;
+    copy_points(lab, guest, "");
     return guest;
 }
 

@@ -95,6 +95,22 @@ START_TEST(a_lone_vm_fails_over_by_name_and_by_uuid)
 }
 END_TEST
 
+START_TEST(a_guest_with_firmware_gets_a_copy_of_its_nvram)
+{
+    AUTO(lab) lab = lab_open("uefi");
+    AUTO(lost_guest) guest = lost_uefi_guest(lab, "uefi-vm");
+    g_autofree char *path = NULL;
+    g_autofree char *nvram = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fail_over(lab, "uefi-vm");
+    path = domain_text(lab, "uefi-vm", "os/nvram");
+    ck_assert(g_str_has_prefix(path, lab->config->images));
+    unit_ok(file_read(path, 1 << 20, &nvram, NULL, &error), error);
+    ck_assert_str_eq(nvram, "variables");
+}
+END_TEST
+
 START_TEST(this_sites_own_definition_serves_where_no_bundle_is)
 {
     AUTO(lab) lab = lab_open("own");
@@ -262,6 +278,7 @@ START_TEST(the_next_failover_starts_what_is_off_with_what_it_has_written)
     plan = plan_of(shop->lab, "again");
     ck_assert(has_finding(planned(plan, 0), "brought it up already"));
     ck_assert_str_eq(planned(plan, 0)->point, shop->guests[0]->points[1]);
+    ck_assert_ptr_nonnull(planned(plan, 0)->host);
     fail_over(shop->lab, "again");
     ck_assert_int_eq(state_of_guest(shop->lab, "again-db"), DOMAIN_RUNNING);
     ck_assert(guest_reads(shop->lab, "again-db", 85, 2) &&
@@ -312,6 +329,7 @@ int main(void)
     return SESSION_RUN(
         "failover", a_lost_vapp_runs_again_from_its_newest_points, planning_touches_nothing,
         the_journal_keeps_the_plan_and_the_result, a_lone_vm_fails_over_by_name_and_by_uuid,
+        a_guest_with_firmware_gets_a_copy_of_its_nvram,
         this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
         a_damaged_point_is_passed_over_for_an_older_one, a_vm_without_a_whole_point_is_blocked,
         a_vm_of_the_same_name_is_never_touched,

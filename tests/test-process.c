@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 #include "common/common.h"
 
@@ -129,6 +130,45 @@ START_TEST(a_grandchild_with_our_pipes_does_not_hold_us)
 }
 END_TEST
 
+/* Has the process whose pid is in FILE ended, if only as a zombie that nobody has reaped yet? */
+static bool has_ended(const char *file)
+{
+    g_autofree char *pid = NULL;
+    g_autofree char *path = NULL;
+    g_autofree char *stat = NULL;
+
+    if (!g_file_get_contents(file, &pid, NULL, NULL) || !strchr(pid, '\n'))
+        return false;
+    path = g_strdup_printf("/proc/%s/stat", g_strchomp(pid));
+    return !g_file_get_contents(path, &stat, NULL, NULL) || strstr(stat, ") Z ");
+}
+
+START_TEST(the_program_dies_with_us)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *file = g_build_filename(dir, "pid", NULL);
+    int64_t deadline = time_monotonic_ms() + 20000;
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        RUN(60, NULL, NULL, "sh", "-c", "echo $$ >\"$1\"; exec sleep 60", "sh", file);
+        _exit(0);
+    }
+    while (!g_file_test(file, G_FILE_TEST_EXISTS)) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(1000);
+    }
+    ck_assert(!has_ended(file));
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    while (!has_ended(file)) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(1000);
+    }
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN("process", gives_the_output_of_a_program,
@@ -136,5 +176,5 @@ int main(void)
                     an_error_ends_with_the_last_words, a_missing_program_names_its_package,
                     a_program_that_takes_too_long_is_killed,
                     a_program_that_never_stops_writing_is_killed, an_interrupt_ends_the_program,
-                    a_grandchild_with_our_pipes_does_not_hold_us);
+                    a_grandchild_with_our_pipes_does_not_hold_us, the_program_dies_with_us);
 }

@@ -418,7 +418,16 @@ START_TEST(missing_firmware_blocks_unless_libvirt_may_choose)
     chosen = adapted(HEAD "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>"
                           "<loader type='pflash'>/nowhere/OVMF_CODE.fd</loader></os></domain>");
 
+    AUTO(fixture)
+    told_twice = adapted(
+        HEAD "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type><firmware><feature "
+             "enabled='no' name='secure-boot'/></firmware><loader readonly='yes' type='pflash'>"
+             "/etc/passwd</loader><nvram template='/etc/group'>/v</nvram></os></domain>");
+
     assert_block(fixed, "firmware /nowhere/OVMF_CODE.fd is not here");
+    assert_quiet(told_twice);
+    assert_gone(told_twice, "os[@firmware] | os/firmware");
+    assert_at(told_twice, "os/loader", "/etc/passwd");
     ck_assert_uint_eq(chosen->findings->blockers->len, 0);
     assert_gone(chosen, "os/loader");
 }
