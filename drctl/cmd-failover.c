@@ -168,8 +168,10 @@ static void print_result(struct context *context, const struct failover_plan *pl
            result->rto_seconds > 0 ? "from the start of the run until the last VM was ready"
                                    : "as no VM is ready",
            rpo);
-    printf("The VMs run on overlays over their points in %s; the points stay as they are.\n",
-           context->config->store);
+    printf(
+        "The VMs run on overlays over their points in %s; the points stay as they are.\n"
+        "When site %s comes back: its copies of these VMs must not be started, nor replicated.\n",
+        context->config->store, plan->site);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */

@@ -175,7 +175,8 @@ static void remember(const struct vm_job *job, const GError *error)
     g_autofree char *now = time_format(time_now_ms());
     g_autofree char *key = NULL;
 
-    if (!job->domain)
+    /* What the user broke off says nothing about the protection. */
+    if (!job->domain || error_is(error, ERROR_CANCELLED))
         return;
     key = replication_key(domain_uuid(job->domain), job->vm->protection->destination);
     if (!catalog_get(catalog, CATALOG_REPLICATION, key, &record, NULL))
@@ -195,6 +196,18 @@ static void remember(const struct vm_job *job, const GError *error)
     catalog_put(catalog, CATALOG_REPLICATION, key, record, NULL);
 }
 
+/* What one destination says to all VMs is said once. */
+static void note_failure(struct replication *replication, const struct protected_vm *vm,
+                         const GError *error)
+{
+    const GError *first = replication->first_error;
+
+    if (first && g_str_equal(first->message, error->message))
+        progress_note(replication->context->progress, "%s: the same", vm->vm);
+    else
+        progress_note(replication->context->progress, "%s", error->message);
+}
+
 static void replicate_vm(struct replication *replication, const struct protected_vm *vm)
 {
     struct vm_job job = {.replication = replication, .vm = vm};
@@ -204,7 +217,7 @@ static void replicate_vm(struct replication *replication, const struct protected
     if (!run_steps(replication->run, subject, point_steps, G_N_ELEMENTS(point_steps), &job,
                    &error)) {
         replication->failed++;
-        progress_note(replication->context->progress, "%s: %s", vm->vm, error->message);
+        note_failure(replication, vm, error);
         forget_broken_store(replication, vm->protection->destination, error);
     }
     json_array_append_new(replication->results, result_json(&job, error));
@@ -238,7 +251,7 @@ static void print_table(json_t *results)
                              json_get_string(r, "vm"), ok ? json_get_string(r, "point") : "FAILED",
                              json_get_string(r, "destination"), json_get_string(r, "consistency"),
                              ok ? changed : NULL, ok ? sent : NULL, ok ? took : NULL,
-                             json_get_string(r, ok ? "reason" : "error")});
+                             json_get_string(r, ok ? "reason" : "kind")});
     }
     table_print(table);
 }

@@ -3,6 +3,7 @@
 #include "drctl/output.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* --- what this site protects ------------------------------------------------------------------ */
 
@@ -161,11 +162,13 @@ static void print_protected(json_t *list)
         g_autofree char *age = age_text(json);
         g_autofree char *lag = bytes_text(json, "lag_bytes");
         const char *error = json_get_string(json, "error");
+        /* The way out follows the problem; `drctl run show` and --json have it whole. */
+        g_autofree char *problem = g_strndup(error ? error : "", error ? strcspn(error, ";") : 0);
 
-        table_row(table, (const char *[]){
-                             json_get_string(json, "vm"), json_get_string(json, "destination"),
-                             json_get_string(json, "state"), json_get_string(json, "point"), age,
-                             lag, error ? error : ""});
+        table_row(table, (const char *[]){json_get_string(json, "vm"),
+                                          json_get_string(json, "destination"),
+                                          json_get_string(json, "state"),
+                                          json_get_string(json, "point"), age, lag, problem});
     }
     table_print(table);
 }

@@ -102,7 +102,7 @@ static bool parse_option(struct context *context, char *const *argv, unsigned *u
                     context->command->name);
     if (!option->arg && value)
         return fail(error, ERROR_USAGE, "option --%s takes no value", option->name);
-    if (option->arg && !value) {
+    if (option->arg && !value && argv[1] && !g_str_has_prefix(argv[1], "--")) {
         value = argv[1];
         *used = 2;
     }

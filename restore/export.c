@@ -195,9 +195,39 @@ static bool do_disks(struct export *export, struct run *run, GError **error)
     return true;
 }
 
+static bool verify_layer(const struct export *export, const char *file, GHashTable *verified,
+                         GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(file);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    AUTO(manifest) manifest = NULL;
+
+    if (g_hash_table_contains(verified, dir))
+        return true;
+    manifest = manifest_load(path, error);
+    if (!manifest || !snapshot_verify_point(dir, manifest, export->site->progress, error))
+        return false;
+    return g_hash_table_add(verified, g_steal_pointer(&dir));
+}
+
+/* qemu-img would copy a damaged cluster without a word. */
+static bool verify_layers(const struct export *export, GError **error)
+{
+    g_autoptr(GHashTable) verified = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (unsigned i = 0; i < export->origin->disks->len; i++) {
+        const struct origin_disk *disk = export->origin->disks->pdata[i];
+
+        for (char **file = disk->chain; *file; file++)
+            if (!verify_layer(export, *file, verified, error))
+                return false;
+    }
+    return true;
+}
+
 static bool do_steps(struct export *export, struct run *run, GError **error)
 {
-    return do_disks(export, run, error) &&
+    return verify_layers(export, error) && do_disks(export, run, error) &&
            run_steps(run, "vm", vm_steps, G_N_ELEMENTS(vm_steps), export, error);
 }
 

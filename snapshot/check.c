@@ -145,7 +145,7 @@ struct batch {
 /* Shared by the thread that lists what is to be read, and the workers that read and compare. */
 struct verifier {
     struct disk *disk;
-    GThreadPool *pool;
+    GAsyncQueue *batches; /* to the workers; end_of_batches ends one of them */
     GMutex lock;
     GCond returned; /* a batch was done */
     unsigned in_flight;
@@ -189,20 +189,31 @@ static bool verify_batch(const struct verifier *verifier, const struct batch *ba
     return true;
 }
 
-/* A worker of the pool. */
-static void work(void *data, void *user_data)
+static struct batch end_of_batches;
+
+static void work(struct verifier *verifier, struct batch *batch)
 {
-    g_autofree struct batch *batch = data;
-    struct verifier *verifier = user_data;
-    g_autoptr(GError) error = NULL;
+    GError *error = NULL;
 
     verify_batch(verifier, batch, &error);
+    g_free(batch);
     g_mutex_lock(&verifier->lock);
     if (!verifier->error)
         verifier->error = g_steal_pointer(&error);
     verifier->in_flight--;
     g_cond_signal(&verifier->returned);
     g_mutex_unlock(&verifier->lock);
+    g_clear_error(&error);
+}
+
+static void *worker_main(void *data)
+{
+    struct verifier *verifier = data;
+    struct batch *batch;
+
+    while ((batch = g_async_queue_pop(verifier->batches)) != &end_of_batches)
+        work(verifier, batch);
+    return NULL;
 }
 
 /* Hand a batch to the workers as soon as they keep up; false when one has found an error. */
@@ -221,7 +232,7 @@ static bool submit(struct verifier *verifier, struct batch **batch)
         return false;
     progress_bytes(verifier->progress, verifier->subject, (*batch)->end,
                    image_file_bytes(verifier->disk->image));
-    g_thread_pool_push(verifier->pool, g_steal_pointer(batch), NULL);
+    g_async_queue_push(verifier->batches, g_steal_pointer(batch));
     return true;
 }
 
@@ -266,14 +277,20 @@ static bool verify_clusters(struct verifier *verifier, GError **error)
 /* Run verify_clusters() with its workers and wait for them. */
 static bool run_verifier(struct verifier *verifier, GError **error)
 {
+    GThread *workers[WORKERS];
     bool done;
 
     g_mutex_init(&verifier->lock);
     g_cond_init(&verifier->returned);
-    /* Cannot fail: a pool that is not exclusive starts its threads when they are needed. */
-    verifier->pool = g_thread_pool_new(work, verifier, WORKERS, FALSE, NULL);
+    verifier->batches = g_async_queue_new();
+    for (unsigned i = 0; i < WORKERS; i++)
+        workers[i] = g_thread_new("verify", worker_main, verifier);
     done = verify_clusters(verifier, error);
-    g_thread_pool_free(verifier->pool, FALSE, TRUE);
+    for (unsigned i = 0; i < WORKERS; i++)
+        g_async_queue_push(verifier->batches, &end_of_batches);
+    for (unsigned i = 0; i < WORKERS; i++)
+        g_thread_join(workers[i]);
+    g_async_queue_unref(verifier->batches);
     g_mutex_clear(&verifier->lock);
     g_cond_clear(&verifier->returned);
     if (!verifier->error)

@@ -21,6 +21,8 @@ struct packer *packer_new(int level)
         g_error("out of memory for a zstd context");
     ZSTD_CCtx_setParameter(packer->context, ZSTD_c_compressionLevel,
                            CLAMP(level, ZSTD_minCLevel(), ZSTD_maxCLevel()));
+    /* So that whoever reads the image, a booting VM or qemu-img, gets an error instead of damage. */
+    ZSTD_CCtx_setParameter(packer->context, ZSTD_c_checksumFlag, 1);
     return packer;
 }
 
