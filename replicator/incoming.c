@@ -106,7 +106,7 @@ static bool note_bytes(struct arriving_file *file, const struct piece *piece, GE
             return fail(error, ERROR_INTEGRITY, "%s is written in too small pieces", file->name);
         arriving_file_end_run(file);
         g_array_append_val(file->runs, next);
-        run = open_run(file);
+        run = &g_array_index(file->runs, struct run_of_bytes, file->runs->len - 1);
     }
     digest_update(file->digest, piece->data, piece->len);
     run->len += piece->len;
