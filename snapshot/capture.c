@@ -101,6 +101,21 @@ static char *next_point_id(const struct reference *reference)
     return point_id_format(now);
 }
 
+static void note_replaced_disks(const struct capture *capture)
+{
+    const struct manifest *base = capture->reference->base;
+
+    for (unsigned i = 0; base && i < capture->disks->len; i++) {
+        const struct vm_disk *disk = capture->disks->pdata[i];
+
+        if (!disk->skipped && disk->tracked && manifest_disk(base, disk->target) &&
+            !reference_covers(capture->reference, disk))
+            progress_note(capture->request->progress,
+                          "%s: %s has another image than at point %s: read in full",
+                          vm_name(capture), disk->target, base->point);
+    }
+}
+
 static bool prepare(struct capture *capture, GError **error)
 {
     const struct point_request *request = capture->request;
@@ -113,6 +128,7 @@ static bool prepare(struct capture *capture, GError **error)
         reference_choose(request->domain, request->destination, request->force_full, error);
     if (!capture->reference)
         return false;
+    note_replaced_disks(capture);
     point = next_point_id(capture->reference);
     capture->incoming =
         store_begin(request->destination, domain_uuid(request->domain), point, error);

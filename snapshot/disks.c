@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/disks.h"
 
+#include <sys/stat.h>
+
 static void vm_disk_free(void *data)
 {
     struct vm_disk *disk = data;
@@ -8,7 +10,30 @@ static void vm_disk_free(void *data)
     g_free(disk->target);
     g_free(disk->source);
     g_free(disk->skipped);
+    g_ptr_array_unref(disk->images);
     g_free(disk);
+}
+
+/* The path, and of a file its inode: a name alone says nothing once files have been renamed. */
+static char *image_identity(const char *path)
+{
+    struct stat status;
+
+    if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+        return g_strdup_printf("%s#%ju", path, (uintmax_t)status.st_ino);
+    return g_strdup(path);
+}
+
+static void add_images(GPtrArray *images, const struct xml_node *disk, const char *xpath)
+{
+    g_autoptr(GPtrArray) sources = xml_find_all(disk, xpath);
+
+    for (unsigned i = 0; i < sources->len; i++) {
+        g_autofree char *path = xml_string(sources->pdata[i], "@file | @dev");
+
+        if (path)
+            g_ptr_array_add(images, image_identity(path));
+    }
 }
 
 static bool has(const struct xml_node *node, const char *xpath)
@@ -42,6 +67,9 @@ static struct vm_disk *vm_disk_new(const struct xml_node *node)
     disk->source = xml_string(node, "source/@file | source/@dev");
     disk->skipped = reason_to_skip(node);
     disk->tracked = g_strcmp0(format, "qcow2") == 0;
+    disk->images = g_ptr_array_new_with_free_func(g_free);
+    add_images(disk->images, node, "source");
+    add_images(disk->images, node, "backingStore//source");
     return disk;
 }
 

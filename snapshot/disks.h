@@ -8,10 +8,11 @@
 #include "snapshot/snapshot.h"
 
 struct vm_disk {
-    char *target;  /* "vda" */
-    char *source;  /* file or device, or NULL (a network disk) */
-    char *skipped; /* why it is not in the point: "cdrom", "read-only", ...; NULL: it is */
-    bool tracked;  /* qcow2: can hold a dirty bitmap */
+    char *target;      /* "vda" */
+    char *source;      /* file or device, or NULL (a network disk) */
+    char *skipped;     /* why it is not in the point: "cdrom", "read-only", ...; NULL: it is */
+    bool tracked;      /* qcow2: can hold a dirty bitmap */
+    GPtrArray *images; /* identities of its image and of those below it; none of a network disk */
 };
 
 /* Of struct vm_disk, in XML order. ERROR_CONFLICT when no disk would be in the point,

@@ -117,9 +117,11 @@ static char *backup_xml(const struct job *job)
 static char *checkpoint_xml(const struct job *job)
 {
     AUTO(xml) xml = xml_new("domaincheckpoint");
+    g_autofree char *description = reference_describe(job->disks);
     struct xml_node *disks;
 
     xml_add(xml_root(xml), "name", job->checkpoint);
+    xml_add(xml_root(xml), "description", description);
     disks = xml_add(xml_root(xml), "disks", NULL);
     for (unsigned i = 0; i < job->disks->len; i++) {
         const struct vm_disk *disk = job->disks->pdata[i];

@@ -1,7 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/reference.h"
 
-/* Targets with a bitmap, from <domaincheckpoint>. */
+/* What the image of DISK is known by; "" if it has no path. */
+static const char *disk_identity(const struct vm_disk *disk)
+{
+    return disk->images->len > 0 ? disk->images->pdata[0] : "";
+}
+
+char *reference_describe(const GPtrArray *disks)
+{
+    json_auto_t *images = json_object();
+
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct vm_disk *disk = disks->pdata[i];
+
+        if (!disk->skipped && disk->tracked)
+            json_set_string(images, disk->target, disk_identity(disk));
+    }
+    return json_text(images, 0);
+}
+
+/* Targets with a bitmap and their images, from <domaincheckpoint>. Without a description that is
+ * ours nothing is covered. */
 static GHashTable *bitmap_targets(struct domain *domain, const char *checkpoint, GError **error)
 {
     g_autofree char *text = domain_checkpoint_xml(domain, checkpoint, false, error);
@@ -9,15 +29,21 @@ static GHashTable *bitmap_targets(struct domain *domain, const char *checkpoint,
 
     if (!xml)
         return NULL;
+    g_autofree char *description = xml_string(xml_root(xml), "/domaincheckpoint/description");
+    json_auto_t *images =
+        description ? json_parse(description, strlen(description), checkpoint, NULL) : NULL;
     g_autoptr(GPtrArray) disks =
         xml_find_all(xml_root(xml), "/domaincheckpoint/disks/disk[@checkpoint='bitmap']");
-    GHashTable *targets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    GHashTable *targets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 
     for (unsigned i = 0; i < disks->len; i++) {
         char *name = xml_attr(disks->pdata[i], "name");
+        const char *image = name ? json_string_value(json_object_get(images, name)) : NULL;
 
-        if (name)
-            g_hash_table_add(targets, name);
+        if (image)
+            g_hash_table_insert(targets, name, g_strdup(image));
+        else
+            g_free(name);
     }
     return targets;
 }
@@ -103,10 +129,20 @@ void reference_free(struct reference *reference)
     g_free(reference);
 }
 
+static bool is_same_image(const struct vm_disk *disk, const char *identity)
+{
+    for (unsigned i = 0; i < disk->images->len; i++)
+        if (g_str_equal(disk->images->pdata[i], identity))
+            return true;
+    return disk->images->len == 0 && *identity == '\0';
+}
+
 bool reference_covers(const struct reference *reference, const struct vm_disk *disk)
 {
-    return reference->base && disk->tracked &&
-           g_hash_table_contains(reference->covered, disk->target) &&
+    const char *identity =
+        reference->base ? g_hash_table_lookup(reference->covered, disk->target) : NULL;
+
+    return identity && disk->tracked && is_same_image(disk, identity) &&
            manifest_disk(reference->base, disk->target);
 }
 

@@ -354,6 +354,34 @@ START_TEST(a_killed_vm_costs_a_full_read_not_the_point)
 }
 END_TEST
 
+/* Both have a bitmap of the same name, so neither libvirt nor QEMU can tell. */
+START_TEST(disks_whose_images_changed_places_are_read_in_full)
+{
+    AUTO(lab) lab = lab_new("swapped", "qcow2");
+    g_autofree char *vda = disk_path("swapped", "vda");
+    g_autofree char *vdb = disk_path("swapped", "vdb");
+    g_autofree char *other = disk_path("swapped", "other");
+
+    guest_io(lab, 0, "write -P 1 0 1M");
+    guest_io(lab, 1, "write -P 2 0 1M");
+    AUTO(manifest) before = take_true_point(lab, "qcow2");
+
+    VIRSH("destroy", "swapped");
+    ck_assert_int_eq(rename(vda, other), 0);
+    ck_assert_int_eq(rename(vdb, vda), 0);
+    ck_assert_int_eq(rename(other, vdb), 0);
+    VIRSH("start", "--paused", "swapped");
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+
+    ck_assert_ptr_null(after->base);
+    guest_io(lab, 0, "write -P 3 0 64k");
+    AUTO(manifest) next = take_true_point(lab, "qcow2");
+
+    ck_assert_str_eq(next->base, after->point);
+    assert_point_is_true(lab, before->point);
+}
+END_TEST
+
 START_TEST(a_vm_that_is_off_is_refused_with_the_way_out)
 {
     AUTO(lab) lab = lab_new("off", "qcow2");
@@ -481,6 +509,7 @@ int main(void)
                        a_raw_disk_is_read_in_full_beside_an_increment,
                        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
                        a_killed_vm_costs_a_full_read_not_the_point,
+                       disks_whose_images_changed_places_are_read_in_full,
                        a_vm_that_is_off_is_refused_with_the_way_out,
                        a_backup_of_somebody_else_is_left_alone,
                        the_next_point_after_a_kill_goes_on_from_the_last_committed_one,
