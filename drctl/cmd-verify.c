@@ -16,13 +16,27 @@ static json_t *verdict_json(const struct manifest *manifest, const GError *error
     return json;
 }
 
+/* Every layer below this point is there and is what its manifest says. */
+static bool verify_chains(struct context *context, const struct manifest *manifest, GError **error)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        g_auto(GStrv) chain =
+            store_chain(context->store, manifest->uuid, manifest->point, disk->target, error);
+
+        if (!chain)
+            return false;
+    }
+    return true;
+}
+
 static bool verify_point(struct context *context, const struct manifest *manifest, GError **error)
 {
     const char *store = context->config->store;
     g_autofree char *dir = store_point_dir(store, manifest->uuid, manifest->point);
 
     return store_verify_point(store, manifest, context->progress, error) &&
-           snapshot_check_point(dir, manifest, error) &&
+           snapshot_check_point(dir, manifest, error) && verify_chains(context, manifest, error) &&
            snapshot_verify_point(dir, manifest, context->progress, error);
 }
 
@@ -31,6 +45,16 @@ struct verification {
     struct table *table;
     unsigned points, damaged;
 };
+
+static void add_verdict(struct verification *verification, const struct manifest *manifest,
+                        const GError *damage)
+{
+    verification->points++;
+    verification->damaged += damage != NULL;
+    json_array_append_new(verification->list, verdict_json(manifest, damage));
+    table_row(verification->table,
+              (const char *[]){manifest->vm, manifest->point, damage ? damage->message : "whole"});
+}
 
 static bool verify_one(struct context *context, const struct manifest *manifest,
                        struct verification *verification, GError **error)
@@ -41,11 +65,7 @@ static bool verify_one(struct context *context, const struct manifest *manifest,
         g_propagate_error(error, g_steal_pointer(&damage));
         return false;
     }
-    verification->points++;
-    verification->damaged += damage != NULL;
-    json_array_append_new(verification->list, verdict_json(manifest, damage));
-    table_row(verification->table,
-              (const char *[]){manifest->vm, manifest->point, damage ? damage->message : "whole"});
+    add_verdict(verification, manifest, damage);
     return true;
 }
 
@@ -55,6 +75,45 @@ static bool is_wanted(const struct context *context, const struct manifest *mani
 
     return (!vm || g_str_equal(vm, manifest->vm) || g_str_equal(vm, manifest->uuid)) &&
            (!point || g_str_equal(point, manifest->point));
+}
+
+static const struct manifest *listed(const GPtrArray *points, const char *uuid, const char *point)
+{
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *manifest = points->pdata[i];
+
+        if (g_str_equal(manifest->uuid, uuid) && (!point || g_str_equal(manifest->point, point)))
+            return manifest;
+    }
+    return NULL;
+}
+
+/* Points without a readable manifest: nobody could use them, and nothing else lists them. */
+static bool add_unreadable(struct context *context, const GPtrArray *points,
+                           struct verification *verification, GError **error)
+{
+    g_auto(GStrv) damaged = store_damaged_points(context->config->store, error);
+    const char *only = option_value(context, "point");
+
+    if (!damaged)
+        return false;
+    for (char **entry = damaged; *entry; entry++) {
+        g_auto(GStrv) parts = g_strsplit_set(*entry, "/:", 3);
+        AUTO(manifest) manifest = manifest_new();
+        const struct manifest *sibling = listed(points, parts[0], NULL);
+        g_autoptr(GError) damage = NULL;
+
+        if (listed(points, parts[0], parts[1]) || (only && !g_str_equal(only, parts[1])))
+            continue;
+        manifest->vm = g_strdup(sibling ? sibling->vm : parts[0]);
+        manifest->uuid = g_strdup(parts[0]);
+        manifest->point = g_strdup(parts[1]);
+        if (!is_wanted(context, manifest))
+            continue;
+        fail(&damage, ERROR_INTEGRITY, "%s", g_strchug(parts[2]));
+        add_verdict(verification, manifest, damage);
+    }
+    return true;
 }
 
 static bool finish(struct context *context, const struct verification *verification, GError **error)
@@ -91,7 +150,8 @@ static bool cmd_verify(struct context *context, GError **error)
         if (is_wanted(context, points->pdata[i]) &&
             !verify_one(context, points->pdata[i], &verification, error))
             return false;
-    return points && finish(context, &verification, error);
+    return points && add_unreadable(context, points, &verification, error) &&
+           finish(context, &verification, error);
 }
 
 static const struct option verify_options[] = {
