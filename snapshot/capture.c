@@ -212,6 +212,11 @@ static bool open_files(struct capture *capture, const struct manifest_disk *entr
            incoming_open(capture->incoming, entry->digests, &files->digests, error);
 }
 
+static bool watch_job(void *context, GError **error)
+{
+    return job_watch(context, error);
+}
+
 static bool move_disk(struct capture *capture, const struct vm_disk *disk,
                       struct manifest_disk *entry, struct disk_files *files,
                       struct composer_totals *totals, GError **error)
@@ -234,6 +239,8 @@ static bool move_disk(struct capture *capture, const struct vm_disk *disk,
         .compression = capture->request->compression,
         .subject = subject,
         .progress = capture->request->progress,
+        .watch = watch_job,
+        .watch_context = capture->job,
     };
 
     return composer && mover_run(&move, error) && composer_finish(composer, totals, error);

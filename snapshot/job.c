@@ -252,6 +252,26 @@ bool job_end(struct job *job, GError **error)
     return remove_file(job->socket, error);
 }
 
+bool job_watch(struct job *job, GError **error)
+{
+    const struct point_request *request = job->request;
+    enum domain_state state;
+
+    /* Without libvirt QEMU goes on serving; what it has to say it tells at the end. */
+    if (!domain_state(request->domain, &state, NULL) || state != DOMAIN_PAUSED_IO_ERROR)
+        return true;
+    if (!job_end(job, error)) {
+        g_prefix_error(error, "THE VM IS PAUSED, resume it with: virsh resume %s: ",
+                       domain_name(request->domain));
+        return false;
+    }
+    return fail(error, ERROR_NO_SPACE,
+                "the VM was paused because a write found no space, probably in %s, where what it "
+                "overwrites is kept while it is read; it runs again. Make room there, or set "
+                "scratch in drctl.conf to a larger file system",
+                request->scratch_dir);
+}
+
 void job_free(struct job *job)
 {
     if (!job)

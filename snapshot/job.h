@@ -31,6 +31,10 @@ struct job *job_begin(const struct point_request *request, const struct referenc
                       GPtrArray *disks, const char *point, GError **error);
 /* End the job; safe to repeat. */
 bool job_end(struct job *job, GError **error);
+/* ERROR_NO_SPACE when QEMU has paused the guest because the scratch space is full; the job is ended
+ * and the guest resumed before that is told: it must not stand still for as long as the transfer
+ * lasts. */
+bool job_watch(struct job *job, GError **error);
 /* Ends it too if that was not done, and deletes its checkpoint unless KEEP_CHECKPOINT. */
 void job_free(struct job *job);
 DEFINE_CLEANUP(job)

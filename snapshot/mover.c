@@ -5,6 +5,7 @@
 
 #define WINDOW_CLUSTERS 16384u /* 1 GiB is classified at a time */
 #define POLL_MS 100            /* how often a quiet wait looks for an interrupt */
+#define WATCH_MS 1000
 
 enum chunk_state { CHUNK_FREE, CHUNK_READING, CHUNK_READ, CHUNK_PACKED };
 
@@ -342,15 +343,25 @@ static bool is_over(struct mover *mover)
     return over;
 }
 
+static bool watch(const struct mover *mover, int64_t *next, GError **error)
+{
+    if (!mover->move->watch || time_monotonic_ms() < *next)
+        return true;
+    *next = time_monotonic_ms() + WATCH_MS;
+    return mover->move->watch(mover->move->watch_context, error);
+}
+
 static bool read_disk(struct mover *mover, GError **error)
 {
+    int64_t next_watch = 0;
+
     while (!is_over(mover)) {
         bool busy = false;
 
         while (!busy)
             if (!feed(mover, &busy, error))
                 return false;
-        if (!interrupt_check(error))
+        if (!interrupt_check(error) || !watch(mover, &next_watch, error))
             return false;
         if (wait_for_room(mover) && !reader_poll(mover->move->reader, POLL_MS, error))
             return false;
