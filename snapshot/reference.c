@@ -48,14 +48,45 @@ static GHashTable *bitmap_targets(struct domain *domain, const char *checkpoint,
     return targets;
 }
 
-/* The newest of POINTS whose checkpoint is among NAMES; steals it from POINTS. */
-static struct manifest *newest_tracked(GPtrArray *points, char **names)
+static const struct manifest *find_point(const GPtrArray *points, const char *id)
+{
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *manifest = points->pdata[i];
+
+        if (g_str_equal(manifest->point, id))
+            return manifest;
+    }
+    return NULL;
+}
+
+/* Is every point there that MANIFEST's disks are based on? Bases are older, so this ends. */
+static bool has_its_bases(const GPtrArray *points, const struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        const char *target = disk->target;
+
+        while (disk && disk->base) {
+            const struct manifest *base = find_point(points, disk->base);
+
+            disk = base ? manifest_disk(base, target) : NULL;
+        }
+        if (!disk)
+            return false;
+    }
+    return true;
+}
+
+/* The newest of POINTS whose checkpoint is among NAMES; steals it from POINTS. *COMPLETE: its bases
+ * are there. */
+static struct manifest *newest_tracked(GPtrArray *points, char **names, bool *complete)
 {
     for (unsigned i = 0; i < points->len; i++) {
         struct manifest *manifest = points->pdata[i];
 
         if (manifest->checkpoint &&
             g_strv_contains((const char *const *)names, manifest->checkpoint)) {
+            *complete = has_its_bases(points, manifest);
             g_ptr_array_set_free_func(points, NULL);
             g_ptr_array_remove_index(points, i);
             g_ptr_array_set_free_func(points, (GDestroyNotify)manifest_free);
@@ -69,6 +100,7 @@ static bool find_base(struct reference *reference, struct domain *domain, GPtrAr
                       bool force_full, GError **error)
 {
     g_auto(GStrv) names = domain_checkpoints(domain, error);
+    bool complete = false;
 
     if (!names)
         return false;
@@ -81,10 +113,15 @@ static bool find_base(struct reference *reference, struct domain *domain, GPtrAr
         reference->reason = g_strdup("full point as asked");
         return true;
     }
-    reference->base = newest_tracked(points, names);
+    reference->base = newest_tracked(points, names, &complete);
     if (!reference->base) {
         reference->reason =
             g_strdup("the VM has lost the checkpoint of its last point: read in full");
+        return true;
+    }
+    if (!complete) {
+        reference_drop_base(reference, "a point that the last one is based on is missing at the "
+                                       "destination: read in full");
         return true;
     }
     reference->reason = g_strdup_printf("changes since %s", reference->base->point);

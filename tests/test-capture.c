@@ -382,6 +382,26 @@ START_TEST(disks_whose_images_changed_places_are_read_in_full)
 }
 END_TEST
 
+START_TEST(nothing_is_built_upon_a_point_that_lacks_its_base)
+{
+    AUTO(lab) lab = lab_new("baseless", "qcow2");
+    g_autoptr(GError) error = NULL;
+
+    guest_io(lab, 0, "write -P 1 0 1M");
+    AUTO(manifest) full = take_true_point(lab, "qcow2");
+    guest_io(lab, 0, "write -P 2 0 64k");
+    AUTO(manifest) delta = take_true_point(lab, "qcow2");
+    g_autofree char *dir = store_point_dir(lab->store_path, full->uuid, full->point);
+
+    ck_assert_str_eq(delta->base, full->point);
+    unit_ok(tree_remove(dir, &error), error);
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+
+    ck_assert_ptr_null(after->base);
+    ck_assert_uint_eq(count_checkpoints(lab), 1);
+}
+END_TEST
+
 START_TEST(a_vm_that_is_off_is_refused_with_the_way_out)
 {
     AUTO(lab) lab = lab_new("off", "qcow2");
@@ -510,6 +530,7 @@ int main(void)
                        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
                        a_killed_vm_costs_a_full_read_not_the_point,
                        disks_whose_images_changed_places_are_read_in_full,
+                       nothing_is_built_upon_a_point_that_lacks_its_base,
                        a_vm_that_is_off_is_refused_with_the_way_out,
                        a_backup_of_somebody_else_is_left_alone,
                        the_next_point_after_a_kill_goes_on_from_the_last_committed_one,
