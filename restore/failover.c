@@ -127,6 +127,17 @@ static bool conclude(struct execution *execution, struct failover_result *result
 
 /* ---- Execution */
 
+/* Two failovers of one vApp would each start some of its VMs, in nobody's order. */
+static struct file_lock *lock_vapp(const struct site *site, const char *vapp, GError **error)
+{
+    g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, vapp, -1);
+    g_autofree char *name = g_strdup_printf("failover-%.16s.lock", hash);
+    g_autofree char *path = g_build_filename(catalog_lock_dir(site->catalog), name, NULL);
+    g_autofree char *what = g_strdup_printf("cannot fail over %s again now: its failover", vapp);
+
+    return file_lock_take(path, what, error);
+}
+
 static struct run *begin(const struct site *site, const struct failover_plan *plan, GError **error)
 {
     json_auto_t *json = NULL;
@@ -141,7 +152,8 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
                       void (*report)(void *context, const struct vapp_result *result),
                       void *context, struct failover_result *result, GError **error)
 {
-    AUTO(run) run = begin(site, plan, error);
+    AUTO(file_lock) lock = lock_vapp(site, plan->vapp, error);
+    AUTO(run) run = lock ? begin(site, plan, error) : NULL;
     struct execution execution = {site, plan, run, report, context};
     struct vapp_actions actions = {.start = start_vm, .report = report_vm, .context = &execution};
     g_autoptr(GError) cause = NULL;

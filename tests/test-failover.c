@@ -111,6 +111,39 @@ START_TEST(a_guest_with_firmware_gets_a_copy_of_its_nvram)
 }
 END_TEST
 
+struct second_failover {
+    struct lab *lab;
+    struct failover_plan *plan;
+    GError *error;
+};
+
+static void try_second_failover(void *context, const struct vapp_result *result)
+{
+    struct second_failover *second = context;
+    struct failover_result ignored = {0};
+
+    if (result->state == VAPP_VM_DONE)
+        failover_execute(&second->lab->site, second->plan, NULL, NULL, &ignored, &second->error);
+}
+
+START_TEST(a_second_failover_at_the_same_time_is_refused)
+{
+    AUTO(lab) lab = lab_open("twice");
+    AUTO(lost_guest) guest = lost_guest(lab, "twice-vm", "");
+    AUTO(failover_plan) first = plan_of(lab, "twice-vm");
+    AUTO(failover_plan) other = plan_of(lab, guest->uuid);
+    struct second_failover second = {.lab = lab, .plan = other};
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(failover_execute(&lab->site, first, try_second_failover, &second, &result, &error),
+            error);
+    ck_assert_ptr_nonnull(second.error);
+    unit_fails(false, second.error, ERROR_CONFLICT, "its failover is in use by");
+    failover_result_clear(&result);
+}
+END_TEST
+
 START_TEST(this_sites_own_definition_serves_where_no_bundle_is)
 {
     AUTO(lab) lab = lab_open("own");
@@ -330,6 +363,7 @@ int main(void)
         "failover", a_lost_vapp_runs_again_from_its_newest_points, planning_touches_nothing,
         the_journal_keeps_the_plan_and_the_result, a_lone_vm_fails_over_by_name_and_by_uuid,
         a_guest_with_firmware_gets_a_copy_of_its_nvram,
+        a_second_failover_at_the_same_time_is_refused,
         this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
         a_damaged_point_is_passed_over_for_an_older_one, a_vm_without_a_whole_point_is_blocked,
         a_vm_of_the_same_name_is_never_touched,
