@@ -128,9 +128,10 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                                .manifest = recovery->origin->manifest,
                                .platform = platform,
                                .findings = findings};
-    rewrite_adapt(&rewrite);
+    /* First, so that files of the original are not in the way. */
     if (as_copy)
         rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
+    rewrite_adapt(&rewrite);
     /* What was looked for at the hosts is what gets defined, whatever the file says. */
     xml_set_text(xml_child(xml_root(xml), "name"), recovery->name);
     xml_set_text(xml_child(xml_root(xml), "uuid"), recovery->uuid);

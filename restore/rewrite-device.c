@@ -109,8 +109,10 @@ static void adapt_filesystems(const struct rewrite *rewrite)
         g_autofree char *dir =
             xml_string(nodes->pdata[i], "source/@dir | source/@file | source/@socket");
 
-        if (dir && is_here(dir))
+        if (dir && is_here(dir)) {
+            remark(rewrite->findings, "shared directory %s of this host takes its place", dir);
             continue;
+        }
         remark(rewrite->findings, "shared directory %s is not here: removed",
                dir ? dir : "(unnamed)");
         xml_remove(nodes->pdata[i]);
@@ -174,22 +176,37 @@ static void drop_log(struct xml_node *node)
         xml_remove(log);
 }
 
+/* Why the definition, which comes from another site, must not have PATH here; NULL: it may. What it
+ * would write to is new here, or it would be written over. */
+static const char *path_problem(const char *type, const char *path)
+{
+    if (strcmp(type, "dev") == 0 || strcmp(type, "pipe") == 0)
+        return is_here(path) ? NULL : "is not here";
+    if (is_here(path))
+        return "exists here already";
+    return parent_is_here(path) ? NULL : "has no directory here";
+}
+
 static void adapt_character_device(const struct rewrite *rewrite, struct xml_node *node)
 {
     static const char *const with_path[] = {"file", "unix", "pipe", "dev", NULL};
     g_autofree char *type = xml_attr(node, "type");
     g_autofree char *path = xml_string(node, "source/@path");
     g_autofree char *log = xml_string(node, "log/@file");
-    bool is_device = g_strcmp0(type, "dev") == 0;
+    const char *problem;
 
-    if (log && !parent_is_here(log))
+    if (log && path_problem("file", log))
         drop_log(node);
-    if (!path || !is_in(type, with_path) || (is_device ? is_here(path) : parent_is_here(path)))
+    if (!path || !is_in(type, with_path))
         return;
-    if (!is_agent_channel(node))
-        remark(rewrite->findings, "%s to %s, which is not here: it becomes a pty", xml_name(node),
-               path);
-    make_private(node);
+    problem = path_problem(type, path);
+    if (problem && !is_agent_channel(node))
+        remark(rewrite->findings, "%s to %s, which %s: it becomes a pty", xml_name(node), path,
+               problem);
+    if (problem)
+        make_private(node);
+    else if (strcmp(type, "dev") == 0 || strcmp(type, "pipe") == 0)
+        remark(rewrite->findings, "%s: %s of this host takes its place", xml_name(node), path);
 }
 
 static void adapt_character_devices(const struct rewrite *rewrite)

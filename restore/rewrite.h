@@ -3,9 +3,9 @@
  * A VM's definition from the other site becomes one that this host can run. Three passes over the
  * same document, in this order:
  *
+ *     rewrite_rename()  only for a copy: nothing in it may meet the original on the same host.
  *     rewrite_adapt()   decides by what this host offers; every change is a remark, what must not be
  *                       tried a blocker. The result is what the plan keeps: it has no overlays yet.
- *     rewrite_rename()  only for a copy: nothing in it may meet the original on the same host.
  *     rewrite_place()   mechanical: disks onto their files, with the whole chain written down.
  *
  * The definition comes from another site and is not trusted to be well-formed in our sense: what is

@@ -524,18 +524,33 @@ START_TEST(consoles_and_channels_that_lead_nowhere_are_made_private)
     fixture = adapted(
         DOMAIN("<serial type='file'><source path='/nowhere/db.log'/><target port='0'/></serial>"
                "<console type='pty'><log file='/nowhere/c.log'/><target type='serial' port='0'/>"
-               "</console><serial type='file'><source path='/tmp/db.log'/></serial>"
+               "</console><serial type='file'><source path='/tmp/no-such.log'/></serial>"
                "<channel type='unix'><source mode='bind' path='/nowhere/f16x86_64.agent'/>"
                "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
                "<channel type='unix'><target type='virtio' name='x'/></channel>"));
 
     ck_assert_uint_eq(fixture->findings->remarks->len, 1);
-    assert_remark(fixture, "serial to /nowhere/db.log, which is not here: it becomes a pty");
+    assert_remark(fixture, "serial to /nowhere/db.log, which has no directory here");
     assert_at(fixture, "devices/serial[1]/@type", "pty");
     assert_at(fixture, "devices/serial[1]/target/@port", "0");
-    assert_at(fixture, "devices/serial[2]/source/@path", "/tmp/db.log");
+    assert_at(fixture, "devices/serial[2]/source/@path", "/tmp/no-such.log");
     assert_at(fixture, "count(devices/channel[@type='unix' and not(source)])", "2");
     assert_gone(fixture, "devices/console/log");
+}
+END_TEST
+
+START_TEST(no_file_or_socket_of_this_host_is_written_over)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        DOMAIN("<serial type='file'><source path='/etc/passwd'/><log file='/etc/group'/></serial>"
+               "<serial type='unix'><source mode='bind' path='/etc/hosts'/></serial>"
+               "<serial type='dev'><source path='/dev/null'/></serial>"));
+
+    assert_remark(fixture, "serial to /etc/passwd, which exists here already: it becomes a pty");
+    assert_remark(fixture, "serial: /dev/null of this host takes its place");
+    assert_at(fixture, "count(devices/serial[@type='pty'])", "2");
+    assert_gone(fixture, "devices/serial/log");
 }
 END_TEST
 
@@ -638,6 +653,7 @@ START_TEST(a_copy_shares_nothing_with_the_original)
         "<vsock><cid auto='no' address='7'/></vsock></devices></domain>");
 
     rewrite_rename(fixture->domain, "db2", COPY_UUID, fixture->findings);
+    adapt(fixture);
     assert_at(fixture, "name", "db2");
     assert_at(fixture, "uuid", COPY_UUID);
     assert_at(fixture, "sysinfo/system/entry", COPY_UUID);
@@ -688,6 +704,7 @@ int main(void)
         a_nic_without_its_network_is_disconnected, a_nic_whose_network_is_here_stays_connected,
         host_devices_and_shared_directories_are_removed,
         consoles_and_channels_that_lead_nowhere_are_made_private,
+        no_file_or_socket_of_this_host_is_written_over,
         a_display_at_an_address_of_the_other_host_is_at_loopback, labels_of_the_other_host_go,
         own_qemu_arguments_are_kept_and_reported,
         the_mark_says_where_a_vm_came_from_and_replaces_an_older_one,
