@@ -8,10 +8,25 @@
 
 /* --- the capture journal ------------------------------------------------------------------- */
 
+/* Which life of the VM this is: a guest that has been started anew since cannot be frozen any more, and
+ * may have no agent to say so. g_free */
+static char *domain_life(struct domain *domain)
+{
+    g_autofree char *live = domain_xml(domain, DOMAIN_XML_LIVE, NULL);
+    AUTO(xml) xml = live ? xml_parse(live, "the domain's XML", NULL) : NULL;
+    g_autofree char *id = xml ? xml_string(xml_root(xml), "/domain/@id") : NULL;
+    g_autofree char *boot = NULL;
+
+    if (!file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL))
+        boot = g_strdup("");
+    return g_strdup_printf("%s/%s", g_strstrip(boot), id ? id : "off");
+}
+
 static bool journal_write(const struct job *job, bool frozen, GError **error)
 {
     json_auto_t *entry = json_object();
     json_t *scratch = json_array();
+    g_autofree char *life = domain_life(job->request->domain);
     GHashTableIter iter;
     void *path;
 
@@ -19,6 +34,7 @@ static bool journal_write(const struct job *job, bool frozen, GError **error)
     json_set_string(entry, "socket", job->socket);
     json_object_set_new(entry, "scratch", scratch);
     json_object_set_new(entry, "frozen", json_boolean(frozen));
+    json_set_string(entry, "life", life);
     g_hash_table_iter_init(&iter, job->scratch);
     while (g_hash_table_iter_next(&iter, NULL, &path))
         json_array_append_new(scratch, json_string(path));
@@ -168,16 +184,23 @@ static bool quiesce(struct job *job, bool *frozen, GError **error)
     return true;
 }
 
-static bool thaw(struct job *job, GError **error)
+/* The thaw that must not be forgotten: its failure says how to do it by hand. */
+static bool thaw_guest(struct domain *domain, GError **error)
 {
-    if (domain_thaw(job->request->domain, THAW_TIMEOUT_S, error)) {
-        job->may_be_frozen = false;
-        return journal_write(job, false, error);
-    }
+    if (domain_thaw(domain, THAW_TIMEOUT_S, error))
+        return true;
     g_prefix_error(
         error, "THE GUEST'S FILE SYSTEMS MAY STILL BE FROZEN, thaw them with: virsh domfsthaw %s: ",
-        domain_name(job->request->domain));
+        domain_name(domain));
     return false;
+}
+
+static bool thaw(struct job *job, GError **error)
+{
+    if (!thaw_guest(job->request->domain, error))
+        return false;
+    job->may_be_frozen = false;
+    return journal_write(job, false, error);
 }
 
 static bool begin_frozen(struct job *job, bool *frozen, GError **error)
@@ -322,6 +345,16 @@ static bool end_left_job(const struct point_request *request, GError **error)
     return true;
 }
 
+/* Thaw what a killed run has left frozen, if the guest still lives the same life. */
+static bool thaw_left(const struct point_request *request, const json_t *entry, GError **error)
+{
+    g_autofree char *life = domain_life(request->domain);
+
+    return !json_is_true(json_object_get(entry, "frozen")) ||
+           g_strcmp0(json_get_string(entry, "life"), life) != 0 ||
+           thaw_guest(request->domain, error);
+}
+
 bool job_reconcile(const struct point_request *request, GError **error)
 {
     json_auto_t *entry = NULL;
@@ -334,8 +367,7 @@ bool job_reconcile(const struct point_request *request, GError **error)
         return false;
     if (!entry)
         return true;
-    if (json_is_true(json_object_get(entry, "frozen")) &&
-        !domain_thaw(request->domain, THAW_TIMEOUT_S, error))
+    if (!thaw_left(request, entry, error))
         return false;
     if (!resume_paused(request, error) || !remove_file(json_get_string(entry, "socket"), error))
         return false;

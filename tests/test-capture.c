@@ -435,6 +435,47 @@ START_TEST(a_backup_of_somebody_else_is_left_alone)
 }
 END_TEST
 
+static void leave_frozen_journal(const struct lab *lab, const char *life)
+{
+    json_auto_t *entry = json_object();
+    g_autoptr(GError) error = NULL;
+
+    json_object_set_new(entry, "frozen", json_true());
+    json_object_set_new(entry, "scratch", json_array());
+    json_set_string(entry, "life", life);
+    unit_ok(catalog_put(lab->catalog, CATALOG_CAPTURES, domain_uuid(lab->domain), entry, &error),
+            error);
+}
+
+/* As reconciliation sees it: the boot of this host, and libvirt's id of the running domain. */
+static char *life_of(const struct lab *lab)
+{
+    g_autofree char *boot = NULL;
+    g_autofree char *id = g_strstrip(VIRSH_OUTPUT("domid", domain_name(lab->domain)));
+
+    unit_ok(file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL), (GError *)NULL);
+    return g_strdup_printf("%s/%s", g_strstrip(boot), id);
+}
+
+START_TEST(a_guest_that_was_started_anew_is_not_waited_for_to_thaw)
+{
+    AUTO(lab) lab = lab_new("thaw", "qcow2");
+    struct point_request request = request_of(lab);
+    struct point_result result = {0};
+    g_autofree char *life = life_of(lab);
+    GError *error = NULL;
+
+    /* It has no agent that could answer. */
+    leave_frozen_journal(lab, life);
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_HYPERVISOR,
+               "virsh domfsthaw thaw");
+    leave_frozen_journal(lab, "another boot/1");
+    AUTO(manifest) manifest = take_point(lab);
+
+    assert_nothing_is_left(lab);
+}
+END_TEST
+
 /* --- killed in the middle -------------------------------------------------------------------- */
 
 static void kill_myself(struct progress *progress, const char *subject, uint64_t done,
@@ -529,6 +570,7 @@ int main(void)
                        a_raw_disk_is_read_in_full_beside_an_increment,
                        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
                        a_killed_vm_costs_a_full_read_not_the_point,
+                       a_guest_that_was_started_anew_is_not_waited_for_to_thaw,
                        disks_whose_images_changed_places_are_read_in_full,
                        nothing_is_built_upon_a_point_that_lacks_its_base,
                        a_vm_that_is_off_is_refused_with_the_way_out,
