@@ -68,6 +68,15 @@ static bool remote_points(struct context *context, const char *name, GError **er
     return points && print_points(context, points, false, error);
 }
 
+/* A point whose manifest cannot be read is in no list; it is not passed over in silence. */
+static void note_damaged(struct context *context)
+{
+    g_auto(GStrv) damaged = store_damaged_points(context->config->store, NULL);
+
+    for (char **entry = damaged; entry && *entry; entry++)
+        progress_note(context->progress, "damaged: %s", *entry);
+}
+
 static bool cmd_points(struct context *context, GError **error)
 {
     const char *at = option_value(context, "at");
@@ -80,6 +89,7 @@ static bool cmd_points(struct context *context, GError **error)
         return false;
     g_autoptr(GPtrArray) points = store_points(context->store, NULL, error);
 
+    note_damaged(context);
     return points && print_points(context, points, true, error);
 }
 
