@@ -306,9 +306,11 @@ static bool commit(struct capture *capture, GError **error)
     manifest->time_ms = capture->job->time_ms;
     manifest->consistency = capture->job->consistency;
     manifest->checkpoint = g_strdup(capture->job->checkpoint);
-    manifest->reason = g_strdup(capture->reference->reason);
     if (is_delta(manifest))
         manifest->base = g_strdup(capture->reference->base->point);
+    manifest->reason = g_strdup(!manifest->base && capture->reference->base
+                                    ? "no disk has a usable record of changes: read in full"
+                                    : capture->reference->reason);
     if (!put_texts(capture, error))
         return false;
     if (!incoming_commit(capture->incoming, manifest, &failure)) {
