@@ -71,8 +71,8 @@ struct failover_result {
 };
 void failover_result_clear(struct failover_result *result);
 
-/* Execute a plan. Blocked VMs are failed and their dependants skipped; ERROR_PARTIAL then. A kill at any
- * instant: the same command plans and goes on. */
+/* Execute a plan. Blocked VMs are failed and their dependants skipped: ERROR_PARTIAL then, ERROR_FAILED
+ * when no VM is up. A kill at any instant: the same command plans and goes on. */
 bool failover_execute(const struct site *site, const struct failover_plan *plan,
                       void (*report)(void *context, const struct vapp_result *result),
                       void *context, struct failover_result *result, GError **error);

@@ -358,13 +358,6 @@ void point_result_clear(struct point_result *result)
     g_clear_pointer(&result->manifest, manifest_free);
 }
 
-bool snapshot_reconcile(const struct point_request *request, GError **error)
-{
-    AUTO(capture) capture = capture_new(request, error);
-
-    return capture && job_reconcile(request, error);
-}
-
 /* --- planning --------------------------------------------------------------------------------- */
 
 static void point_plan_disk_free(void *data)

@@ -61,11 +61,6 @@ struct point_plan *snapshot_plan_point(const struct point_request *request, GErr
 void point_plan_free(struct point_plan *plan);
 DEFINE_CLEANUP(point_plan)
 
-/* Clean up after a killed run on this VM: end our backup job, thaw, remove scratch files and
- * checkpoints that no committed point names. Part of snapshot_take_point(); also for `drctl
- * status`. */
-bool snapshot_reconcile(const struct point_request *request, GError **error);
-
 /* Bytes that the VM has written since the point whose checkpoint is CHECKPOINT; false when unknown.
  */
 bool snapshot_dirty_bytes(struct domain *domain, const char *checkpoint, uint64_t *bytes);
