@@ -7,11 +7,32 @@
 
 #define CLUSTER_BYTES (UINT64_C(64) << 10)
 
-static const char *const consistency_names[] = {"crash", "filesystem"};
+static const char *const consistency_names[CONSISTENCIES] = {
+    [CONSISTENCY_CRASH] = "crash",
+    [CONSISTENCY_FILESYSTEM] = "filesystem",
+    [CONSISTENCY_GROUP_CRASH] = "group-crash",
+    [CONSISTENCY_GROUP_FILESYSTEM] = "group-filesystem",
+};
 
 const char *consistency_name(enum consistency consistency)
 {
     return consistency_names[consistency];
+}
+
+bool consistency_parse(const char *name, enum consistency *consistency)
+{
+    for (unsigned i = 0; i < CONSISTENCIES; i++) {
+        if (g_strcmp0(name, consistency_names[i]) != 0)
+            continue;
+        *consistency = (enum consistency)i;
+        return true;
+    }
+    return false;
+}
+
+bool consistency_is_group(enum consistency consistency)
+{
+    return consistency >= CONSISTENCY_GROUP_CRASH;
 }
 
 /* Nothing that a terminal would act on, C1 included. */
@@ -38,6 +59,8 @@ static void disk_free(void *data)
     g_free(disk->file);
     g_free(disk->digests);
     g_free(disk->base);
+    g_free(disk->base_vm);
+    g_free(disk->base_target);
     g_free(disk);
 }
 
@@ -66,6 +89,7 @@ void manifest_free(struct manifest *manifest)
     g_free(manifest->uuid);
     g_free(manifest->point);
     g_free(manifest->site);
+    g_free(manifest->group);
     g_free(manifest->base);
     g_free(manifest->checkpoint);
     g_free(manifest->reason);
@@ -114,6 +138,27 @@ const struct manifest_file *manifest_file(const struct manifest *manifest, const
             return file;
     }
     return NULL;
+}
+
+const char *manifest_base_vm(const struct manifest *manifest, const struct manifest_disk *disk)
+{
+    return disk->base_vm ? disk->base_vm : manifest->uuid;
+}
+
+const char *manifest_base_target(const struct manifest_disk *disk)
+{
+    return disk->base_target ? disk->base_target : disk->target;
+}
+
+char *manifest_backing_name(const struct manifest_disk *disk)
+{
+    const char *target = manifest_base_target(disk);
+
+    if (!disk->base)
+        return NULL;
+    return disk->base_vm
+               ? g_strdup_printf("../../%s/%s/%s.qcow2", disk->base_vm, disk->base, target)
+               : g_strdup_printf("../%s/%s.qcow2", disk->base, target);
 }
 
 /* --- Reading: first the types, then what the values say. */
@@ -165,19 +210,31 @@ static bool read_consistency(const json_t *object, enum consistency *out, GError
 
     if (!json_need_string(object, "consistency", &text, error))
         return false;
-    for (unsigned i = 0; i < G_N_ELEMENTS(consistency_names); i++) {
-        if (strcmp(text, consistency_names[i]) != 0)
-            continue;
-        *out = (enum consistency)i;
+    if (consistency_parse(text, out))
         return true;
-    }
-    return fail(error, ERROR_INTEGRITY, "\"consistency\" is '%s', not crash or filesystem", text);
+    return fail(error, ERROR_INTEGRITY, "\"consistency\" is '%s', which is none", text);
+}
+
+static bool read_group(struct manifest *manifest, const json_t *object, GError **error)
+{
+    static const char *const keys[] = {"id", "members", "skew_ms", NULL};
+    const json_t *group = json_object_get(object, "group");
+
+    if (!group || json_is_null(group))
+        return true;
+    if (only_keys(group, keys, error) && read_string(group, "id", &manifest->group, error) &&
+        json_need_u64(group, "members", &manifest->group_members, error) &&
+        json_need_u64(group, "skew_ms", &manifest->group_skew_ms, error))
+        return true;
+    g_prefix_error(error, "\"group\": ");
+    return false;
 }
 
 static bool read_disk(struct manifest *manifest, const json_t *json, GError **error)
 {
-    static const char *const keys[] = {"target",        "file",          "digests",      "base",
-                                       "virtual_bytes", "changed_bytes", "stored_bytes", NULL};
+    static const char *const keys[] = {
+        "target",      "file",          "digests",       "base",         "base_vm",
+        "base_target", "virtual_bytes", "changed_bytes", "stored_bytes", NULL};
     struct manifest_disk *disk = g_new0(struct manifest_disk, 1);
 
     g_ptr_array_add(manifest->disks, disk);
@@ -185,6 +242,8 @@ static bool read_disk(struct manifest *manifest, const json_t *json, GError **er
            read_string(json, "file", &disk->file, error) &&
            read_string(json, "digests", &disk->digests, error) &&
            read_optional(json, "base", &disk->base, error) &&
+           read_optional(json, "base_vm", &disk->base_vm, error) &&
+           read_optional(json, "base_target", &disk->base_target, error) &&
            json_need_u64(json, "virtual_bytes", &disk->virtual_bytes, error) &&
            json_need_u64(json, "changed_bytes", &disk->changed_bytes, error) &&
            json_need_u64(json, "stored_bytes", &disk->stored_bytes, error);
@@ -237,9 +296,9 @@ static bool read_format(const json_t *json, GError **error)
 
 static bool read_manifest(struct manifest *manifest, const json_t *json, GError **error)
 {
-    static const char *const keys[] = {"format", "vm",          "uuid", "point",      "time",
-                                       "site",   "consistency", "base", "checkpoint", "reason",
-                                       "disks",  "files",       NULL};
+    static const char *const keys[] = {"format", "vm",          "uuid",  "point", "time",
+                                       "site",   "consistency", "group", "base",  "checkpoint",
+                                       "reason", "disks",       "files", NULL};
 
     return read_format(json, error) && only_keys(json, keys, error) &&
            read_string(json, "vm", &manifest->vm, error) &&
@@ -248,11 +307,26 @@ static bool read_manifest(struct manifest *manifest, const json_t *json, GError 
            read_time(json, &manifest->time_ms, error) &&
            read_string(json, "site", &manifest->site, error) &&
            read_consistency(json, &manifest->consistency, error) &&
+           read_group(manifest, json, error) &&
            read_optional(json, "base", &manifest->base, error) &&
            read_optional(json, "checkpoint", &manifest->checkpoint, error) &&
            read_optional(json, "reason", &manifest->reason, error) &&
            read_each(manifest, json, "disks", read_disk, error) &&
            read_each(manifest, json, "files", read_file, error);
+}
+
+static bool check_group(const struct manifest *manifest, GError **error)
+{
+    int64_t ms;
+
+    if (consistency_is_group(manifest->consistency) != (manifest->group != NULL))
+        return fail(error, ERROR_INTEGRITY, "\"consistency\" is %s, and \"group\" is %s",
+                    consistency_name(manifest->consistency), manifest->group ? "there" : "missing");
+    if (manifest->group && !point_id_parse(manifest->group, &ms))
+        return fail(error, ERROR_INTEGRITY, "\"group\" is '%s', not an id", manifest->group);
+    if (manifest->group && manifest->group_members == 0)
+        return fail(error, ERROR_INTEGRITY, "\"group\" has no members");
+    return true;
 }
 
 static bool check_head(const struct manifest *manifest, GError **error)
@@ -273,7 +347,7 @@ static bool check_head(const struct manifest *manifest, GError **error)
         return fail(error, ERROR_INTEGRITY, "\"checkpoint\" is not a safe name");
     if (manifest->reason && !is_one_line(manifest->reason))
         return fail(error, ERROR_INTEGRITY, "\"reason\" is not one line of text");
-    return true;
+    return check_group(manifest, error);
 }
 
 static bool check_files(const struct manifest *manifest, GError **error)
@@ -317,23 +391,38 @@ static bool check_disk_sizes(const struct manifest *manifest, const struct manif
     return true;
 }
 
-/* Bases of bases end, because each is older than what is based on it. */
-static bool check_disk(const struct manifest *manifest, const struct manifest_disk *disk,
+static bool check_base(const struct manifest *manifest, const struct manifest_disk *disk,
                        GError **error)
 {
     int64_t ms;
 
-    if (!name_is_safe(disk->target))
-        return fail(error, ERROR_INTEGRITY, "disk '%s' has an unsafe name", disk->target);
-    if (manifest_disk(manifest, disk->target) != disk)
-        return fail(error, ERROR_INTEGRITY, "disk %s is there twice", disk->target);
     if (disk->base && !point_id_parse(disk->base, &ms))
         return fail(error, ERROR_INTEGRITY, "disk %s: base '%s' is not the id of a point",
                     disk->target, disk->base);
     if (disk->base && strcmp(disk->base, manifest->point) >= 0)
         return fail(error, ERROR_INTEGRITY, "disk %s: base %s is not older than the point",
                     disk->target, disk->base);
-    return check_disk_sizes(manifest, disk, error);
+    if (!disk->base && (disk->base_vm || disk->base_target))
+        return fail(error, ERROR_INTEGRITY, "disk %s: half a base", disk->target);
+    if (disk->base_vm &&
+        (!uuid_is_valid(disk->base_vm) || strcmp(disk->base_vm, manifest->uuid) == 0))
+        return fail(error, ERROR_INTEGRITY, "disk %s: base_vm '%s' is not the UUID of another VM",
+                    disk->target, disk->base_vm);
+    if (disk->base_target && !name_is_safe(disk->base_target))
+        return fail(error, ERROR_INTEGRITY, "disk %s: base_target '%s' is an unsafe name",
+                    disk->target, disk->base_target);
+    return true;
+}
+
+/* Bases of bases end, because each is older than what is based on it. */
+static bool check_disk(const struct manifest *manifest, const struct manifest_disk *disk,
+                       GError **error)
+{
+    if (!name_is_safe(disk->target))
+        return fail(error, ERROR_INTEGRITY, "disk '%s' has an unsafe name", disk->target);
+    if (manifest_disk(manifest, disk->target) != disk)
+        return fail(error, ERROR_INTEGRITY, "disk %s is there twice", disk->target);
+    return check_base(manifest, disk, error) && check_disk_sizes(manifest, disk, error);
 }
 
 /* No file is the image or the digests of two disks. */
@@ -412,6 +501,10 @@ static json_t *disk_json(const struct manifest_disk *disk)
     json_set_string(json, "file", disk->file);
     json_set_string(json, "digests", disk->digests);
     json_set_string(json, "base", disk->base);
+    if (disk->base_vm)
+        json_set_string(json, "base_vm", disk->base_vm);
+    if (disk->base_target)
+        json_set_string(json, "base_target", disk->base_target);
     json_set_u64(json, "virtual_bytes", disk->virtual_bytes);
     json_set_u64(json, "changed_bytes", disk->changed_bytes);
     json_set_u64(json, "stored_bytes", disk->stored_bytes);
@@ -462,6 +555,19 @@ static void set_time(json_t *json, int64_t ms)
     json_set_string(json, "time", time);
 }
 
+static void set_group(json_t *json, const struct manifest *manifest)
+{
+    json_t *group;
+
+    if (!manifest->group)
+        return;
+    group = json_object();
+    json_set_string(group, "id", manifest->group);
+    json_set_u64(group, "members", manifest->group_members);
+    json_set_u64(group, "skew_ms", manifest->group_skew_ms);
+    json_object_set_new(json, "group", group);
+}
+
 char *manifest_text(const struct manifest *manifest)
 {
     json_auto_t *json = json_object();
@@ -474,6 +580,7 @@ char *manifest_text(const struct manifest *manifest)
     set_time(json, manifest->time_ms);
     json_set_string(json, "site", manifest->site);
     json_set_string(json, "consistency", consistency_name(manifest->consistency));
+    set_group(json, manifest);
     json_set_string(json, "base", manifest->base);
     json_set_string(json, "checkpoint", manifest->checkpoint);
     json_set_string(json, "reason", manifest->reason ? reason : NULL);
@@ -508,6 +615,7 @@ json_t *manifest_summary(const struct manifest *manifest, const char *path)
     json_set_string(json, "point", manifest->point);
     set_time(json, manifest->time_ms);
     json_set_string(json, "consistency", consistency_name(manifest->consistency));
+    set_group(json, manifest);
     json_set_string(json, "base", manifest->base);
     json_set_string(json, "path", path);
     json_object_set_new(json, "disks", disk_summaries(manifest));

@@ -5,10 +5,12 @@
  * names the checkpoint from which the next point to that destination is an increment, so there is no
  * second place that could disagree after a crash.
  *
- *     {"format": 1, "vm", "uuid", "point", "time": RFC 3339, "site", "consistency": "crash" | "filesystem",
+ *     {"format": 1, "vm", "uuid", "point", "time": RFC 3339, "site",
+ *      "consistency": "crash" | "filesystem" | "group-crash" | "group-filesystem",
+ *      "group": {"id", "members", "skew_ms"} | null,
  *      "base": id | null, "checkpoint": name | null, "reason": text | null,
- *      "disks": [{"target", "file", "digests", "base": id | null, "virtual_bytes", "changed_bytes",
- *                 "stored_bytes"}],
+ *      "disks": [{"target", "file", "digests", "base": id | null, "base_vm": uuid | null,
+ *                 "base_target": target | null, "virtual_bytes", "changed_bytes", "stored_bytes"}],
  *      "files": [{"name", "bytes"}]}
  *
  * A reader of format 1 refuses keys that it does not know: dropping them would lose something that
@@ -32,14 +34,24 @@
 #define MANIFEST_NAME "manifest.json"
 #define SHA256SUMS_NAME "SHA256SUMS"
 
-enum consistency { CONSISTENCY_CRASH, CONSISTENCY_FILESYSTEM };
+enum consistency {
+    CONSISTENCY_CRASH,
+    CONSISTENCY_FILESYSTEM,
+    CONSISTENCY_GROUP_CRASH, /* the same instant for all VMs of its group */
+    CONSISTENCY_GROUP_FILESYSTEM,
+    CONSISTENCIES
+};
 const char *consistency_name(enum consistency consistency);
+bool consistency_parse(const char *name, enum consistency *consistency);
+bool consistency_is_group(enum consistency consistency);
 
 struct manifest_disk {
     char *target;           /* "vda" */
     char *file;             /* "vda.qcow2" */
     char *digests;          /* "vda.digests" */
     char *base;             /* id of the point whose image is the backing file, or NULL */
+    char *base_vm;          /* UUID of the VM of that point, NULL: the same VM */
+    char *base_target;      /* which disk of that point, NULL: the same target */
     uint64_t virtual_bytes; /* size the guest sees */
     uint64_t changed_bytes; /* clusters in this file * cluster size, zero clusters included */
     uint64_t stored_bytes;  /* size of the file */
@@ -57,6 +69,10 @@ struct manifest {
     int64_t time_ms; /* the instant of the state */
     char *site;      /* where it was taken */
     enum consistency consistency;
+    /* Points of one round, see consistency_is_group(); otherwise NULL and 0. */
+    char *group;            /* the same point id in all of them */
+    uint64_t group_members; /* how many points the round has */
+    uint64_t group_skew_ms; /* between the first and the last instant of the round */
     char *base;       /* id of the newest point that any disk is based on, or NULL: a full point */
     char *checkpoint; /* libvirt checkpoint on the source that begins at this instant, or NULL */
     char *reason;     /* one line: why full, why incremental */
@@ -77,6 +93,11 @@ struct manifest_disk *manifest_add_disk(struct manifest *manifest, const char *t
 void manifest_add_file(struct manifest *manifest, const char *name, uint64_t bytes);
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target);
 const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name);
+/* Where the base of DISK is, which must have one: whose point, which disk of it. */
+const char *manifest_base_vm(const struct manifest *manifest, const struct manifest_disk *disk);
+const char *manifest_base_target(const struct manifest_disk *disk);
+/* The backing file name that the image of DISK has, relative to it; NULL without a base; g_free. */
+char *manifest_backing_name(const struct manifest_disk *disk);
 
 /* Everything that a hostile or damaged manifest could say is checked: names are safe, ids and UUIDs
  * well-formed, bases older than the point, no duplicate, each disk's files listed. ERROR_INTEGRITY names WHAT. */

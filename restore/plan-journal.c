@@ -63,12 +63,6 @@ json_t *plan_to_json(const struct failover_plan *plan)
 
 /* ---- And back */
 
-static enum consistency consistency_from(const char *name)
-{
-    return g_strcmp0(name, consistency_name(CONSISTENCY_FILESYSTEM)) == 0 ? CONSISTENCY_FILESYSTEM
-                                                                          : CONSISTENCY_CRASH;
-}
-
 static void read_findings(struct failover_vm *vm, const json_t *json)
 {
     const json_t *value;
@@ -118,7 +112,7 @@ static bool read_vm(const struct site *site, struct failover_vm *vm, const json_
     vm->uuid = g_strdup(json_get_string(json, "uuid"));
     vm->point = g_strdup(json_get_string(json, "point"));
     vm->host = g_strdup(json_get_string(json, "host"));
-    vm->consistency = consistency_from(json_get_string(json, "consistency"));
+    consistency_parse(json_get_string(json, "consistency"), &vm->consistency);
     read_findings(vm, json);
     if (!json_need_bool(json, "blocked", &vm->blocked, error) ||
         (time && !time_parse(time, &vm->point_time_ms, error)))

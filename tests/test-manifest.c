@@ -76,6 +76,37 @@ START_TEST(what_is_written_is_read)
 }
 END_TEST
 
+START_TEST(a_group_and_a_base_of_another_vm_are_read)
+{
+    AUTO(manifest) manifest = sample();
+    struct manifest_disk *disk = manifest->disks->pdata[0];
+    g_autofree char *same = manifest_backing_name(disk);
+    g_autofree char *text = NULL;
+    g_autofree char *name = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(manifest) copy = NULL;
+
+    ck_assert_str_eq(same, "../" BASE "/vda.qcow2");
+    ck_assert_str_eq(manifest_base_vm(manifest, disk), UUID);
+    disk->base_vm = g_strdup("0b3f7c1e-2a4d-4e5f-8a6b-0c1d2e3f4a5b");
+    disk->base_target = g_strdup("sdx");
+    manifest->consistency = CONSISTENCY_GROUP_FILESYSTEM;
+    manifest->group = g_strdup(POINT);
+    manifest->group_members = 3;
+    manifest->group_skew_ms = 12;
+    text = manifest_text(manifest);
+    unit_ok(copy = parse(text, &error), error);
+    disk = copy->disks->pdata[0];
+    name = manifest_backing_name(disk);
+    ck_assert_str_eq(name, "../../0b3f7c1e-2a4d-4e5f-8a6b-0c1d2e3f4a5b/" BASE "/sdx.qcow2");
+    ck_assert_str_eq(manifest_base_vm(copy, disk), "0b3f7c1e-2a4d-4e5f-8a6b-0c1d2e3f4a5b");
+    ck_assert_int_eq(copy->consistency, CONSISTENCY_GROUP_FILESYSTEM);
+    ck_assert_str_eq(copy->group, POINT);
+    ck_assert_uint_eq(copy->group_members, 3);
+    ck_assert_uint_eq(copy->group_skew_ms, 12);
+}
+END_TEST
+
 START_TEST(a_full_point_without_a_checkpoint_is_read)
 {
     AUTO(manifest) manifest = manifest_new();
@@ -155,6 +186,24 @@ START_TEST(refuses_every_lie)
         {"2026-11-20T22:28:20.123Z", "yesterday", "\"time\" is 'yesterday'"},
         {"\"dc1\"", "\"DC1\"", "\"site\" is 'DC1'"},
         {"\"filesystem\"", "\"perfect\"", "\"consistency\" is 'perfect'"},
+        {"\"filesystem\"", "\"group-crash\"", "is group-crash, and \"group\" is missing"},
+        {"\"filesystem\"", "\"crash\", \"group\": {\"id\": \"x\", \"members\": 1, \"skew_ms\": 0}",
+         "is crash, and \"group\" is there"},
+        {"\"filesystem\"",
+         "\"group-crash\", \"group\": {\"id\": \"x\", \"members\": 1, \"skew_ms\": 0}",
+         "\"group\" is 'x', not an id"},
+        {"\"filesystem\"",
+         "\"group-crash\", \"group\": {\"id\": \"" POINT "\", \"members\": 0, \"skew_ms\": 0}",
+         "\"group\" has no members"},
+        {"\"filesystem\"", "\"group-crash\", \"group\": {\"id\": \"" POINT "\", \"vms\": 0}",
+         "\"group\": \"vms\" is not a key"},
+        {"\"base\": \"" OLDER "\"", "\"base\": \"" OLDER "\", \"base_vm\": \"" UUID "\"",
+         "is not the UUID of another VM"},
+        {"\"base\": \"" OLDER "\"", "\"base\": \"" OLDER "\", \"base_vm\": \"..\"",
+         "is not the UUID of another VM"},
+        {"\"base\": \"" OLDER "\"", "\"base\": \"" OLDER "\", \"base_target\": \"../x\"",
+         "base_target '../x' is an unsafe name"},
+        {"\"base\": null,\n", "\"base\": null, \"base_target\": \"vda\",\n", "half a base"},
         {"\"base\": \"" BASE, "\"base\": \"" OLDER, "the newest base of a disk is " BASE},
         {"\"base\": \"" BASE "\"", "\"base\": null", "\"base\" is null, but"},
         {"\"base\": \"" BASE "\"", "\"base\": false", "\"base\" is not a string"},
@@ -251,7 +300,8 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("manifest", what_is_written_is_read, a_full_point_without_a_checkpoint_is_read,
+    return UNIT_RUN("manifest", what_is_written_is_read, a_group_and_a_base_of_another_vm_are_read,
+                    a_full_point_without_a_checkpoint_is_read,
                     a_reason_of_several_lines_becomes_one, the_summary_has_the_documented_keys,
                     refuses_every_lie, refuses_what_is_too_large, refuses_every_truncation,
                     survives_every_flipped_bit);
