@@ -77,7 +77,7 @@ static struct store *destination_store(struct replication *replication, const ch
         return NULL;
     }
     store = store_open_destination(context->config, context->catalog, destination,
-                                   snapshot_check_point, &failure);
+                                   &snapshot_point_ops, &failure);
     if (store && with_metadata && !publish(replication, store, &failure))
         store = metadata_failed(replication, store, &failure);
     if (!store) {

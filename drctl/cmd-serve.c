@@ -9,7 +9,7 @@ static bool serve_other(const char *path, GError **error)
 {
     AUTO(catalog) catalog = catalog_open(path, error);
     AUTO(store)
-    store = catalog ? store_open_local(path, catalog, snapshot_check_point, error) : NULL;
+    store = catalog ? store_open_local(path, catalog, &snapshot_point_ops, error) : NULL;
 
     return store && serve(store, STDIN_FILENO, STDOUT_FILENO, error);
 }

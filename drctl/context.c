@@ -24,7 +24,7 @@ struct store *context_store(struct context *context, GError **error)
 
     if (config && !context->store && context_catalog(context, error))
         context->store =
-            store_open_local(config->store, context->catalog, snapshot_check_point, error);
+            store_open_local(config->store, context->catalog, &snapshot_point_ops, error);
     return context->store;
 }
 

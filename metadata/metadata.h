@@ -12,4 +12,5 @@
 #include "metadata/store.h"
 #include "metadata/bundle.h"
 #include "metadata/catalog.h"
+#include "metadata/point-ops.h"
 #include "metadata/run.h"

@@ -56,20 +56,36 @@ GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error
     return points;
 }
 
+static bool is_point_name(struct store *store, const char *vm_uuid, const char *point,
+                          GError **error)
+{
+    int64_t ms;
+
+    if (!uuid_is_valid(vm_uuid))
+        return bad(error, store->label, "a UUID", vm_uuid);
+    if (!point_id_parse(point, &ms))
+        return bad(error, store->label, "the id of a point", point);
+    return true;
+}
+
+bool store_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
+               uint64_t offset, store_sink_fn *sink, void *context, GError **error)
+{
+    if (!is_point_name(store, vm_uuid, point, error))
+        return false;
+    if (!name_is_safe(name))
+        return bad(error, store->label, "a safe file name", name);
+    return labelled(store->ops->get(store, vm_uuid, point, name, offset, sink, context, error),
+                    store->label, error);
+}
+
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error)
 {
     struct incoming *incoming;
-    int64_t ms;
 
-    if (!uuid_is_valid(vm_uuid)) {
-        bad(error, store->label, "a UUID", vm_uuid);
+    if (!is_point_name(store, vm_uuid, point, error))
         return NULL;
-    }
-    if (!point_id_parse(point, &ms)) {
-        bad(error, store->label, "the id of a point", point);
-        return NULL;
-    }
     incoming = store->ops->begin(store, vm_uuid, point, error);
     if (labelled(incoming != NULL, store->label, error))
         incoming->label = store->label;

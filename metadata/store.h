@@ -41,6 +41,10 @@ struct bundle_id {
 void bundle_id_free(struct bundle_id *id);
 DEFINE_CLEANUP(bundle_id)
 
+/* Takes LEN bytes that come after those of the call before. It must not use the store that it is
+ * called by. */
+typedef bool store_sink_fn(void *context, const void *data, size_t len, GError **error);
+
 struct store {
     const struct store_ops *ops;
     char *label; /* for messages: "dr1", "local store" */
@@ -56,6 +60,8 @@ struct store_ops {
     bool (*info)(struct store *store, struct store_info *out, GError **error);
     /* Committed points of VM_UUID (NULL: of all VMs), newest first; of struct manifest. */
     GPtrArray *(*points)(struct store *store, const char *vm_uuid, GError **error);
+    bool (*get)(struct store *store, const char *vm_uuid, const char *point, const char *name,
+                uint64_t offset, store_sink_fn *sink, void *context, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
                               GError **error);
     /* Highest generation of SITE; *ID NULL when there is none. */
@@ -81,6 +87,11 @@ struct incoming_ops {
 
 bool store_info(struct store *store, struct store_info *out, GError **error);
 GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error);
+/* Read file NAME of a committed point from OFFSET to its end, into SINK, in pieces of at most
+ * STORE_WRITE_MAX. ERROR_NOT_FOUND when there is no such point or file. What arrives is not checked
+ * against its digest. */
+bool store_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
+               uint64_t offset, store_sink_fn *sink, void *context, GError **error);
 /* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);

@@ -126,6 +126,18 @@ bool client_send_data(struct client *self, uint32_t request, const struct frame_
     return sent(self, result, why, error);
 }
 
+bool client_send_bytes(struct client *self, uint32_t request, unsigned file, uint64_t offset,
+                       const uint8_t *bytes, size_t len, GError **error)
+{
+    GError *why = NULL;
+    bool result;
+
+    if (!client_alive(self, error))
+        return false;
+    result = wire_send_bytes(self->wire, request, file, offset, bytes, len, &why);
+    return sent(self, result, why, error);
+}
+
 /* --- Answers -------------------------------------------------------------------------------- */
 
 /* The next frame; when there is none any more the session is over. */

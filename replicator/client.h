@@ -46,6 +46,9 @@ bool client_send_text(struct client *client, enum wire_type type, uint32_t reque
                       const char *text, GError **error);
 bool client_send_data(struct client *client, uint32_t request, const struct frame_data *data,
                       GError **error);
+/* See wire_send_bytes(). */
+bool client_send_bytes(struct client *client, uint32_t request, unsigned file, uint64_t offset,
+                       const uint8_t *bytes, size_t len, GError **error);
 
 /* A frame before the OK: a manifest, or bytes of a bundle. */
 typedef bool client_item_fn(const struct frame *frame, void *context, GError **error);

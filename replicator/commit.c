@@ -240,7 +240,8 @@ bool local_commit(struct local_incoming *self, const struct manifest *manifest, 
     g_autoptr(GString) sums = g_string_new(NULL);
 
     if (!local_flush(self, error) || !check_manifest(self, manifest, error) ||
-        !settle_files(self, sums, error) || !self->store->check(self->dir, manifest, error) ||
+        !settle_files(self, sums, error) ||
+        !self->store->point_ops->check(self->dir, manifest, error) ||
         !write_manifest(self, manifest, sums, error) || !dir_sync(self->dir, error) ||
         !publish(self, error))
         return false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -171,17 +172,17 @@ static bool read_store_json(struct local_store *self, GError **error)
 
 static const struct store_ops local_store_ops;
 
-struct store *store_open_local(const char *path, struct catalog *catalog, point_check_fn *check,
-                               GError **error)
+struct store *store_open_local(const char *path, struct catalog *catalog,
+                               const struct point_ops *point_ops, GError **error)
 {
     struct local_store *self = g_new0(struct local_store, 1);
 
-    g_assert(check);
+    g_assert(point_ops);
     self->store.ops = &local_store_ops;
     self->store.label = g_strdup_printf("store %s", path);
     self->path = g_strdup(path);
     self->catalog = catalog;
-    self->check = check;
+    self->point_ops = point_ops;
     if (!read_store_json(self, error)) {
         store_free(&self->store);
         return NULL;
@@ -191,12 +192,13 @@ struct store *store_open_local(const char *path, struct catalog *catalog, point_
 }
 
 struct store *store_open_destination(const struct config *config, struct catalog *catalog,
-                                     const char *destination, point_check_fn *check, GError **error)
+                                     const char *destination, const struct point_ops *point_ops,
+                                     GError **error)
 {
     const struct remote *remote;
 
     if (strcmp(destination, "local") == 0)
-        return store_open_local(config->store, catalog, check, error);
+        return store_open_local(config->store, catalog, point_ops, error);
     remote = config_remote(config, destination, error);
     return remote ? store_open_remote(remote, error) : NULL;
 }
@@ -355,9 +357,43 @@ static GPtrArray *local_points(struct store *store, const char *vm_uuid, GError 
     return g_steal_pointer(&out);
 }
 
+static bool get_pieces(int fd, const char *name, uint64_t offset, uint64_t size,
+                       store_sink_fn *sink, void *context, GError **error)
+{
+    g_autofree uint8_t *buffer = g_malloc(STORE_WRITE_MAX);
+
+    while (offset < size) {
+        size_t len = (size_t)MIN(size - offset, STORE_WRITE_MAX);
+
+        if (!interrupt_check(error) || !fd_read_at(fd, offset, buffer, len, name, error) ||
+            !sink(context, buffer, len, error))
+            return false;
+        offset += len;
+    }
+    return true;
+}
+
+static bool local_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
+                      uint64_t offset, store_sink_fn *sink, void *context, GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+    g_autofree char *dir = store_point_dir(self->path, vm_uuid, point);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return fail_errno(error, errno, "cannot read %s of point %s of VM %s", name, point,
+                          vm_uuid);
+    if (!S_ISREG(status.st_mode))
+        return fail(error, ERROR_INTEGRITY, "%s is not a file", path);
+    return get_pieces(fd, name, offset, (uint64_t)status.st_size, sink, context, error);
+}
+
 static const struct store_ops local_store_ops = {
     .info = local_info,
     .points = local_points,
+    .get = local_get,
     .begin = local_begin,
     .newest_bundle = local_newest_bundle,
     .get_bundle = local_get_bundle,

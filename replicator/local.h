@@ -27,7 +27,7 @@ struct local_store {
     char uuid[37];
     char *site;
     struct catalog *catalog; /* borrowed */
-    point_check_fn *check;
+    const struct point_ops *point_ops;
 };
 
 /* Bytes that arrived one after the other, with their digest. */

@@ -37,9 +37,6 @@ static json_t *with_string(json_t *object, const char *key, const char *value)
     return result;
 }
 
-/* Zeros are looked for in pieces of this size. */
-#define ZERO_PAGE ((size_t)4096)
-
 /* --- The store ------------------------------------------------------------------------------ */
 
 static bool info_parse(const json_t *object, struct store_info *out, GError **error)
@@ -112,6 +109,51 @@ static GPtrArray *remote_points(struct store *store, const char *vm_uuid, GError
         return NULL;
     }
     return g_steal_pointer(&points);
+}
+
+/* A file of a point as it comes in. */
+struct get_context {
+    uint64_t at; /* the offset of what comes next */
+    store_sink_fn *sink;
+    void *context;
+};
+
+static bool take_piece(const struct frame *frame, void *data, GError **error)
+{
+    static const uint8_t zeros[STORE_WRITE_MAX];
+    struct get_context *self = data;
+    struct frame_data piece;
+
+    if (frame->type != WIRE_DATA)
+        return client_unexpected(frame, error);
+    if (!frame_parse_data(frame, &piece, error))
+        return false;
+    if (piece.file != 0 || piece.offset != self->at || piece.len + piece.zeros == 0)
+        return fail(error, ERROR_INTEGRITY, "the other side sent a file out of order");
+    self->at += piece.len + piece.zeros;
+    return (piece.len == 0 || self->sink(self->context, piece.bytes, piece.len, error)) &&
+           (piece.zeros == 0 || self->sink(self->context, zeros, piece.zeros, error));
+}
+
+static bool remote_get(struct store *store, const char *vm_uuid, const char *point,
+                       const char *name, uint64_t offset, store_sink_fn *sink, void *context,
+                       GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    struct get_context get = {.at = offset, .sink = sink, .context = context};
+    json_t *object = with_string(with_string(NULL, "vm", vm_uuid), "point", point);
+    json_auto_t *result = NULL;
+    uint64_t bytes;
+
+    json_set_string(object, "name", name);
+    json_set_u64(object, "offset", offset);
+    if (!client_ask(client, WIRE_GET, object, take_piece, &get, &result, error) ||
+        !json_need_u64(result, "bytes", &bytes, error))
+        return false;
+    if (bytes != get.at - offset)
+        return fail(error, ERROR_INTEGRITY, "%" PRIu64 " of %" PRIu64 " bytes of %s arrived",
+                    get.at - offset, bytes, name);
+    return true;
 }
 
 static bool bundle_id_parse(const json_t *bundle, const char *site, struct bundle_id **out,
@@ -234,31 +276,6 @@ static bool remote_open(struct incoming *incoming, const char *name, unsigned *f
     return client_point_welcome(client, error);
 }
 
-/* How many bytes from AT on are pages of zeros (ZERO), or pages that are not. */
-static size_t run_of_pages(const uint8_t *data, size_t len, size_t at, bool zero)
-{
-    size_t end = at;
-
-    while (end < len && bytes_are_zero(data + end, MIN(ZERO_PAGE, len - end)) == zero)
-        end = MIN(end + ZERO_PAGE, len);
-    return end - at;
-}
-
-static bool send_piece(struct client *client, uint32_t request, unsigned file, uint64_t offset,
-                       const uint8_t *data, size_t len, GError **error)
-{
-    for (size_t at = 0; at < len;) {
-        struct frame_data piece = {.file = file, .offset = offset + at, .bytes = data + at};
-
-        piece.len = run_of_pages(data, len, at, false);
-        piece.zeros = (uint32_t)run_of_pages(data, len, at + piece.len, true);
-        if (!client_send_data(client, request, &piece, error))
-            return false;
-        at += piece.len + piece.zeros;
-    }
-    return true;
-}
-
 static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offset,
                          const void *data, size_t len, GError **error)
 {
@@ -267,7 +284,7 @@ static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offs
     uint64_t before = wire_sent_bytes(client->wire);
 
     if (!client_point_welcome(client, error) ||
-        !send_piece(client, self->request, file, offset, data, len, error))
+        !client_send_bytes(client, self->request, file, offset, data, len, error))
         return false;
     self->sent_bytes += wire_sent_bytes(client->wire) - before;
     return true;
@@ -357,6 +374,7 @@ static struct incoming *remote_begin(struct store *store, const char *vm_uuid, c
 static const struct store_ops remote_store_ops = {
     .info = remote_info,
     .points = remote_points,
+    .get = remote_get,
     .begin = remote_begin,
     .newest_bundle = remote_newest_bundle,
     .get_bundle = remote_get_bundle,

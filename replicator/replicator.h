@@ -8,23 +8,19 @@
 
 #include "metadata/metadata.h"
 
-/* Asked before a point becomes visible and before it is trusted; snapshot_check_point() in drctl,
- * injected because neighbours do not know each other. */
-typedef bool point_check_fn(const char *dir, const struct manifest *manifest, GError **error);
-
 /* Make an empty store: directories and store.json with a new uuid. ERROR_CONFLICT if there is one.
  */
 bool store_create(const char *path, const char *site, GError **error);
 /* Open the store in directory PATH; missing or of another format: ERROR_CONFIG with the way out.
  * CATALOG is borrowed and must outlive the store. Sweeps what killed transfers left in incoming/.
  */
-struct store *store_open_local(const char *path, struct catalog *catalog, point_check_fn *check,
-                               GError **error);
+struct store *store_open_local(const char *path, struct catalog *catalog,
+                               const struct point_ops *point_ops, GError **error);
 /* Connect over ssh: strict host key, key file, HELLO. */
 struct store *store_open_remote(const struct remote *remote, GError **error);
 /* Open the destination of a protection: `local` or the name of a remote. */
 struct store *store_open_destination(const struct config *config, struct catalog *catalog,
-                                     const char *destination, point_check_fn *check,
+                                     const char *destination, const struct point_ops *point_ops,
                                      GError **error);
 
 /* Directory of a committed point in a local store (drctl-store(5)); g_free. */

@@ -109,6 +109,48 @@ static bool handle_points(struct session *self, const struct frame *frame, GErro
     return ok(self, frame->request, object, error);
 }
 
+struct sending {
+    struct session *session;
+    uint32_t request;
+    uint64_t offset, at;
+    bool broken; /* it was the link that failed, not the store */
+};
+
+static bool send_piece(void *context, const void *data, size_t len, GError **error)
+{
+    struct sending *self = context;
+
+    self->broken =
+        !wire_send_bytes(self->session->wire, self->request, 0, self->at, data, len, error);
+    self->at += len;
+    return !self->broken;
+}
+
+static bool handle_get(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct sending sending = {.session = self, .request = frame->request};
+    const char *vm, *point, *name;
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "vm", &vm, error) ||
+        !json_need_string(request, "point", &point, error) ||
+        !json_need_string(request, "name", &name, error) ||
+        !json_need_u64(request, "offset", &sending.offset, error))
+        return false;
+    sending.at = sending.offset;
+    if (!store_get(self->local, vm, point, name, sending.offset, send_piece, &sending, &why)) {
+        if (!sending.broken)
+            return refuse(self, frame->request, why, error);
+        g_propagate_error(error, why);
+        return false;
+    }
+    object = json_object();
+    json_set_u64(object, "bytes", sending.at - sending.offset);
+    return ok(self, frame->request, object, error);
+}
+
 /* --- A point that arrives ------------------------------------------------------------------- */
 
 static void forget_point(struct session *self)
@@ -358,6 +400,7 @@ static const struct {
     [WIRE_BUNDLE_GET] = {handle_bundle_get, true},
     [WIRE_BUNDLE_PUT] = {handle_bundle_put, true},
     [WIRE_PING] = {handle_ping, false},
+    [WIRE_GET] = {handle_get, true},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

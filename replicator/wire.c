@@ -6,6 +6,8 @@
 #define DIGEST_AT 12
 #define FRAME_DIGEST_SIZE (WIRE_HEADER - DIGEST_AT)
 #define MESSAGE_MAX 2000
+/* Zeros are looked for in pieces of this size. */
+#define ZERO_PAGE ((size_t)4096)
 
 struct wire {
     struct link *link;
@@ -29,6 +31,7 @@ static const char *const type_names[] = {
     [WIRE_BUNDLE_GET] = "BUNDLE-GET",
     [WIRE_BUNDLE_PUT] = "BUNDLE-PUT",
     [WIRE_PING] = "PING",
+    [WIRE_GET] = "GET",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",
@@ -156,6 +159,31 @@ bool wire_send_data(struct wire *wire, uint32_t request, const struct frame_data
     if (data->len)
         memcpy(payload + WIRE_DATA_HEADER, data->bytes, data->len);
     return send_out(wire, WIRE_DATA, request, WIRE_DATA_HEADER + data->len, error);
+}
+
+/* How many bytes from AT on are pages of zeros (ZERO), or pages that are not. */
+static size_t run_of_pages(const uint8_t *data, size_t len, size_t at, bool zero)
+{
+    size_t end = at;
+
+    while (end < len && bytes_are_zero(data + end, MIN(ZERO_PAGE, len - end)) == zero)
+        end = MIN(end + ZERO_PAGE, len);
+    return end - at;
+}
+
+bool wire_send_bytes(struct wire *wire, uint32_t request, unsigned file, uint64_t offset,
+                     const uint8_t *bytes, size_t len, GError **error)
+{
+    for (size_t at = 0; at < len;) {
+        struct frame_data piece = {.file = file, .offset = offset + at, .bytes = bytes + at};
+
+        piece.len = run_of_pages(bytes, len, at, false);
+        piece.zeros = (uint32_t)run_of_pages(bytes, len, at + piece.len, true);
+        if (!wire_send_data(wire, request, &piece, error))
+            return false;
+        at += piece.len + piece.zeros;
+    }
+    return true;
 }
 
 bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error)

@@ -33,6 +33,7 @@
  *     BUNDLE-GET          {site, time, ...}              DATA*, OK {bytes}
  *     BUNDLE-PUT, DATA*   {bytes}                        OK {}
  *     PING                {}                             -
+ *     GET                 {vm, point, name, offset}      DATA*, OK {bytes}
  */
 #pragma once
 
@@ -59,6 +60,7 @@ enum wire_type {
     WIRE_BUNDLE_GET,
     WIRE_BUNDLE_PUT,
     WIRE_PING,
+    WIRE_GET,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,
@@ -96,6 +98,10 @@ bool wire_send_json(struct wire *wire, enum wire_type type, uint32_t request, js
                     GError **error);
 bool wire_send_data(struct wire *wire, uint32_t request, const struct frame_data *data,
                     GError **error);
+/* LEN bytes, at most STORE_WRITE_MAX, for OFFSET of FILE, in as many DATA frames as leave out all of
+ * their pages that are zero. */
+bool wire_send_bytes(struct wire *wire, uint32_t request, unsigned file, uint64_t offset,
+                     const uint8_t *bytes, size_t len, GError **error);
 /* An ERROR frame that says WHAT. */
 bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error);
 /* All bytes that were written to the link so far. */

@@ -41,8 +41,7 @@ static bool check_backing(const struct disk *disk, const struct manifest_disk *e
                           GError **error)
 {
     const char *found = image_backing_name(disk->image);
-    g_autofree char *expected =
-        entry->base ? g_strdup_printf("../%s/%s.qcow2", entry->base, entry->target) : NULL;
+    g_autofree char *expected = manifest_backing_name(entry);
 
     if (g_strcmp0(found, expected) != 0)
         return fail(error, ERROR_INTEGRITY,
@@ -327,3 +326,7 @@ bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
             return false;
     return true;
 }
+
+const struct point_ops snapshot_point_ops = {
+    .check = snapshot_check_point,
+};

@@ -73,3 +73,6 @@ bool snapshot_check_point(const char *dir, const struct manifest *manifest, GErr
 /* Read every cluster of the point's images, decompress it and compare it with its digest. */
 bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
                            struct progress *progress, GError **error);
+
+/* What a store needs of all this. */
+extern const struct point_ops snapshot_point_ops;

@@ -123,6 +123,8 @@ static bool refuse(const char *dir, const struct manifest *manifest, GError **er
     return fail(error, ERROR_INTEGRITY, "no");
 }
 
+static const struct point_ops refuse_ops = {.check = refuse};
+
 static char *store_path;
 static struct catalog *catalog;
 static struct store *store;
@@ -140,7 +142,7 @@ static void open_store(void)
     store_path = g_dir_make_tmp("drctl-fuzz-XXXXXX", NULL);
     if (!store_path || !store_create(store_path, "dr1", NULL) ||
         !(catalog = catalog_open(store_path, NULL)) ||
-        !(store = store_open_local(store_path, catalog, refuse, NULL)))
+        !(store = store_open_local(store_path, catalog, &refuse_ops, NULL)))
         abort();
     atexit(close_store);
 }

@@ -24,6 +24,8 @@ static inline bool points_accept(const char *dir, const struct manifest *manifes
     return true;
 }
 
+static const struct point_ops points_accept_ops = {.check = points_accept};
+
 static inline void points_fill(uint8_t *data, uint64_t offset, size_t len, uint32_t seed)
 {
     uint64_t state = (offset + 1) * 0x9e3779b97f4a7c15u + seed;

@@ -24,7 +24,7 @@ static bool run(int argc, char **argv, GError **error)
         return fail(error, ERROR_USAGE, "wrong usage");
     if (!catalog)
         return false;
-    store = store_open_local(path, catalog, points_accept, error);
+    store = store_open_local(path, catalog, &points_accept_ops, error);
     if (!store)
         return false;
     return serves ? serve(store, 0, 1, error)

@@ -88,7 +88,7 @@ static struct lab *lab_new(const char *name, const char *vdb_format)
     unit_ok(store_create(lab->store_path, "dr1", &error), error);
     lab->catalog = catalog_open(lab->store_path, &error);
     unit_ok(lab->catalog != NULL, error);
-    lab->store = store_open_local(lab->store_path, lab->catalog, snapshot_check_point, &error);
+    lab->store = store_open_local(lab->store_path, lab->catalog, &snapshot_point_ops, &error);
     unit_ok(lab->store != NULL, error);
     lab->host = session_open();
     make_disk(name, "vda", "qcow2", VDA_BYTES);
@@ -505,7 +505,7 @@ static void take_point_and_die(const char *name)
         lab.run_dir = g_build_filename(dir, "run", NULL);
         lab.scratch_dir = g_build_filename(dir, "scratch", NULL);
         lab.catalog = catalog_open(lab.store_path, NULL);
-        lab.store = store_open_local(lab.store_path, lab.catalog, snapshot_check_point, NULL);
+        lab.store = store_open_local(lab.store_path, lab.catalog, &snapshot_point_ops, NULL);
         lab.host = host_open(session_uri, NULL);
         lab.domain = host_domain(lab.host, name, NULL);
         request = request_of(&lab);

@@ -56,7 +56,7 @@ static unsigned look(const char *path, bool then_put)
     g_autoptr(GPtrArray) points = NULL;
 
     unit_ok(catalog, error);
-    unit_ok(store = store_open_local(path, catalog, points_accept, &error), error);
+    unit_ok(store = store_open_local(path, catalog, &points_accept_ops, &error), error);
     unit_ok(left = dir_list(base, &error), error);
     ck_assert_uint_eq(g_strv_length(left), 0);
     unit_ok(damaged = store_damaged_points(path, &error), error);
@@ -173,7 +173,7 @@ START_TEST(a_full_disk_is_named_and_free_again_at_once)
     }
     unit_ok(store_create(path, "dr1", &error), error);
     AUTO(catalog) catalog = catalog_open(path, &error);
-    AUTO(store) store = store_open_local(path, catalog, points_accept, &error);
+    AUTO(store) store = store_open_local(path, catalog, &points_accept_ops, &error);
 
     unit_ok(store, error);
     unit_ok(disk_space(path, &free_before, &total, &error), error);
@@ -197,7 +197,7 @@ START_TEST(a_limit_on_file_sizes_discards_the_point)
 
     unit_ok(store_create(path, "dr1", &error), error);
     unit_ok(catalog = catalog_open(path, &error), error);
-    unit_ok(store = store_open_local(path, catalog, points_accept, &error), error);
+    unit_ok(store = store_open_local(path, catalog, &points_accept_ops, &error), error);
     signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     unit_fails(points_put(store, VM_A, POINT_1, NULL, UINT64_C(64) << 20, &error), error, ERROR_IO,

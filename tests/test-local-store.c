@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "replicator/local.h"
-#include "tests/points.h"
+#include "tests/points-get.h"
 
 #define IMAGE_BYTES ((uint64_t)3 << 20)
 
@@ -20,24 +20,26 @@ static bool refuse(const char *dir, const struct manifest *manifest, GError **er
     return fail(error, ERROR_INTEGRITY, "the images are not what they should be");
 }
 
-static struct place place_open(const char *path, point_check_fn *check)
+static const struct point_ops refuse_ops = {.check = refuse};
+
+static struct place place_open(const char *path, const struct point_ops *ops)
 {
     struct place place = {.path = g_strdup(path)};
     g_autoptr(GError) error = NULL;
 
     unit_ok(place.catalog = catalog_open(path, &error), error);
-    unit_ok(place.store = store_open_local(path, place.catalog, check, &error), error);
+    unit_ok(place.store = store_open_local(path, place.catalog, ops, &error), error);
     return place;
 }
 
-static struct place place_new(point_check_fn *check)
+static struct place place_new(const struct point_ops *ops)
 {
     g_autofree char *dir = unit_dir();
     g_autofree char *path = g_build_filename(dir, "store", NULL);
     g_autoptr(GError) error = NULL;
 
     unit_ok(store_create(path, "dr1", &error), error);
-    return place_open(path, check);
+    return place_open(path, ops);
 }
 
 static void place_free(struct place *place)
@@ -98,7 +100,7 @@ static void write_text(const char *path, const char *text)
 
 START_TEST(makes_a_store_once)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     struct store_info info = {0};
     GError *error = NULL;
 
@@ -114,13 +116,23 @@ START_TEST(makes_a_store_once)
 }
 END_TEST
 
+START_TEST(gives_files_of_a_point)
+{
+    struct place place = place_new(&points_accept_ops);
+
+    put(&place, VM_A, POINT_1, NULL);
+    points_get(place.store, place.path, POINT_1);
+    place_free(&place);
+}
+END_TEST
+
 START_TEST(modes_do_not_depend_on_the_umask)
 {
     static const mode_t masks[] = {0, 0077, 0777};
 
     for (size_t i = 0; i < G_N_ELEMENTS(masks); i++) {
         mode_t old = umask(masks[i]);
-        struct place place = place_new(points_accept);
+        struct place place = place_new(&points_accept_ops);
         g_autofree char *vm = g_build_filename(place.path, "vms", VM_A, NULL);
         g_autofree char *point = store_point_dir(place.path, VM_A, POINT_1);
         g_autofree char *image = point_file(&place, POINT_1, "vda.qcow2");
@@ -142,24 +154,24 @@ END_TEST
 
 START_TEST(opens_only_what_it_understands)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *file = g_build_filename(place.path, "store.json", NULL);
     g_autofree char *missing = g_build_filename(place.path, "vms", NULL);
     GError *error = NULL;
 
-    unit_fails(store_open_local(missing, place.catalog, points_accept, &error), error, ERROR_CONFIG,
-               "drctl init");
+    unit_fails(store_open_local(missing, place.catalog, &points_accept_ops, &error), error,
+               ERROR_CONFIG, "drctl init");
     write_text(file, "{\"format\": 2, \"other\": true}");
-    unit_fails(store_open_local(place.path, place.catalog, points_accept, &error), error,
+    unit_fails(store_open_local(place.path, place.catalog, &points_accept_ops, &error), error,
                ERROR_CONFIG, "update drctl");
     write_text(file, "{\"format\": 1}");
-    unit_fails(store_open_local(place.path, place.catalog, points_accept, &error), error,
+    unit_fails(store_open_local(place.path, place.catalog, &points_accept_ops, &error), error,
                ERROR_CONFIG, "damaged");
     write_text(file, "{\"format\": 1, \"uuid\": \"../..\", \"site\": \"dr1\"}");
-    unit_fails(store_open_local(place.path, place.catalog, points_accept, &error), error,
+    unit_fails(store_open_local(place.path, place.catalog, &points_accept_ops, &error), error,
                ERROR_CONFIG, "damaged");
     write_text(file, "{");
-    unit_fails(store_open_local(place.path, place.catalog, points_accept, &error), error,
+    unit_fails(store_open_local(place.path, place.catalog, &points_accept_ops, &error), error,
                ERROR_CONFIG, "damaged");
     place_free(&place);
 }
@@ -169,7 +181,7 @@ END_TEST
 
 START_TEST(a_committed_point_is_whole_and_known)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autoptr(GPtrArray) points = NULL;
     g_autoptr(GError) error = NULL;
     g_autofree char *dir = store_point_dir(place.path, VM_A, POINT_1);
@@ -216,7 +228,7 @@ static struct manifest *good_manifest(void)
 
 START_TEST(refuses_a_manifest_that_does_not_match)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     AUTO(manifest) longer = good_manifest();
     AUTO(manifest) missing = good_manifest();
     AUTO(manifest) unlisted = points_manifest(VM_A, POINT_2, NULL, IMAGE_BYTES);
@@ -243,7 +255,7 @@ END_TEST
 
 START_TEST(refuses_a_base_that_is_not_here)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     AUTO(manifest) manifest = good_manifest();
     struct manifest_disk *disk = (struct manifest_disk *)manifest_disk(manifest, "vda");
 
@@ -258,7 +270,7 @@ END_TEST
 
 START_TEST(a_refused_check_leaves_nothing)
 {
-    struct place place = place_new(refuse);
+    struct place place = place_new(&refuse_ops);
     GError *error = NULL;
 
     unit_fails(points_put(place.store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error,
@@ -284,7 +296,7 @@ static struct incoming *begin_image(struct place *place, unsigned *file)
 
 static void refuses_writes(const uint64_t (*writes)[2], size_t n, uint64_t bytes, const char *part)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, bytes);
     g_autofree char *data = g_malloc0(STORE_WRITE_MAX);
     GError *error = NULL;
@@ -318,7 +330,7 @@ END_TEST
 START_TEST(refuses_unsafe_names_and_second_files)
 {
     static const char *const names[] = {"../x", "/etc/passwd", "", ".hidden", "a/b", "-rf", "a b"};
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     GError *error = NULL;
     unsigned file;
 
@@ -342,7 +354,7 @@ END_TEST
 
 START_TEST(refuses_more_than_a_point_can_be)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
     GError *error = NULL;
     unsigned file;
@@ -383,7 +395,7 @@ END_TEST
 
 START_TEST(one_transfer_of_a_vm_at_a_time)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     GError *error = NULL;
     unsigned file;
     AUTO(incoming) incoming = begin_image(&place, &file);
@@ -402,7 +414,7 @@ END_TEST
 
 START_TEST(never_replaces_a_point)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     GError *error = NULL;
 
     put(&place, VM_A, POINT_1, NULL);
@@ -414,7 +426,7 @@ END_TEST
 
 START_TEST(opening_sweeps_what_no_process_holds)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *dead = g_build_filename(place.path, "incoming", VM_B "." POINT_1, NULL);
     g_autofree char *file = g_build_filename(dead, "vda.qcow2", NULL);
     g_autofree char *foreign = g_build_filename(place.path, "incoming", "notes", NULL);
@@ -426,7 +438,7 @@ START_TEST(opening_sweeps_what_no_process_holds)
     ck_assert_int_eq(mkdir(dead, 0700), 0);
     write_text(file, "half an image");
     ck_assert_int_eq(mkdir(foreign, 0700), 0);
-    again = place_open(place.path, points_accept);
+    again = place_open(place.path, &points_accept_ops);
     ck_assert(!g_file_test(dead, G_FILE_TEST_EXISTS));
     ck_assert(g_file_test(foreign, G_FILE_TEST_EXISTS));
     unit_ok(incoming_write(incoming, number, 0, "x", 1, &error), error);
@@ -439,7 +451,7 @@ END_TEST
 
 START_TEST(begin_sweeps_what_was_left_meanwhile)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *dead = g_build_filename(place.path, "incoming", VM_A "." POINT_1, NULL);
 
     ck_assert_int_eq(mkdir(dead, 0700), 0);
@@ -453,7 +465,7 @@ END_TEST
 
 START_TEST(points_come_newest_first)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) all = NULL;
     static const char *const order[] = {POINT_3, POINT_2, POINT_1};
@@ -481,7 +493,7 @@ static bool in_catalog(struct place *place, const char *point)
 
 START_TEST(the_catalog_heals_itself)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *gone = store_point_dir(place.path, VM_A, POINT_2);
     g_autoptr(GError) error = NULL;
     json_auto_t *rubbish = json_string("rubbish");
@@ -502,7 +514,7 @@ END_TEST
 
 START_TEST(a_damaged_manifest_is_named_and_hides_nothing_else)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *manifest = point_file(&place, POINT_1, "manifest.json");
     g_auto(GStrv) damaged = NULL;
     g_autoptr(GError) error = NULL;
@@ -522,7 +534,7 @@ END_TEST
 
 START_TEST(a_chain_leads_down_to_the_full_image)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *top = point_file(&place, POINT_3, "vda.qcow2");
     g_autofree char *full = point_file(&place, POINT_1, "vda.qcow2");
     g_autofree char *middle = point_file(&place, POINT_2, "vda.qcow2");
@@ -557,7 +569,7 @@ END_TEST
 START_TEST(verifying_finds_every_damage)
 {
     static const char *const files[] = {"vda.qcow2", "vda.digests", "domain.xml", "manifest.json"};
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autoptr(GPtrArray) points = NULL;
     GError *error = NULL;
 
@@ -585,7 +597,7 @@ END_TEST
 
 START_TEST(verifying_names_all_that_is_wrong)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *image = point_file(&place, POINT_1, "vda.qcow2");
     g_autofree char *domain = point_file(&place, POINT_1, "domain.xml");
     g_autofree char *sums = point_file(&place, POINT_1, "SHA256SUMS");
@@ -644,7 +656,7 @@ static uint64_t newest_generation(struct place *place)
 
 START_TEST(the_newest_bundle_is_the_highest_generation)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     AUTO(bundle_id) id = NULL;
     g_autofree char *data = NULL;
     GError *error = NULL;
@@ -667,7 +679,7 @@ END_TEST
 
 START_TEST(refuses_what_is_no_bundle)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     GError *error = NULL;
 
     unit_fails(store_put_bundle(place.store, "nonsense", 8, &error), error, ERROR_INTEGRITY,
@@ -679,7 +691,7 @@ END_TEST
 
 START_TEST(a_damaged_bundle_does_not_hide_the_one_before)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autofree char *newest = g_build_filename(place.path, "pool", "dc1", POINT_2 ".tar.zst", NULL);
     g_autoptr(GError) error = NULL;
 
@@ -693,7 +705,7 @@ END_TEST
 
 START_TEST(old_bundles_go)
 {
-    struct place place = place_new(points_accept);
+    struct place place = place_new(&points_accept_ops);
     g_autoptr(GError) error = NULL;
 
     for (uint64_t i = 1; i <= 40; i++) {
@@ -709,15 +721,15 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("local-store", makes_a_store_once, modes_do_not_depend_on_the_umask,
-                    opens_only_what_it_understands, a_committed_point_is_whole_and_known,
-                    refuses_a_manifest_that_does_not_match, refuses_a_base_that_is_not_here,
-                    a_refused_check_leaves_nothing, every_byte_arrives_once,
-                    refuses_unsafe_names_and_second_files, refuses_more_than_a_point_can_be,
-                    one_transfer_of_a_vm_at_a_time, never_replaces_a_point,
-                    opening_sweeps_what_no_process_holds, begin_sweeps_what_was_left_meanwhile,
-                    points_come_newest_first, the_catalog_heals_itself,
-                    a_damaged_manifest_is_named_and_hides_nothing_else,
+    return UNIT_RUN("local-store", makes_a_store_once, gives_files_of_a_point,
+                    modes_do_not_depend_on_the_umask, opens_only_what_it_understands,
+                    a_committed_point_is_whole_and_known, refuses_a_manifest_that_does_not_match,
+                    refuses_a_base_that_is_not_here, a_refused_check_leaves_nothing,
+                    every_byte_arrives_once, refuses_unsafe_names_and_second_files,
+                    refuses_more_than_a_point_can_be, one_transfer_of_a_vm_at_a_time,
+                    never_replaces_a_point, opening_sweeps_what_no_process_holds,
+                    begin_sweeps_what_was_left_meanwhile, points_come_newest_first,
+                    the_catalog_heals_itself, a_damaged_manifest_is_named_and_hides_nothing_else,
                     a_chain_leads_down_to_the_full_image, verifying_finds_every_damage,
                     verifying_names_all_that_is_wrong, the_newest_bundle_is_the_highest_generation,
                     refuses_what_is_no_bundle, a_damaged_bundle_does_not_hide_the_one_before,

@@ -14,7 +14,7 @@
 #include "replicator/remote.h"
 #include "replicator/serve.h"
 #include "replicator/wire.h"
-#include "tests/points.h"
+#include "tests/points-get.h"
 
 #define IMAGE_BYTES ((uint64_t)5 << 20)
 #define SHORT_MS 500
@@ -35,11 +35,13 @@ static bool refuse(const char *dir, const struct manifest *manifest, GError **er
     return fail(error, ERROR_INTEGRITY, "the images are not what they should be");
 }
 
-static void server_run(const char *path, int fd, point_check_fn *check, int idle_ms)
+static const struct point_ops refuse_ops = {.check = refuse};
+
+static void server_run(const char *path, int fd, const struct point_ops *ops, int idle_ms)
 {
     g_autoptr(GError) error = NULL;
     struct catalog *catalog = catalog_open(path, &error);
-    struct store *store = catalog ? store_open_local(path, catalog, check, &error) : NULL;
+    struct store *store = catalog ? store_open_local(path, catalog, ops, &error) : NULL;
     bool done = store && serve_link(store, link_fd_new(fd, fd), idle_ms, &error);
 
     store_free(store);
@@ -49,7 +51,7 @@ static void server_run(const char *path, int fd, point_check_fn *check, int idle
 }
 
 /* Another server for the store at PATH. */
-static struct server server_again(const char *path, point_check_fn *check, int idle_ms)
+static struct server server_again(const char *path, const struct point_ops *ops, int idle_ms)
 {
     struct server server = {.path = g_strdup(path)};
     int fds[2];
@@ -62,20 +64,20 @@ static struct server server_again(const char *path, point_check_fn *check, int i
     if (server.pid == 0) {
         /* Also our ends of other servers, which would never see us hang up. */
         close_range(3, (unsigned)fds[1] - 1, 0);
-        server_run(path, fds[1], check, idle_ms);
+        server_run(path, fds[1], ops, idle_ms);
     }
     close(fds[1]);
     return server;
 }
 
-static struct server server_new(point_check_fn *check)
+static struct server server_new(const struct point_ops *ops)
 {
     g_autofree char *dir = unit_dir();
     g_autofree char *path = g_build_filename(dir, "store", NULL);
     g_autoptr(GError) error = NULL;
 
     unit_ok(store_create(path, "dr1", &error), error);
-    return server_again(path, check, DEADLINE_MS);
+    return server_again(path, ops, DEADLINE_MS);
 }
 
 static struct store *server_store(struct server *server)
@@ -111,7 +113,7 @@ static unsigned server_points(struct server *server)
     g_auto(GStrv) left = NULL;
 
     unit_ok(catalog, error);
-    unit_ok(store = store_open_local(server->path, catalog, points_accept, &error), error);
+    unit_ok(store = store_open_local(server->path, catalog, &points_accept_ops, &error), error);
     unit_ok(left = dir_list(incoming, &error), error);
     ck_assert_uint_eq(g_strv_length(left), 0);
     unit_ok(points = store_points(store, VM_A, &error), error);
@@ -125,7 +127,7 @@ static unsigned server_points(struct server *server)
 
 START_TEST(a_point_goes_over_as_it_is)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
     g_autoptr(GPtrArray) points = NULL;
     g_autoptr(GError) error = NULL;
@@ -152,9 +154,23 @@ START_TEST(a_point_goes_over_as_it_is)
 }
 END_TEST
 
+START_TEST(files_of_a_point_come_back)
+{
+    struct server server = server_new(&points_accept_ops);
+    AUTO(store) store = server_store(&server);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    points_get(store, server.path, POINT_1);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
 START_TEST(the_other_store_describes_itself)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     struct store_info info = {0};
     g_autoptr(GError) error = NULL;
@@ -174,7 +190,7 @@ END_TEST
 
 START_TEST(a_bundle_goes_over_and_comes_back)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     AUTO(bundle) bundle = bundle_new("dc1");
     AUTO(bundle_id) id = NULL;
@@ -217,7 +233,7 @@ END_TEST
 
 START_TEST(a_refused_point_does_not_end_the_session)
 {
-    struct server server = server_new(refuse);
+    struct server server = server_new(&refuse_ops);
     AUTO(store) store = server_store(&server);
     GError *error = NULL;
 
@@ -233,7 +249,7 @@ END_TEST
 /* The server refuses the first write; the client may have sent many more by then. */
 START_TEST(a_refusal_in_the_middle_surfaces_and_the_next_point_works)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
     AUTO(incoming) incoming = NULL;
@@ -258,7 +274,7 @@ END_TEST
 
 START_TEST(a_refusal_is_noticed_by_commit)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
     AUTO(incoming) incoming = NULL;
@@ -280,7 +296,7 @@ END_TEST
 
 START_TEST(an_abandoned_point_leaves_nothing)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
     AUTO(incoming) incoming = NULL;
@@ -298,8 +314,8 @@ END_TEST
 
 START_TEST(conflicts_are_told_across_the_wire)
 {
-    struct server server = server_new(points_accept);
-    struct server other = server_again(server.path, points_accept, DEADLINE_MS);
+    struct server server = server_new(&points_accept_ops);
+    struct server other = server_again(server.path, &points_accept_ops, DEADLINE_MS);
     AUTO(store) store = server_store(&server);
     AUTO(store) other_store = server_store(&other);
     AUTO(incoming) incoming = NULL;
@@ -337,7 +353,7 @@ static void fill_with_islands(char *data, size_t len)
 
 START_TEST(zeros_are_not_sent_but_arrive)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     AUTO(store) store = server_store(&server);
     AUTO(incoming) incoming = NULL;
     size_t len = STORE_WRITE_MAX + 4096 + 77;
@@ -370,7 +386,7 @@ END_TEST
 
 START_TEST(a_server_that_dies_is_a_lost_connection)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     struct server again;
     AUTO(store) store = server_store(&server);
     g_autofree char *data = g_strnfill(STORE_WRITE_MAX, 'x');
@@ -394,7 +410,7 @@ START_TEST(a_server_that_dies_is_a_lost_connection)
     g_clear_pointer(&incoming, incoming_free);
     g_clear_pointer(&store, store_free);
     ck_assert_int_eq(server_end(&server), -SIGKILL);
-    again = server_again(server.path, points_accept, DEADLINE_MS);
+    again = server_again(server.path, &points_accept_ops, DEADLINE_MS);
     store = server_store(&again);
     unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
     g_clear_pointer(&store, store_free);
@@ -406,7 +422,7 @@ END_TEST
 
 START_TEST(a_client_that_dies_leaves_nothing)
 {
-    struct server server = server_new(points_accept);
+    struct server server = server_new(&points_accept_ops);
     pid_t client = fork();
     int status;
 
@@ -429,8 +445,8 @@ END_TEST
 
 START_TEST(a_silent_client_is_hung_up_on)
 {
-    struct server first = server_new(points_accept);
-    struct server server = server_again(first.path, points_accept, SHORT_MS);
+    struct server first = server_new(&points_accept_ops);
+    struct server server = server_again(first.path, &points_accept_ops, SHORT_MS);
     AUTO(store) store = server_store(&server);
     AUTO(incoming) incoming = NULL;
     struct store_info info;
@@ -453,8 +469,8 @@ END_TEST
 
 START_TEST(a_client_that_has_nothing_to_say_is_still_there)
 {
-    struct server first = server_new(points_accept);
-    struct server server = server_again(first.path, points_accept, SHORT_MS);
+    struct server first = server_new(&points_accept_ops);
+    struct server server = server_again(first.path, &points_accept_ops, SHORT_MS);
     g_autoptr(GError) error = NULL;
     AUTO(store) store = NULL;
     int64_t until_ms;
@@ -513,7 +529,7 @@ static void say_data(struct hostile *self, uint32_t request, uint32_t file, uint
 /* Before HELLO. */
 static struct hostile hostile_new(void)
 {
-    struct hostile self = {.server = server_new(points_accept)};
+    struct hostile self = {.server = server_new(&points_accept_ops)};
 
     self.wire = wire_new(link_fd_new(self.server.fd, self.server.fd));
     return self;
@@ -1001,8 +1017,9 @@ END_TEST
 int main(void)
 {
     return UNIT_RUN(
-        "serve", a_point_goes_over_as_it_is, the_other_store_describes_itself,
-        a_bundle_goes_over_and_comes_back, a_refused_point_does_not_end_the_session,
+        "serve", a_point_goes_over_as_it_is, files_of_a_point_come_back,
+        the_other_store_describes_itself, a_bundle_goes_over_and_comes_back,
+        a_refused_point_does_not_end_the_session,
         a_refusal_in_the_middle_surfaces_and_the_next_point_works, a_refusal_is_noticed_by_commit,
         an_abandoned_point_leaves_nothing, conflicts_are_told_across_the_wire,
         zeros_are_not_sent_but_arrive, a_server_that_dies_is_a_lost_connection,

@@ -236,7 +236,7 @@ static unsigned site_points(const struct site *site)
     g_autoptr(GPtrArray) points = NULL;
 
     unit_ok(catalog, error);
-    unit_ok(store = store_open_local(site->store_path, catalog, points_accept, &error), error);
+    unit_ok(store = store_open_local(site->store_path, catalog, &points_accept_ops, &error), error);
     unit_ok(points = store_points(store, VM_A, &error), error);
     for (unsigned i = 0; i < points->len; i++)
         unit_ok(points_verify(site->store_path, points->pdata[i], &error), error);
