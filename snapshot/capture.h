@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One recovery point of one VM while it is being taken, in phases, so that a round can catch several
+ * VMs at one instant:
+ *
+ *     new       the VM's lock; then job_reconcile()
+ *     look      what the VM is: state, disks, definition
+ *     prepare   choose the reference of each disk, take the place at the destination
+ *     begin     freeze, begin the job, thaw
+ *     transfer  every disk to the destination, end the job
+ *     commit    the texts, the manifest, the commit, superseded checkpoints
+ *
+ * Freed at any time it leaves the VM as it was, and the destination without the point unless that
+ * was committed. Private to snapshot/.
+ */
+#pragma once
+
+#include "snapshot/job.h"
+
+/* Everything of one point while it is being taken. */
+struct capture {
+    const struct point_request *request;
+    struct file_lock *lock;
+    struct reference *reference;
+    GPtrArray *disks; /* of struct vm_disk */
+    char *domain_xml; /* the definition that goes into the point */
+    char *nvram;      /* content, or NULL */
+    size_t nvram_len;
+    struct incoming *incoming;
+    struct job *job;
+    struct manifest *manifest;
+};
+
+struct capture *capture_new(const struct point_request *request, GError **error);
+void capture_free(struct capture *capture);
+DEFINE_CLEANUP(capture)
+
+bool capture_look(struct capture *capture, GError **error);
+/* The first half of prepare, which changes nothing. */
+bool capture_choose_reference(struct capture *capture, GError **error);
+bool capture_prepare(struct capture *capture, GError **error);
+bool capture_begin(struct capture *capture, GError **error);
+bool capture_transfer(struct capture *capture, GError **error);
+bool capture_commit(struct capture *capture, GError **error);
+
+const char *capture_vm(const struct capture *capture);
