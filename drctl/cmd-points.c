@@ -16,11 +16,6 @@ static void point_row(struct table *table, const struct manifest *manifest, int6
                                       manifest->base ? manifest->base : "full", manifest->site});
 }
 
-static bool is_wanted(const struct manifest *manifest, const char *vm)
-{
-    return !vm || g_str_equal(vm, manifest->vm) || g_str_equal(vm, manifest->uuid);
-}
-
 static bool print_points(struct context *context, GPtrArray *points, bool local, GError **error)
 {
     static const char *const headers[] = {"VM",       "POINT",   "TIME", ">AGE", "CONSISTENCY",
@@ -35,8 +30,6 @@ static bool print_points(struct context *context, GPtrArray *points, bool local,
         g_autofree char *dir =
             local ? store_point_dir(context->config->store, manifest->uuid, manifest->point) : NULL;
 
-        if (!is_wanted(manifest, vm))
-            continue;
         json_array_append_new(list, manifest_summary(manifest, dir));
         point_row(table, manifest, now);
     }
@@ -63,7 +56,7 @@ static bool remote_points(struct context *context, const char *name, GError **er
 {
     const struct remote *remote = config_remote(context->config, name, error);
     AUTO(store) store = remote ? store_open_remote(remote, error) : NULL;
-    g_autoptr(GPtrArray) points = store ? store_points(store, NULL, error) : NULL;
+    g_autoptr(GPtrArray) points = store ? store_points(store, context->args[0], error) : NULL;
 
     return points && print_points(context, points, false, error);
 }
@@ -71,7 +64,7 @@ static bool remote_points(struct context *context, const char *name, GError **er
 /* A point whose manifest cannot be read is in no list; it is not passed over in silence. */
 static void note_damaged(struct context *context)
 {
-    g_auto(GStrv) damaged = store_damaged_points(context->config->store, NULL);
+    g_auto(GStrv) damaged = store_damaged_points(context->store, context->args[0], NULL);
 
     for (char **entry = damaged; entry && *entry; entry++)
         progress_note(context->progress, "damaged: %s", *entry);
@@ -87,7 +80,7 @@ static bool cmd_points(struct context *context, GError **error)
         return remote_points(context, at, error);
     if (!context_store(context, error))
         return false;
-    g_autoptr(GPtrArray) points = store_points(context->store, NULL, error);
+    g_autoptr(GPtrArray) points = store_points(context->store, context->args[0], error);
 
     note_damaged(context);
     return points && print_points(context, points, true, error);

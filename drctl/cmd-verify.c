@@ -71,18 +71,17 @@ static bool verify_one(struct context *context, const struct manifest *manifest,
 
 static bool is_wanted(const struct context *context, const struct manifest *manifest)
 {
-    const char *vm = context->args[0], *point = option_value(context, "point");
+    const char *point = option_value(context, "point");
 
-    return (!vm || g_str_equal(vm, manifest->vm) || g_str_equal(vm, manifest->uuid)) &&
-           (!point || g_str_equal(point, manifest->point));
+    return !point || g_str_equal(point, manifest->point);
 }
 
-static const struct manifest *listed(const GPtrArray *points, const char *uuid, const char *point)
+static const struct manifest *newest_of(const GPtrArray *points, const char *uuid)
 {
     for (unsigned i = 0; i < points->len; i++) {
         const struct manifest *manifest = points->pdata[i];
 
-        if (g_str_equal(manifest->uuid, uuid) && (!point || g_str_equal(manifest->point, point)))
+        if (g_str_equal(manifest->uuid, uuid))
             return manifest;
     }
     return NULL;
@@ -92,19 +91,16 @@ static const struct manifest *listed(const GPtrArray *points, const char *uuid, 
 static bool add_unreadable(struct context *context, const GPtrArray *points,
                            struct verification *verification, GError **error)
 {
-    g_auto(GStrv) damaged = store_damaged_points(context->config->store, error);
-    const char *only = option_value(context, "point");
+    g_auto(GStrv) damaged = store_damaged_points(context->store, context->args[0], error);
 
     if (!damaged)
         return false;
     for (char **entry = damaged; *entry; entry++) {
         g_auto(GStrv) parts = g_strsplit_set(*entry, "/:", 3);
         AUTO(manifest) manifest = manifest_new();
-        const struct manifest *sibling = listed(points, parts[0], NULL);
+        const struct manifest *sibling = newest_of(points, parts[0]);
         g_autoptr(GError) damage = NULL;
 
-        if (listed(points, parts[0], parts[1]) || (only && !g_str_equal(only, parts[1])))
-            continue;
         manifest->vm = g_strdup(sibling ? sibling->vm : parts[0]);
         manifest->uuid = g_strdup(parts[0]);
         manifest->point = g_strdup(parts[1]);
@@ -144,7 +140,7 @@ static bool cmd_verify(struct context *context, GError **error)
 
     if (!context_store(context, error))
         return false;
-    g_autoptr(GPtrArray) points = store_points(context->store, NULL, error);
+    g_autoptr(GPtrArray) points = store_points(context->store, context->args[0], error);
 
     for (unsigned i = 0; points && i < points->len; i++)
         if (is_wanted(context, points->pdata[i]) &&

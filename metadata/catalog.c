@@ -20,11 +20,9 @@
 #define NO_SPACE_BYTES ((uint64_t)1 << 20)
 
 static const char *const table_names[CATALOG_TABLES] = {
-    [CATALOG_POINTS] = "points",
-    [CATALOG_RUNS] = "runs",
-    [CATALOG_STEPS] = "steps",
-    [CATALOG_CAPTURES] = "captures",
-    [CATALOG_REPLICATION] = "replication",
+    [CATALOG_POINTS] = "points",     [CATALOG_VMS] = "vms",
+    [CATALOG_RUNS] = "runs",         [CATALOG_STEPS] = "steps",
+    [CATALOG_CAPTURES] = "captures", [CATALOG_REPLICATION] = "replication",
 };
 
 /* LMDB allows a process one environment for one file: the locks of a second one would vanish when

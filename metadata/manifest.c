@@ -461,9 +461,20 @@ static bool check_disks(const struct manifest *manifest, GError **error)
     return check_disk_files(manifest, error);
 }
 
-struct manifest *manifest_parse(const char *text, size_t len, const char *what, GError **error)
+struct manifest *manifest_from_json(const json_t *json, const char *what, GError **error)
 {
     AUTO(manifest) manifest = manifest_new();
+
+    if (!read_manifest(manifest, json, error) || !check_head(manifest, error) ||
+        !check_files(manifest, error) || !check_disks(manifest, error)) {
+        g_prefix_error(error, "%s: ", what);
+        return NULL;
+    }
+    return g_steal_pointer(&manifest);
+}
+
+struct manifest *manifest_parse(const char *text, size_t len, const char *what, GError **error)
+{
     json_auto_t *json = NULL;
 
     if (len > MANIFEST_MAX_BYTES) {
@@ -471,14 +482,7 @@ struct manifest *manifest_parse(const char *text, size_t len, const char *what, 
         return NULL;
     }
     json = json_parse(text, len, what, error);
-    if (!json)
-        return NULL;
-    if (!read_manifest(manifest, json, error) || !check_head(manifest, error) ||
-        !check_files(manifest, error) || !check_disks(manifest, error)) {
-        g_prefix_error(error, "%s: ", what);
-        return NULL;
-    }
-    return g_steal_pointer(&manifest);
+    return json ? manifest_from_json(json, what, error) : NULL;
 }
 
 struct manifest *manifest_load(const char *path, GError **error)
@@ -568,9 +572,9 @@ static void set_group(json_t *json, const struct manifest *manifest)
     json_object_set_new(json, "group", group);
 }
 
-char *manifest_text(const struct manifest *manifest)
+json_t *manifest_json(const struct manifest *manifest)
 {
-    json_auto_t *json = json_object();
+    json_t *json = json_object();
     g_autofree char *reason = one_line(manifest->reason);
 
     json_set_u64(json, "format", MANIFEST_FORMAT);
@@ -586,6 +590,13 @@ char *manifest_text(const struct manifest *manifest)
     json_set_string(json, "reason", manifest->reason ? reason : NULL);
     json_object_set_new(json, "disks", disks_json(manifest));
     json_object_set_new(json, "files", files_json(manifest));
+    return json;
+}
+
+char *manifest_text(const struct manifest *manifest)
+{
+    json_auto_t *json = manifest_json(manifest);
+
     return json_text(json, 2);
 }
 

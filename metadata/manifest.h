@@ -102,8 +102,11 @@ char *manifest_backing_name(const struct manifest_disk *disk);
 /* Everything that a hostile or damaged manifest could say is checked: names are safe, ids and UUIDs
  * well-formed, bases older than the point, no duplicate, each disk's files listed. ERROR_INTEGRITY names WHAT. */
 struct manifest *manifest_parse(const char *text, size_t len, const char *what, GError **error);
+struct manifest *manifest_from_json(const json_t *json, const char *what, GError **error);
 struct manifest *manifest_load(const char *path, GError **error);
-/* Indented JSON; g_free. Control characters in REASON become blanks: it may hold somebody else's
+/* The object of manifest.json. */
+json_t *manifest_json(const struct manifest *manifest);
+/* Its indented text; g_free. Control characters in REASON become blanks: it may hold somebody else's
  * message. */
 char *manifest_text(const struct manifest *manifest);
 /* The object of `drctl points --json`: vm, uuid, point, time, consistency, base, path, disks[...].

@@ -43,15 +43,15 @@ bool store_info(struct store *store, struct store_info *out, GError **error)
     return true;
 }
 
-GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error)
+GPtrArray *store_points(struct store *store, const char *vm, GError **error)
 {
     GPtrArray *points;
 
-    if (vm_uuid && !uuid_is_valid(vm_uuid)) {
-        bad(error, store->label, "a UUID", vm_uuid);
+    if (vm && !vm_name_is_valid(vm)) {
+        bad(error, store->label, "the name of a VM", vm);
         return NULL;
     }
-    points = store->ops->points(store, vm_uuid, error);
+    points = store->ops->points(store, vm, error);
     labelled(points != NULL, store->label, error);
     return points;
 }

@@ -58,8 +58,7 @@ struct incoming {
 
 struct store_ops {
     bool (*info)(struct store *store, struct store_info *out, GError **error);
-    /* Committed points of VM_UUID (NULL: of all VMs), newest first; of struct manifest. */
-    GPtrArray *(*points)(struct store *store, const char *vm_uuid, GError **error);
+    GPtrArray *(*points)(struct store *store, const char *vm, GError **error);
     bool (*get)(struct store *store, const char *vm_uuid, const char *point, const char *name,
                 uint64_t offset, store_sink_fn *sink, void *context, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
@@ -86,7 +85,9 @@ struct incoming_ops {
 };
 
 bool store_info(struct store *store, struct store_info *out, GError **error);
-GPtrArray *store_points(struct store *store, const char *vm_uuid, GError **error);
+/* Committed points, newest first; of struct manifest. VM: of the VM of this UUID, or of all VMs that
+ * were ever called so, their points with other names too; NULL: of all VMs. */
+GPtrArray *store_points(struct store *store, const char *vm, GError **error);
 /* Read file NAME of a committed point from OFFSET to its end, into SINK, in pieces of at most
  * STORE_WRITE_MAX. ERROR_NOT_FOUND when there is no such point or file. What arrives is not checked
  * against its digest. */

@@ -77,10 +77,12 @@ bool local_get_bundle(struct store *store, const struct bundle_id *id, char **da
                       GError **error);
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);
 
+/* store_points(). */
+GPtrArray *local_points(struct store *store, const char *vm, GError **error);
 /* The manifest of a committed point, from its directory. */
 struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
                                 GError **error);
-/* Let the catalog know a committed point; it is only a cache. */
+/* Let the catalog know a committed point as it is now; it is only a cache. */
 void local_cache_put(struct local_store *self, const struct manifest *manifest);
 /* Make DIR with exactly MODE, whatever the umask; an existing one is left as it is. */
 bool make_dir(const char *dir, mode_t mode, GError **error);

@@ -70,7 +70,7 @@ static bool remote_info(struct store *store, struct store_info *out, GError **er
 }
 
 struct points_context {
-    const char *vm_uuid;
+    const char *vm;
     GPtrArray *points;
 };
 
@@ -85,22 +85,22 @@ static bool take_manifest(const struct frame *frame, void *data, GError **error)
         manifest_parse((const char *)frame->payload, frame->len, "a manifest from there", error);
     if (!manifest)
         return false;
-    if (context->vm_uuid && strcmp(manifest->uuid, context->vm_uuid) != 0)
+    if (context->vm && uuid_is_valid(context->vm) && strcmp(manifest->uuid, context->vm) != 0)
         return fail(error, ERROR_INTEGRITY, "the other side sent a point of VM %s instead of %s",
-                    manifest->uuid, context->vm_uuid);
+                    manifest->uuid, context->vm);
     g_ptr_array_add(context->points, g_steal_pointer(&manifest));
     return true;
 }
 
-static GPtrArray *remote_points(struct store *store, const char *vm_uuid, GError **error)
+static GPtrArray *remote_points(struct store *store, const char *vm, GError **error)
 {
     AUTO_CLIENT client = enter(store);
     g_autoptr(GPtrArray) points = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
-    struct points_context context = {.vm_uuid = vm_uuid, .points = points};
+    struct points_context context = {.vm = vm, .points = points};
     json_auto_t *result = NULL;
     uint64_t count;
 
-    if (!client_ask(client, WIRE_POINTS, with_string(NULL, "vm", vm_uuid), take_manifest, &context,
+    if (!client_ask(client, WIRE_POINTS, with_string(NULL, "vm", vm), take_manifest, &context,
                     &result, error) ||
         !json_need_u64(result, "count", &count, error))
         return NULL;

@@ -32,11 +32,10 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
 /* Re-read a committed local point: every file against SHA256SUMS, sizes against the manifest. */
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error);
-/* "<vm-uuid>/<point>: why" for each directory of a point whose manifest cannot be read any more.
- * While the catalog knows it, store_points() still lists it; otherwise it is left out there,
- * because one damaged point must not keep the others from being used. NULL-terminated, possibly
- * empty; g_strfreev. */
-char **store_damaged_points(const char *store_path, GError **error);
+/* "<vm-uuid>/<point>: why" for each directory that store_points() of VM leaves out, because its
+ * manifest cannot be read and the catalog does not know it: one damaged point must not keep the
+ * others from being used. NULL-terminated, possibly empty; g_strfreev. */
+char **store_damaged_points(struct store *local, const char *vm, GError **error);
 
 /* Serve LOCAL on two file descriptors until the peer hangs up or is silent for SERVE_IDLE_S. */
 #define SERVE_IDLE_S 300

@@ -178,39 +178,3 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
     g_string_free(self.damage, TRUE);
     return ok;
 }
-
-static bool add_damaged(const char *store_path, const char *vm_uuid, GPtrArray *out, GError **error)
-{
-    g_autofree char *dir = g_build_filename(store_path, "vms", vm_uuid, NULL);
-    g_auto(GStrv) points = dir_list(dir, error);
-    int64_t ms;
-
-    if (!points)
-        return false;
-    for (char **point = points; *point; point++) {
-        g_autoptr(GError) why = NULL;
-        AUTO(manifest) manifest = NULL;
-
-        if (!point_id_parse(*point, &ms))
-            continue;
-        manifest = local_manifest(store_path, vm_uuid, *point, &why);
-        if (!manifest)
-            g_ptr_array_add(out, g_strdup_printf("%s/%s: %s", vm_uuid, *point, why->message));
-    }
-    return true;
-}
-
-char **store_damaged_points(const char *store_path, GError **error)
-{
-    g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *vms = g_build_filename(store_path, "vms", NULL);
-    g_auto(GStrv) uuids = dir_list(vms, error);
-
-    if (!uuids)
-        return NULL;
-    for (char **uuid = uuids; *uuid; uuid++)
-        if (uuid_is_valid(*uuid) && !add_damaged(store_path, *uuid, out, error))
-            return NULL;
-    g_ptr_array_add(out, NULL);
-    return (char **)g_ptr_array_steal(out, NULL);
-}

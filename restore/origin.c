@@ -137,13 +137,8 @@ struct origin *origin_newest(const struct site *site, const char *vm_uuid,
     return NULL;
 }
 
-static bool is_vm(const struct manifest *manifest, const char *vm)
-{
-    return strcmp(manifest->vm, vm) == 0 || strcmp(manifest->uuid, vm) == 0;
-}
-
-/* The newest manifest of each VM called VM, given all points, newest first; borrowed. */
-static GPtrArray *find_candidates(const GPtrArray *points, const char *vm)
+/* The newest manifest of each VM among POINTS, newest first; borrowed. */
+static GPtrArray *find_candidates(const GPtrArray *points)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     GPtrArray *found = g_ptr_array_new();
@@ -151,7 +146,7 @@ static GPtrArray *find_candidates(const GPtrArray *points, const char *vm)
     for (unsigned i = 0; i < points->len; i++) {
         const struct manifest *manifest = points->pdata[i];
 
-        if (is_vm(manifest, vm) && g_hash_table_add(seen, manifest->uuid))
+        if (g_hash_table_add(seen, manifest->uuid))
             g_ptr_array_add(found, points->pdata[i]);
     }
     return found;
@@ -173,8 +168,8 @@ static bool fail_ambiguous(const GPtrArray *candidates, const char *vm, GError *
 
 struct manifest *origin_find_vm(const struct site *site, const char *vm, GError **error)
 {
-    g_autoptr(GPtrArray) points = store_points(site->store, NULL, error);
-    g_autoptr(GPtrArray) candidates = points ? find_candidates(points, vm) : NULL;
+    g_autoptr(GPtrArray) points = store_points(site->store, vm, error);
+    g_autoptr(GPtrArray) candidates = points ? find_candidates(points) : NULL;
     unsigned at;
 
     if (!candidates)

@@ -59,7 +59,7 @@ static unsigned look(const char *path, bool then_put)
     unit_ok(store = store_open_local(path, catalog, &points_accept_ops, &error), error);
     unit_ok(left = dir_list(base, &error), error);
     ck_assert_uint_eq(g_strv_length(left), 0);
-    unit_ok(damaged = store_damaged_points(path, &error), error);
+    unit_ok(damaged = store_damaged_points(store, NULL, &error), error);
     ck_assert_uint_eq(g_strv_length(damaged), 0);
     unit_ok(points = store_points(store, VM_A, &error), error);
     for (unsigned i = 0; i < points->len; i++)

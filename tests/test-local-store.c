@@ -512,6 +512,51 @@ START_TEST(the_catalog_heals_itself)
 }
 END_TEST
 
+/* The manifest of POINT_1 with another name of the VM, in a directory that takes its place. */
+static void rename_vm_in(struct place *place, const char *name)
+{
+    g_autofree char *dir = store_point_dir(place->path, VM_A, POINT_1);
+    g_autofree char *old = g_strconcat(dir, ".old", NULL);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(manifest) manifest = manifest_load(path, &error);
+    g_autofree char *text = NULL;
+
+    unit_ok(manifest, error);
+    g_free(manifest->vm);
+    manifest->vm = g_strdup(name);
+    text = manifest_text(manifest);
+    ck_assert_int_eq(rename(dir, old), 0);
+    ck_assert_int_eq(mkdir(dir, 0700), 0);
+    write_text(path, text);
+    unit_ok(tree_remove(old, &error), error);
+}
+
+START_TEST(vms_are_found_by_all_names_they_had)
+{
+    struct place place = place_new(&points_accept_ops);
+    g_autoptr(GPtrArray) points = NULL;
+    g_autoptr(GError) error = NULL;
+    char *name;
+
+    put(&place, VM_A, POINT_1, NULL);
+    put(&place, VM_A, POINT_2, NULL);
+    put(&place, VM_B, POINT_3, NULL);
+    unit_ok(points = store_points(place.store, VM_A, &error), error);
+    name = ((struct manifest *)points->pdata[0])->vm;
+    rename_vm_in(&place, "new name");
+    /* The catalog knows the directory that was there before, and not what is in the new one. */
+    ck_assert_uint_eq(n_points(&place, "new name"), 0);
+    ck_assert_uint_eq(n_points(&place, name), 3);
+    ck_assert_uint_eq(n_points(&place, "new name"), 2);
+    unit_ok(catalog_remove(place.catalog, CATALOG_VMS, VM_A, &error), error);
+    unit_ok(catalog_remove(place.catalog, CATALOG_POINTS, VM_A "/" POINT_1, &error), error);
+    ck_assert_uint_eq(n_points(&place, "new name"), 2);
+    ck_assert_uint_eq(n_points(&place, "nobody"), 0);
+    place_free(&place);
+}
+END_TEST
+
 START_TEST(a_damaged_manifest_is_named_and_hides_nothing_else)
 {
     struct place place = place_new(&points_accept_ops);
@@ -525,7 +570,7 @@ START_TEST(a_damaged_manifest_is_named_and_hides_nothing_else)
     ck_assert_uint_eq(n_points(&place, VM_A), 2);
     unit_ok(catalog_remove(place.catalog, CATALOG_POINTS, VM_A "/" POINT_1, &error), error);
     ck_assert_uint_eq(n_points(&place, VM_A), 1);
-    unit_ok(damaged = store_damaged_points(place.path, &error), error);
+    unit_ok(damaged = store_damaged_points(place.store, NULL, &error), error);
     ck_assert_uint_eq(g_strv_length(damaged), 1);
     ck_assert(g_str_has_prefix(damaged[0], VM_A "/" POINT_1 ": "));
     place_free(&place);
@@ -721,17 +766,17 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("local-store", makes_a_store_once, gives_files_of_a_point,
-                    modes_do_not_depend_on_the_umask, opens_only_what_it_understands,
-                    a_committed_point_is_whole_and_known, refuses_a_manifest_that_does_not_match,
-                    refuses_a_base_that_is_not_here, a_refused_check_leaves_nothing,
-                    every_byte_arrives_once, refuses_unsafe_names_and_second_files,
-                    refuses_more_than_a_point_can_be, one_transfer_of_a_vm_at_a_time,
-                    never_replaces_a_point, opening_sweeps_what_no_process_holds,
-                    begin_sweeps_what_was_left_meanwhile, points_come_newest_first,
-                    the_catalog_heals_itself, a_damaged_manifest_is_named_and_hides_nothing_else,
-                    a_chain_leads_down_to_the_full_image, verifying_finds_every_damage,
-                    verifying_names_all_that_is_wrong, the_newest_bundle_is_the_highest_generation,
-                    refuses_what_is_no_bundle, a_damaged_bundle_does_not_hide_the_one_before,
-                    old_bundles_go);
+    return UNIT_RUN(
+        "local-store", makes_a_store_once, gives_files_of_a_point, modes_do_not_depend_on_the_umask,
+        opens_only_what_it_understands, a_committed_point_is_whole_and_known,
+        refuses_a_manifest_that_does_not_match, refuses_a_base_that_is_not_here,
+        a_refused_check_leaves_nothing, every_byte_arrives_once,
+        refuses_unsafe_names_and_second_files, refuses_more_than_a_point_can_be,
+        one_transfer_of_a_vm_at_a_time, never_replaces_a_point,
+        opening_sweeps_what_no_process_holds, begin_sweeps_what_was_left_meanwhile,
+        points_come_newest_first, the_catalog_heals_itself, vms_are_found_by_all_names_they_had,
+        a_damaged_manifest_is_named_and_hides_nothing_else, a_chain_leads_down_to_the_full_image,
+        verifying_finds_every_damage, verifying_names_all_that_is_wrong,
+        the_newest_bundle_is_the_highest_generation, refuses_what_is_no_bundle,
+        a_damaged_bundle_does_not_hide_the_one_before, old_bundles_go);
 }

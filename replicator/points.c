@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which points a directory store has. The directories are the truth; the catalog remembers what
+ * their manifests say, each with the inode of the directory that it was read from, so that a point
+ * that was replaced is read again, and which VM has which names.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/local.h"
+
+struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
+                                GError **error)
+{
+    g_autofree char *dir = store_point_dir(store_path, vm_uuid, point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    AUTO(manifest) manifest = manifest_load(path, error);
+
+    if (!manifest)
+        return NULL;
+    if (strcmp(manifest->uuid, vm_uuid) != 0 || strcmp(manifest->point, point) != 0) {
+        fail(error, ERROR_INTEGRITY, "%s is of another point: %s of VM %s", path, manifest->point,
+             manifest->uuid);
+        return NULL;
+    }
+    return g_steal_pointer(&manifest);
+}
+
+static uint64_t point_inode(const char *store_path, const char *vm_uuid, const char *point)
+{
+    g_autofree char *dir = store_point_dir(store_path, vm_uuid, point);
+    struct stat status;
+
+    return stat(dir, &status) == 0 ? status.st_ino : 0;
+}
+
+/* --- What the catalog remembers ------------------------------------------------------------- */
+
+static char *cache_key(const char *vm_uuid, const char *point)
+{
+    return g_strconcat(vm_uuid, "/", point, NULL);
+}
+
+static bool has_name(const json_t *names, const char *name)
+{
+    size_t i;
+    json_t *value;
+
+    json_array_foreach((json_t *)names, i,
+                       value) if (g_strcmp0(json_string_value(value), name) == 0) return true;
+    return false;
+}
+
+/* {"names": [...]}: all that the VM's points call it. */
+static void remember_name(struct local_store *self, const char *vm_uuid, const char *name)
+{
+    json_auto_t *entry = NULL;
+
+    if (!catalog_get(self->catalog, CATALOG_VMS, vm_uuid, &entry, NULL))
+        return;
+    if (!entry) {
+        entry = json_object();
+        json_object_set_new(entry, "names", json_array());
+    }
+    if (has_name(json_object_get(entry, "names"), name))
+        return;
+    json_array_append_new(json_object_get(entry, "names"), json_string(name));
+    catalog_put(self->catalog, CATALOG_VMS, vm_uuid, entry, NULL);
+}
+
+void local_cache_put(struct local_store *self, const struct manifest *manifest)
+{
+    g_autofree char *key = cache_key(manifest->uuid, manifest->point);
+    json_auto_t *entry = json_object();
+
+    json_set_u64(entry, "inode", point_inode(self->path, manifest->uuid, manifest->point));
+    json_object_set_new(entry, "manifest", manifest_json(manifest));
+    catalog_put(self->catalog, CATALOG_POINTS, key, entry, NULL);
+    remember_name(self, manifest->uuid, manifest->vm);
+}
+
+static bool collect_entry(const char *key, json_t *value, void *data)
+{
+    g_hash_table_insert(data, g_strdup(strchr(key, '/') + 1), json_incref(value));
+    return true;
+}
+
+/* Point id -> entry, for one VM. */
+static GHashTable *cache_load(struct local_store *self, const char *vm_uuid)
+{
+    GHashTable *entries =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)json_decref);
+    g_autofree char *prefix = cache_key(vm_uuid, "");
+
+    catalog_each(self->catalog, CATALOG_POINTS, prefix, collect_entry, entries, NULL);
+    return entries;
+}
+
+/* The manifest in ENTRY if it is of the directory that is there now. */
+static struct manifest *cached_manifest(struct local_store *self, const json_t *entry,
+                                        const char *vm_uuid, const char *point)
+{
+    AUTO(manifest) manifest = NULL;
+    uint64_t inode;
+
+    if (!entry || !json_need_u64(entry, "inode", &inode, NULL) ||
+        inode != point_inode(self->path, vm_uuid, point))
+        return NULL;
+    manifest = manifest_from_json(json_object_get(entry, "manifest"), point, NULL);
+    if (!manifest || strcmp(manifest->uuid, vm_uuid) != 0 || strcmp(manifest->point, point) != 0)
+        return NULL;
+    return g_steal_pointer(&manifest);
+}
+
+static void cache_forget(struct local_store *self, const char *vm_uuid, GHashTable *entries)
+{
+    GHashTableIter iter;
+    void *point;
+
+    g_hash_table_iter_init(&iter, entries);
+    while (g_hash_table_iter_next(&iter, &point, NULL)) {
+        g_autofree char *key = cache_key(vm_uuid, point);
+
+        catalog_remove(self->catalog, CATALOG_POINTS, key, NULL);
+    }
+}
+
+/* --- Listing -------------------------------------------------------------------------------- */
+
+struct listing {
+    struct local_store *store;
+    GPtrArray *points;  /* of struct manifest, or NULL */
+    GPtrArray *damaged; /* of char *, or NULL */
+};
+
+static void add_point(struct listing *self, const char *vm_uuid, const char *point,
+                      const json_t *entry)
+{
+    AUTO(manifest) manifest = cached_manifest(self->store, entry, vm_uuid, point);
+    g_autoptr(GError) why = NULL;
+
+    if (!manifest) {
+        manifest = local_manifest(self->store->path, vm_uuid, point, &why);
+        if (manifest)
+            local_cache_put(self->store, manifest);
+    }
+    if (manifest && self->points)
+        g_ptr_array_add(self->points, g_steal_pointer(&manifest));
+    if (why && self->damaged)
+        g_ptr_array_add(self->damaged, g_strdup_printf("%s/%s: %s", vm_uuid, point, why->message));
+}
+
+static bool add_vm(struct listing *self, const char *vm_uuid, GError **error)
+{
+    g_autofree char *dir = g_build_filename(self->store->path, "vms", vm_uuid, NULL);
+    g_auto(GStrv) points = dir_list(dir, error);
+    g_autoptr(GHashTable) entries = points ? cache_load(self->store, vm_uuid) : NULL;
+    int64_t ms;
+
+    if (!points)
+        return false;
+    for (char **point = points; *point; point++) {
+        if (!point_id_parse(*point, &ms))
+            continue;
+        add_point(self, vm_uuid, *point, g_hash_table_lookup(entries, *point));
+        g_hash_table_remove(entries, *point);
+    }
+    cache_forget(self->store, vm_uuid, entries);
+    return true;
+}
+
+static char **list_vms(struct local_store *self, GError **error)
+{
+    g_autofree char *vms = g_build_filename(self->path, "vms", NULL);
+
+    return dir_list(vms, error);
+}
+
+/* Was VM_UUID ever called NAME? If nobody has looked at it yet, all its points are read now. */
+static bool is_called(struct local_store *self, const char *vm_uuid, const char *name,
+                      GHashTable *vms)
+{
+    const json_t *entry = g_hash_table_lookup(vms, vm_uuid);
+    struct listing listing = {.store = self};
+    json_auto_t *found = NULL;
+
+    if (entry)
+        return has_name(json_object_get(entry, "names"), name);
+    return add_vm(&listing, vm_uuid, NULL) &&
+           catalog_get(self->catalog, CATALOG_VMS, vm_uuid, &found, NULL) && found &&
+           has_name(json_object_get(found, "names"), name);
+}
+
+static bool collect_vm(const char *key, json_t *value, void *data)
+{
+    g_hash_table_insert(data, g_strdup(key), json_incref(value));
+    return true;
+}
+
+static bool add_vms_called(struct listing *self, const char *name, GError **error)
+{
+    g_auto(GStrv) uuids = list_vms(self->store, error);
+    g_autoptr(GHashTable) vms =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)json_decref);
+
+    if (!uuids)
+        return false;
+    catalog_each(self->store->catalog, CATALOG_VMS, "", collect_vm, vms, NULL);
+    for (char **uuid = uuids; *uuid; uuid++)
+        if (uuid_is_valid(*uuid) && is_called(self->store, *uuid, name, vms) &&
+            !add_vm(self, *uuid, error))
+            return false;
+    return true;
+}
+
+static bool add_all(struct listing *self, GError **error)
+{
+    g_auto(GStrv) uuids = list_vms(self->store, error);
+
+    if (!uuids)
+        return false;
+    for (char **uuid = uuids; *uuid; uuid++)
+        if (uuid_is_valid(*uuid) && !add_vm(self, *uuid, error))
+            return false;
+    return true;
+}
+
+/* VM: see store_points(). */
+static bool list(struct listing *self, const char *vm, GError **error)
+{
+    if (!vm)
+        return add_all(self, error);
+    return uuid_is_valid(vm) ? add_vm(self, vm, error) : add_vms_called(self, vm, error);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct manifest *left = *(struct manifest *const *)a;
+    const struct manifest *right = *(struct manifest *const *)b;
+    int order = strcmp(right->point, left->point);
+
+    return order ? order : strcmp(left->uuid, right->uuid);
+}
+
+GPtrArray *local_points(struct store *store, const char *vm, GError **error)
+{
+    g_autoptr(GPtrArray) points = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
+    struct listing listing = {.store = (struct local_store *)store, .points = points};
+
+    if (!list(&listing, vm, error))
+        return NULL;
+    g_ptr_array_sort(points, newest_first);
+    return g_steal_pointer(&points);
+}
+
+char **store_damaged_points(struct store *local, const char *vm, GError **error)
+{
+    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
+    struct listing listing = {.store = (struct local_store *)local, .damaged = damaged};
+
+    if (!list(&listing, vm, error))
+        return NULL;
+    g_ptr_array_add(damaged, NULL);
+    return (char **)g_ptr_array_steal(damaged, NULL);
+}
