@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "restore/group.h"
 #include "restore/source.h"
 
 /* Less than this in the images directory is worth a word. */
@@ -76,6 +77,8 @@ struct planner {
     GPtrArray
         *platforms;   /* of struct platform, as site->hosts; memory that is promised is taken off */
     unsigned running; /* VMs that run here already */
+    char *round;      /* take the points of this round, see group.h; NULL: the newest ones */
+    GHashTable *origins; /* UUID -> struct origin, of that round */
 };
 
 static void platform_free_element(void *data)
@@ -101,15 +104,21 @@ static bool probe_hosts(struct planner *planner, GError **error)
     return true;
 }
 
+static char *uuid_of(const struct planner *planner, const char *vm, GError **error)
+{
+    const char *known =
+        planner->source->uuids ? g_hash_table_lookup(planner->source->uuids, vm) : NULL;
+    AUTO(manifest) manifest = known ? NULL : origin_find_vm(planner->site, vm, error);
+
+    return g_strdup(known ? known : manifest ? manifest->uuid : NULL);
+}
+
 static bool find_uuid(const struct planner *planner, struct failover_vm *vm,
                       struct findings *findings)
 {
     g_autoptr(GError) cause = NULL;
-    const char *known =
-        planner->source->uuids ? g_hash_table_lookup(planner->source->uuids, vm->name) : NULL;
-    AUTO(manifest) manifest = known ? NULL : origin_find_vm(planner->site, vm->name, &cause);
 
-    vm->uuid = g_strdup(known ? known : manifest ? manifest->uuid : NULL);
+    vm->uuid = uuid_of(planner, vm->name, &cause);
     if (!vm->uuid)
         block(findings, "%s", cause->message);
     return vm->uuid != NULL;
@@ -211,6 +220,34 @@ static void promise_memory(struct platform *platform, const char *definition,
     platform->memory_free_bytes -= MIN(needed, platform->memory_free_bytes);
 }
 
+/* What lies behind its newest point is lost with the round that it belongs to: say so. */
+static void remark_newer(const struct planner *planner, const struct failover_vm *vm,
+                         const struct manifest *taken, struct findings *findings)
+{
+    g_autoptr(GPtrArray) points = store_points(planner->site->store, vm->uuid, NULL);
+    const struct manifest *newest = points && points->len > 0 ? points->pdata[0] : taken;
+
+    if (strcmp(newest->point, taken->point) != 0)
+        remark(findings,
+               "its point %s is newer, but not every VM has a whole one of that instant: all are "
+               "taken from round %s",
+               newest->point, taken->group);
+}
+
+static struct origin *vm_origin(const struct planner *planner, const struct failover_vm *vm,
+                                struct findings *findings, GError **error)
+{
+    char *key;
+    void *origin;
+
+    if (!planner->round ||
+        !g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin))
+        return origin_newest(planner->site, vm->uuid, findings, error);
+    g_free(key);
+    remark_newer(planner, vm, ((struct origin *)origin)->manifest, findings);
+    return origin;
+}
+
 static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
                           struct findings *findings, GError **error)
 {
@@ -218,7 +255,7 @@ static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
     AUTO(recovery) recovery = g_new0(struct recovery, 1);
     g_autoptr(GError) cause = NULL;
 
-    recovery->origin = origin_newest(planner->site, vm->uuid, findings, &cause);
+    recovery->origin = vm_origin(planner, vm, findings, &cause);
     if (!recovery->origin) {
         block(findings, "%s", cause->message);
         return true;
@@ -290,6 +327,41 @@ static void check_space(const struct site *site, struct failover_plan *plan)
                                        site->config->images, text));
 }
 
+static bool open_member(const struct manifest *manifest, void *context)
+{
+    struct planner *planner = context;
+    struct origin *origin = origin_open(planner->site, manifest->uuid, manifest->point, NULL);
+
+    if (origin)
+        g_hash_table_insert(planner->origins, g_strdup(manifest->uuid), origin);
+    return origin != NULL;
+}
+
+/* If the VMs' newest points are of rounds, take all of them from one. A VM without points does not
+ * decide; why it has none is told when it is planned. */
+static bool choose_round(struct planner *planner, const struct vapp *order, GError **error)
+{
+    g_autoptr(GPtrArray) histories =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
+
+    planner->origins =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)origin_free);
+    for (unsigned i = 0; i < order->vms->len; i++) {
+        const struct vapp_vm *vm = order->vms->pdata[i];
+        g_autofree char *uuid = uuid_of(planner, vm->name, NULL);
+        GPtrArray *points = uuid ? store_points(planner->site->store, uuid, error) : NULL;
+
+        if (uuid && !points)
+            return false;
+        if (points && points->len > 0)
+            g_ptr_array_add(histories, points);
+        else if (points)
+            g_ptr_array_unref(points);
+    }
+    planner->round = g_strdup(group_choose(histories, open_member, planner));
+    return true;
+}
+
 static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError **error)
 {
     for (unsigned i = 0; i < plan->order->vms->len; i++) {
@@ -330,8 +402,11 @@ static struct failover_plan *plan_afresh(const struct site *site, struct source 
     plan->order = g_steal_pointer(&source->order);
     plan->vapp = g_strdup(plan->order->name);
     plan->site = source->site ? g_strdup(source->site) : site_of_points(site, plan->order);
-    good = probe_hosts(&planner, error) && plan_vms(&planner, plan, error);
-    g_ptr_array_unref(planner.platforms);
+    good = probe_hosts(&planner, error) && choose_round(&planner, plan->order, error) &&
+           plan_vms(&planner, plan, error);
+    g_clear_pointer(&planner.platforms, g_ptr_array_unref);
+    g_clear_pointer(&planner.origins, g_hash_table_unref);
+    g_free(planner.round);
     if (good)
         return g_steal_pointer(&plan);
     g_prefix_error(error, "cannot fail over %s: ", plan->vapp);
