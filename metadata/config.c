@@ -9,6 +9,7 @@
 #include "metadata/manifest.h"
 
 #define NAME_MAX_BYTES 63
+#define LIMIT_KEY "limit"
 #define QUIESCE_MIN_MS 1000
 #define QUIESCE_MAX_MS (10 * 60 * 1000)
 
@@ -46,6 +47,8 @@ static void remote_free(void *data)
     g_free(remote->key);
     g_free(remote->known_hosts);
     g_free(remote->store);
+    limit_free(remote->limit);
+    g_free(remote->limit_file);
     g_free(remote);
 }
 
@@ -211,9 +214,49 @@ static bool read_address(const struct reader *reader, struct remote *remote, GEr
     return true;
 }
 
+static bool read_window(const struct reader *reader, const char *key, struct limit *limit,
+                        GError **error)
+{
+    g_autofree char *window = g_strstrip(g_strdup(key + strlen(LIMIT_KEY)));
+    g_autofree char *rate = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (!keyfile_string(reader->keyfile, reader->group, key, &rate, error))
+        return false;
+    return limit_add_window(limit, window, rate, &problem) ||
+           keyfile_fail(reader->keyfile, reader->group, key, error, "%s", problem->message);
+}
+
+static bool read_windows(const struct reader *reader, struct limit *limit, GError **error)
+{
+    g_auto(GStrv) keys = keyfile_keys(reader->keyfile, reader->group);
+
+    for (char **key = keys; *key; key++)
+        if (g_str_has_prefix(*key, LIMIT_KEY " ") && !read_window(reader, *key, limit, error))
+            return false;
+    return true;
+}
+
+static bool read_limit(const struct reader *reader, struct remote *remote, GError **error)
+{
+    g_autofree char *name = g_strconcat("limit-", remote->name, NULL);
+    g_autofree char *rate = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    remote->limit = limit_new();
+    remote->limit_file = g_build_filename(reader->config->run_dir, name, NULL);
+    if (!keyfile_string(reader->keyfile, reader->group, LIMIT_KEY, &rate, error))
+        return false;
+    if (rate && !limit_set(remote->limit, rate, &problem))
+        return keyfile_fail(reader->keyfile, reader->group, LIMIT_KEY, error, "%s",
+                            problem->message);
+    return read_windows(reader, remote->limit, error);
+}
+
 static bool read_remote(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"address", "key", "known-hosts", "store", NULL};
+    static const char *const keys[] = {
+        "address", "key", "known-hosts", "store", LIMIT_KEY, LIMIT_KEY " WINDOW", NULL};
     const struct config *config = reader->config;
     struct remote *remote = g_new0(struct remote, 1);
 
@@ -228,7 +271,8 @@ static bool read_remote(const struct reader *reader, GError **error)
            read_address(reader, remote, error) &&
            read_path(reader, "key", config->dir, &remote->key, error) &&
            read_path(reader, "known-hosts", config->dir, &remote->known_hosts, error) &&
-           read_path(reader, "store", NULL, &remote->store, error);
+           read_path(reader, "store", NULL, &remote->store, error) &&
+           read_limit(reader, remote, error);
 }
 
 /* A comma may be part of a VM's name, but "db, app" was meant as a list. */

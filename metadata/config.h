@@ -19,6 +19,8 @@
  *     key = id_ed25519                    relative to the configuration directory
  *     known-hosts = known_hosts
  *     store = /var/lib/drctl/store        optional; default: the store of the other site's drctl.conf
+ *     limit = 20MiB/s                     bandwidth, see limit.h; default: none
+ *     limit mon..fri 08:00-18:00 = 5MiB/s and any number of windows
  *
  *     [protection shop]
  *     vapp = shop                         or: vms = db; app (separated by ';' only)
@@ -39,6 +41,8 @@
 
 #include "common/common.h"
 
+#include "metadata/limit.h"
+
 #define CONFIG_MAX_BYTES (1u << 20)
 #define CONFIG_RUN_DIR_MAX 60 /* of the 107 of a UNIX socket's path */
 
@@ -53,6 +57,8 @@ struct remote {
     char *key;         /* absolute path of the private key; the public one is <key>.pub */
     char *known_hosts; /* absolute path */
     char *store;       /* or NULL */
+    struct limit *limit;
+    char *limit_file; /* in the run directory: what all processes that talk to it share */
 };
 
 struct protection {

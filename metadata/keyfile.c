@@ -54,9 +54,16 @@ static bool scan_group(struct scan *scan, char *line, GError **error)
     return true;
 }
 
+#define WORD_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
+
+/* A word, perhaps with more of them behind: "limit mon..fri 08:00-18:00". */
 static bool key_is_valid(const char *key)
 {
-    return *key && strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(key);
+    size_t word = strspn(key, WORD_CHARACTERS);
+    const char *rest = key + word;
+
+    return word > 0 && (*rest == '\0' ||
+                        (*rest == ' ' && strspn(rest, WORD_CHARACTERS " .,:") == strlen(rest)));
 }
 
 static bool scan_key(struct scan *scan, char *line, GError **error)
@@ -171,15 +178,30 @@ bool keyfile_has(const struct keyfile *keyfile, const char *group, const char *k
     return g_key_file_has_key(keyfile->file, group, key, NULL);
 }
 
+char **keyfile_keys(const struct keyfile *keyfile, const char *group)
+{
+    return g_key_file_get_keys(keyfile->file, group, NULL, NULL);
+}
+
+static bool is_known(const char *key, const char *const *known)
+{
+    const char *blank = strchr(key, ' ');
+
+    for (; *known; known++)
+        if (blank ? strncmp(*known, key, (size_t)(blank - key) + 1) == 0 : strcmp(*known, key) == 0)
+            return true;
+    return false;
+}
+
 bool keyfile_check_keys(const struct keyfile *keyfile, const char *group, const char *const *known,
                         GError **error)
 {
-    g_auto(GStrv) keys = g_key_file_get_keys(keyfile->file, group, NULL, NULL);
+    g_auto(GStrv) keys = keyfile_keys(keyfile, group);
 
     for (char **key = keys; key && *key; key++) {
         g_autofree char *list = NULL;
 
-        if (g_strv_contains(known, *key))
+        if (is_known(*key, known))
             continue;
         list = g_strjoinv(", ", (char **)known);
         return keyfile_fail(keyfile, group, *key, error, "there is no such key; there are %s",

@@ -23,7 +23,10 @@ DEFINE_CLEANUP(keyfile)
 
 /* Names of the groups in file order, NULL-terminated; borrowed. */
 char **keyfile_groups(const struct keyfile *keyfile);
-/* Are all keys of GROUP among KNOWN (NULL-terminated)? */
+/* The keys of GROUP in file order, NULL-terminated; g_strfreev. */
+char **keyfile_keys(const struct keyfile *keyfile, const char *group);
+/* Are all keys of GROUP among KNOWN (NULL-terminated)? A key may have words of its own behind its name:
+ * KNOWN says "limit WINDOW" for "limit mon..fri" and all of the kind. */
 bool keyfile_check_keys(const struct keyfile *keyfile, const char *group, const char *const *known,
                         GError **error);
 bool keyfile_has(const struct keyfile *keyfile, const char *group, const char *key);

@@ -7,6 +7,7 @@
 #include "common/common.h"
 
 #include "metadata/keyfile.h"
+#include "metadata/limit.h"
 #include "metadata/config.h"
 #include "metadata/manifest.h"
 #include "metadata/store.h"

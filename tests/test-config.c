@@ -3,12 +3,15 @@
 
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "metadata/metadata.h"
 
 #define SITE "[site]\nname = dc1\n"
 #define REMOTE "[remote dr1]\naddress = root@10.77.0.2:2222\n"
 #define WHERE "/etc/drctl/drctl.conf: "
+#define THURSDAY_NOON_MS (INT64_C(12 * 3600) * 1000) /* 1970-01-01, UTC */
+#define DAY_MS (INT64_C(86400) * 1000)
 
 static struct config *parse(const char *text, GError **error)
 {
@@ -41,12 +44,14 @@ START_TEST(reads_every_key)
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
         "quiesce-timeout = 2min\ncompression = 19\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
-        "store = /srv/other\n"
+        "store = /srv/other\nlimit = 20MiB/s\nlimit mon..fri 08:00-18:00 = 5 MiB/s\n"
+        "limit  sat,sun = none\n"
         "[protection lone]\nvms = db 1; app;\ndestination = local\n";
     g_autoptr(GError) error = NULL;
     AUTO(config) config = parse(text, &error);
     const struct protection *shop, *lone;
     const struct remote *dr1;
+    const char *window;
 
     unit_ok(config, error);
     ck_assert_str_eq(config->dir, "/etc/drctl");
@@ -67,6 +72,13 @@ START_TEST(reads_every_key)
     ck_assert_str_eq(dr1->key, "/etc/drctl/keys/id");
     ck_assert_str_eq(dr1->known_hosts, "/etc/kh");
     ck_assert_str_eq(dr1->store, "/srv/other");
+    ck_assert_str_eq(dr1->limit_file, "/run/x/limit-dr1");
+    ck_assert_uint_eq(limit_rate(dr1->limit, THURSDAY_NOON_MS, &window), 5 << 20);
+    ck_assert_str_eq(window, "mon..fri 08:00-18:00");
+    ck_assert_uint_eq(limit_rate(dr1->limit, THURSDAY_NOON_MS + 2 * DAY_MS, &window), 0);
+    ck_assert_str_eq(window, "sat,sun");
+    ck_assert_uint_eq(limit_rate(dr1->limit, THURSDAY_NOON_MS + DAY_MS / 2, &window), 20 << 20);
+    ck_assert_ptr_null(window);
     shop = config_protection(config, "shop", &error);
     unit_ok(shop, error);
     ck_assert_str_eq(shop->vapp, "shop");
@@ -139,6 +151,18 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "[remote dr1]\naddress = h:0\n", "[remote dr1] address: 'h:0': '0' is not a port"},
         {SITE REMOTE "user = x\n", "[remote dr1] user: there is no such key"},
         {SITE REMOTE "store = x\n", "[remote dr1] store: 'x' is not absolute"},
+        {SITE REMOTE "limit = fast\n", "[remote dr1] limit: 'fast' is not a rate"},
+        {SITE REMOTE "limit =\n", "[remote dr1] limit: is empty"},
+        {SITE REMOTE "limit mon =\n", "[remote dr1] limit mon: is empty"},
+        {SITE REMOTE "limit mon = 20MiB\n", "[remote dr1] limit mon: '20MiB' is not a rate"},
+        {SITE REMOTE "limit day = 1MiB/s\n", "[remote dr1] limit day: 'day' is neither a day"},
+        {SITE REMOTE "limit Mon = 1MiB/s\n", "line 5: 'limit Mon' is not a key"},
+        {SITE REMOTE "limit sat = 1MiB/s\nlimit sat = 2MiB/s\n",
+         "[remote dr1] limit sat: is there twice, in lines 5 and 6"},
+        {SITE REMOTE "limits mon = 1MiB/s\n",
+         "[remote dr1] limits mon: there is no such key; there are address, key, known-hosts, "
+         "store, limit, limit WINDOW"},
+        {SITE "store here = /a\n", "[site] store here: there is no such key"},
         {SITE "[protection p]\ndestination = local\n",
          "[protection p] vapp: is missing, as is vms"},
         {SITE "[protection p]\nvapp = a\nvms = b\ndestination = local\n",
@@ -459,6 +483,8 @@ END_TEST
 
 int main(void)
 {
+    g_setenv("TZ", "UTC0", true);
+    tzset();
     return UNIT_RUN(
         "config", reads_every_key, refuses_wrong_text_and_names_file_group_and_key,
         survives_every_damage, a_missing_file_names_drctl_init,
