@@ -86,7 +86,7 @@ static bool write_failed(struct client *self, GError *why, GError **error)
 /* After wire_send*(): RESULT and WHY (taken) are what it returned. */
 static bool sent(struct client *self, bool result, GError *why, GError **error)
 {
-    self->sent_lately = true;
+    self->sent_ms = time_monotonic_ms();
     return result ? true : write_failed(self, why, error);
 }
 
@@ -136,6 +136,14 @@ bool client_send_bytes(struct client *self, uint32_t request, unsigned file, uin
         return false;
     result = wire_send_bytes(self->wire, request, file, offset, bytes, len, &why);
     return sent(self, result, why, error);
+}
+
+/* The server hangs up on a client that is silent for SERVE_IDLE_S, so that a dead link does not
+ * keep a VM's place. */
+static bool break_silence(struct client *self, GError **error)
+{
+    return time_monotonic_ms() - self->sent_ms < self->ping_ms ||
+           client_send_json(self, WIRE_PING, 0, NULL, error);
 }
 
 /* --- Answers -------------------------------------------------------------------------------- */
@@ -196,7 +204,8 @@ bool client_answer(struct client *self, uint32_t request, int timeout_ms, client
         fine = frame.type == WIRE_ERROR
                    ? take_error(self, &frame, error)
                    : take_item(self, &frame, ours ? item : NULL, context, error);
-        if (!fine)
+        /* With a bandwidth limit an answer can take longer than the other side waits for us. */
+        if (!fine || !break_silence(self, error))
             return false;
     }
 }
@@ -244,8 +253,7 @@ void client_leave(struct client **self)
     g_mutex_unlock(&(*self)->lock);
 }
 
-/* The server hangs up on a client that is silent for SERVE_IDLE_S, so that a dead link does not
- * keep a VM's place. A caller that reads a large empty disk is silent, too. */
+/* A caller that reads a large empty disk has nothing to say for a long time. */
 static void *ping(void *data)
 {
     AUTO_CLIENT self = client_enter(data);
@@ -255,9 +263,8 @@ static void *ping(void *data)
 
         while (!self->stopping && g_cond_wait_until(&self->wake, &self->lock, until))
             ;
-        if (!self->stopping && !self->lost && !self->sent_lately)
-            client_send_json(self, WIRE_PING, 0, NULL, NULL);
-        self->sent_lately = false;
+        if (!self->stopping && !self->lost)
+            break_silence(self, NULL);
     }
     return NULL;
 }

@@ -17,7 +17,7 @@ struct client {
     GCond wake;
     GThread *pinger;
     bool stopping;
-    bool sent_lately;
+    int64_t sent_ms; /* when we last said something */
     uint32_t last_request;
     char *lost; /* why there is no connection any more, or NULL */
     /* The point that we are sending: the number of its BEGIN, 0 when there is none, and why the

@@ -8,6 +8,8 @@
 
 #include "metadata/metadata.h"
 
+#include "replicator/throttle.h"
+
 struct link {
     const struct link_ops *ops;
 };
@@ -44,6 +46,9 @@ DEFINE_CLEANUP(link)
 /* A link on two descriptors (pipes, a socket twice), which are borrowed and non-blocking until the
  * link is freed. The caller must ignore SIGPIPE. */
 struct link *link_fd_new(int in_fd, int out_fd);
+
+/* INNER at the rate of THROTTLE, in both directions together. Takes both. */
+struct link *link_throttled_new(struct link *inner, struct throttle *throttle);
 
 /* REMOTE's host as OpenSSH writes it into known_hosts: "host" or "[host]:port"; g_free. */
 char *remote_known_name(const struct remote *remote);

@@ -398,7 +398,12 @@ struct store *store_open_link(struct link *link, const char *name, int ping_ms, 
 
 struct store *store_open_remote(const struct remote *remote, GError **error)
 {
-    struct link *link = link_ssh_open(remote, error);
+    bool limited = remote->limit && limit_is_any(remote->limit);
+    AUTO(throttle)
+    throttle = limited ? throttle_open(remote->limit_file, remote->limit, error) : NULL;
+    struct link *link = limited && !throttle ? NULL : link_ssh_open(remote, error);
 
+    if (link && throttle)
+        link = link_throttled_new(link, g_steal_pointer(&throttle));
     return link ? store_open_link(link, remote->name, PING_MS, error) : NULL;
 }

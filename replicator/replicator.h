@@ -16,7 +16,8 @@ bool store_create(const char *path, const char *site, GError **error);
  */
 struct store *store_open_local(const char *path, struct catalog *catalog,
                                const struct point_ops *point_ops, GError **error);
-/* Connect over ssh: strict host key, key file, HELLO. */
+/* Connect over ssh: strict host key, key file, HELLO; at the rate of REMOTE->limit. REMOTE is
+ * borrowed as long as the store is open. */
 struct store *store_open_remote(const struct remote *remote, GError **error);
 /* Open the destination of a protection: `local` or the name of a remote. */
 struct store *store_open_destination(const struct config *config, struct catalog *catalog,

@@ -989,6 +989,52 @@ START_TEST(descriptions_from_a_hostile_server_are_checked)
 }
 END_TEST
 
+#define MANY_MANIFESTS 200u
+
+/* Says much, and is then as patient as `drctl serve`. */
+static void impatient(struct wire *wire)
+{
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, 10);
+    g_autofree char *text = manifest_text(manifest);
+    g_autofree char *count = g_strdup_printf("{\"count\":%u}", MANY_MANIFESTS);
+    struct frame frame = {0};
+    uint32_t request;
+
+    greet(wire);
+    request = next_request(wire);
+    for (unsigned i = 0; i < MANY_MANIFESTS; i++)
+        reply(wire, WIRE_MANIFEST, request, text);
+    if (wire_receive(wire, SHORT_MS, &frame, NULL) != LINK_DATA || frame.type != WIRE_PING)
+        _exit(EXIT_BROKEN);
+    reply(wire, WIRE_OK, request, count);
+    while (wire_receive(wire, DEADLINE_MS, &frame, NULL) == LINK_DATA)
+        ;
+}
+
+START_TEST(who_takes_an_answer_slowly_is_still_there)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *file = g_build_filename(dir, "limit-dr1", NULL);
+    AUTO(limit) limit = limit_new();
+    struct server server = fake_server(impatient);
+    struct link *link = link_fd_new(server.fd, server.fd);
+    g_autoptr(GPtrArray) points = NULL;
+    struct throttle *throttle;
+    g_autoptr(GError) error = NULL;
+    AUTO(store) store = NULL;
+
+    unit_ok(limit_set(limit, "64KiB/s", &error), error);
+    unit_ok(throttle = throttle_open(file, limit, &error), error);
+    unit_ok(store =
+                store_open_link(link_throttled_new(link, throttle), "dr1", SHORT_MS / 5, &error),
+            error);
+    unit_ok(points = store_points(store, VM_A, &error), error);
+    ck_assert_uint_eq(points->len, MANY_MANIFESTS);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+}
+END_TEST
+
 /* Hangs up when it is asked to commit. */
 static void dies_at_commit(struct wire *wire)
 {
@@ -1031,5 +1077,6 @@ int main(void)
         offsets_beyond_all_files_are_refused, manifests_that_lie_are_refused,
         bundles_must_be_what_was_announced, bytes_that_are_no_frames_end_the_session,
         two_protocols_say_who_must_be_updated, points_from_a_hostile_server_are_checked,
-        descriptions_from_a_hostile_server_are_checked, a_commit_without_an_answer_is_unknown);
+        descriptions_from_a_hostile_server_are_checked, who_takes_an_answer_slowly_is_still_there,
+        a_commit_without_an_answer_is_unknown);
 }

@@ -209,6 +209,8 @@ static void site_free(struct site *site)
     g_free(site->remote.key);
     g_free(site->remote.known_hosts);
     g_free(site->remote.store);
+    limit_free(site->remote.limit);
+    g_free(site->remote.limit_file);
 }
 
 static struct store *site_open(const struct site *site)
@@ -304,32 +306,130 @@ START_TEST(new_session_keys_in_mid_transfer_do_no_harm)
 }
 END_TEST
 
-START_TEST(large_answers_come_over_ssh)
+/* A bundle of more than BYTES; g_free. */
+static char *noise_bundle(size_t bytes, size_t *len)
 {
-    struct site site = site_new("");
-    AUTO(store) store = site_open(&site);
     AUTO(bundle) bundle = bundle_new("dc1");
-    AUTO(bundle_id) id = NULL;
-    g_autofree uint8_t *noise = g_malloc(9 << 20);
-    g_autofree char *packed = NULL;
+    g_autofree uint8_t *noise = g_malloc(bytes);
     g_autofree char *text = NULL;
-    g_autofree char *got = NULL;
     g_autoptr(GError) error = NULL;
-    size_t len, got_len;
+    char *packed;
 
-    points_fill(noise, 0, 9 << 20, 1);
-    text = g_base64_encode(noise, 9 << 20);
+    points_fill(noise, 0, bytes, 1);
+    text = g_base64_encode(noise, bytes);
     bundle_add_domain(bundle, "db", VM_A, text);
     bundle_seal(bundle);
     bundle->id->generation = 1;
     bundle->id->time = g_strdup(POINT_1);
-    unit_ok(bundle_pack(bundle, &packed, &len, &error), error);
+    unit_ok(bundle_pack(bundle, &packed, len, &error), error);
+    return packed;
+}
+
+START_TEST(large_answers_come_over_ssh)
+{
+    struct site site = site_new("");
+    AUTO(store) store = site_open(&site);
+    AUTO(bundle_id) id = NULL;
+    size_t len, got_len;
+    g_autofree char *packed = noise_bundle(9 << 20, &len);
+    g_autofree char *got = NULL;
+    g_autoptr(GError) error = NULL;
+
     unit_ok(store_put_bundle(store, packed, len, &error), error);
     unit_ok(store_newest_bundle(store, "dc1", &id, &error), error);
     unit_ok(store_get_bundle(store, id, &got, &got_len, &error), error);
     ck_assert_uint_eq(got_len, len);
     ck_assert_mem_eq(got, packed, len);
     g_clear_pointer(&store, store_free);
+    site_free(&site);
+}
+END_TEST
+
+/* --- Limited --- */
+
+#define LIMIT "4MiB/s"
+#define LIMIT_BYTES (UINT64_C(4) << 20)
+#define LIMITED_BYTES (UINT64_C(6) << 20)
+/* The burst that passes at once, and the slice whose end nobody waits for. */
+#define AT_ONCE_MS 200
+
+static void site_limit(struct site *site)
+{
+    g_autoptr(GError) error = NULL;
+
+    site->remote.limit = limit_new();
+    site->remote.limit_file = in_dir(site, "run/limit-dr1");
+    unit_ok(limit_set(site->remote.limit, LIMIT, &error), error);
+}
+
+/* BYTES have passed since BEGAN_MS. */
+static void assert_slow(int64_t began_ms, uint64_t bytes)
+{
+    int64_t took_ms = time_monotonic_ms() - began_ms;
+
+    ck_assert_int_ge(took_ms, (int64_t)(bytes * 1000 / LIMIT_BYTES) - AT_ONCE_MS);
+    ck_assert_int_lt(took_ms, DEADLINE_MS);
+}
+
+START_TEST(a_limit_holds_in_both_directions)
+{
+    struct site site = site_new("");
+    AUTO(bundle_id) id = NULL;
+    AUTO(store) store = NULL;
+    g_autofree char *packed = NULL;
+    g_autofree char *got = NULL;
+    g_autoptr(GError) error = NULL;
+    int64_t began_ms;
+    size_t len, got_len;
+
+    site_limit(&site);
+    packed = noise_bundle((size_t)LIMITED_BYTES / 2, &len);
+    store = site_open(&site);
+    began_ms = time_monotonic_ms();
+    unit_ok(store_put_bundle(store, packed, len, &error), error);
+    assert_slow(began_ms, len);
+    unit_ok(store_newest_bundle(store, "dc1", &id, &error), error);
+    began_ms = time_monotonic_ms();
+    unit_ok(store_get_bundle(store, id, &got, &got_len, &error), error);
+    assert_slow(began_ms, len);
+    ck_assert_mem_eq(got, packed, len);
+    g_clear_pointer(&store, store_free);
+    site_free(&site);
+}
+END_TEST
+
+static pid_t put_elsewhere(const struct site *site, const char *vm_uuid)
+{
+    pid_t pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        struct store *store = store_open_remote(&site->remote, NULL);
+        bool put = store && points_put(store, vm_uuid, POINT_1, NULL, LIMITED_BYTES / 2, NULL);
+
+        store_free(store);
+        _exit(put ? 0 : 1);
+    }
+    return pid;
+}
+
+START_TEST(two_processes_share_a_limit)
+{
+    struct site site = site_new("");
+    int64_t began_ms;
+    pid_t pids[2];
+    int status;
+
+    site_limit(&site);
+    began_ms = time_monotonic_ms();
+    pids[0] = put_elsewhere(&site, VM_A);
+    pids[1] = put_elsewhere(&site, VM_B);
+    for (size_t i = 0; i < G_N_ELEMENTS(pids); i++) {
+        ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+        ck_assert_int_eq(status, 0);
+    }
+    assert_slow(began_ms, LIMITED_BYTES);
+    ck_assert_uint_eq(site_points(&site), 1);
     site_free(&site);
 }
 END_TEST
@@ -604,6 +704,7 @@ int main(void)
 {
     return UNIT_RUN("ssh", a_point_goes_over_ssh, a_forced_command_chooses_the_store,
                     new_session_keys_in_mid_transfer_do_no_harm, large_answers_come_over_ssh,
+                    a_limit_holds_in_both_directions, two_processes_share_a_limit,
                     an_unknown_host_key_is_refused, a_changed_host_key_is_refused,
                     a_host_is_recognised_by_any_of_its_keys, the_host_key_is_shown_and_trusted,
                     a_refused_key_shows_the_line_that_lets_it_in,
