@@ -159,6 +159,7 @@ static bool cmd_site_add(struct context *context, GError **error)
 static json_t *check_json(const struct remote *remote, const struct store_info *info,
                           int64_t difference_ms)
 {
+    json_int_t rate = (json_int_t)limit_rate(remote->limit, time_now_ms(), NULL);
     json_t *json = json_object();
 
     json_set_string(json, "remote", remote->name);
@@ -168,6 +169,7 @@ static json_t *check_json(const struct remote *remote, const struct store_info *
     json_set_u64(json, "free_bytes", info->free_bytes);
     json_set_u64(json, "total_bytes", info->total_bytes);
     json_set_real(json, "clock_difference_seconds", (double)difference_ms / 1000);
+    json_object_set_new(json, "limit_bytes_per_second", rate ? json_integer(rate) : json_null());
     return json;
 }
 
@@ -177,13 +179,17 @@ static void print_check(const struct remote *remote, const struct store_info *in
     g_autofree char *free_text = bytes_format(info->free_bytes);
     g_autofree char *total_text = bytes_format(info->total_bytes);
     g_autofree char *time = duration_format(seconds);
+    const char *window;
+    g_autofree char *rate = rate_format(limit_rate(remote->limit, time_now_ms(), &window));
 
     printf("%s: link works (%s, %s:%u, answered in %s)\n"
            "  site    %s, drctl %s\n"
            "  store   %s, %s free of %s\n"
+           "  limit   %s%s%s\n"
            "  clock   %+.1f s%s\n",
            remote->name, remote->user, remote->host, remote->port, time, info->site, info->version,
-           info->uuid, free_text, total_text, (double)difference_ms / 1000,
+           info->uuid, free_text, total_text, rate, window ? " now: " : "", window ? window : "",
+           (double)difference_ms / 1000,
            ABS(difference_ms) > CLOCK_TOLERANCE_MS
                ? "  <- more than 5 s apart: ages of points will be wrong, set up NTP at both sites"
                : "");
@@ -279,7 +285,7 @@ const struct command site_commands[] = {
         .args = "[NAME]",
         .max_args = 1,
         .flags = COMMAND_JSON,
-        .summary = "test the link to other sites: login, space, clock",
+        .summary = "test the link to other sites: login, space, limit, clock",
         .run = cmd_site_check,
     },
     {0},
