@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "replicator/local.h"
 
 #define BUNDLE_SUFFIX ".tar.zst"
 /* Of each site; all are read to find the newest, because the generation is inside. */
 #define BUNDLES_KEPT 32u
+/* What was replaced more recently is kept, too: who has taken over a site can send any number of
+ * bundles, and must not push out the last good one before anybody has noticed. That must have a
+ * bound again, because all are read. */
+#define BUNDLES_KEPT_MS (INT64_C(30) * 86400 * 1000)
+#define BUNDLES_MAX 1024u
+#define BUNDLES_MAX_BYTES ((uint64_t)BUNDLES_KEPT * BUNDLE_MAX_BYTES)
+/* A site counts by one. Who could jump to the end would be the newest for ever. */
+#define GENERATIONS_AHEAD (UINT64_C(1) << 20)
 
 static char *pool_dir(struct local_store *self, const char *site)
 {
@@ -82,14 +91,63 @@ bool local_get_bundle(struct store *store, const struct bundle_id *id, char **da
     return file_read(path, BUNDLE_MAX_BYTES, data, len, error);
 }
 
+/* When this store got it: our clock says so, not the bundle. */
+static bool stat_bundle(struct local_store *self, const struct bundle_id *id, struct stat *st)
+{
+    g_autofree char *path = bundle_path(self, id->site, id->time);
+
+    return stat(path, st) == 0;
+}
+
+/* A bundle is replaced when the next one arrives. From the oldest on: the next one must be there to be
+ * asked. */
 static void drop_old(struct local_store *self, const GPtrArray *ids)
 {
-    for (unsigned i = BUNDLES_KEPT - 1; i < ids->len; i++) {
+    int64_t before_s = (time_now_ms() - BUNDLES_KEPT_MS) / 1000;
+
+    for (unsigned i = ids->len; i-- > BUNDLES_KEPT - 1;) {
         const struct bundle_id *id = ids->pdata[i];
         g_autofree char *path = bundle_path(self, id->site, id->time);
+        struct stat next;
 
-        unlink(path);
+        if (stat_bundle(self, ids->pdata[i - 1], &next) && next.st_mtime < before_s)
+            unlink(path);
     }
+}
+
+static bool check_generation(const struct bundle_id *id, const GPtrArray *ids, GError **error)
+{
+    uint64_t newest = ids->len ? ((struct bundle_id *)ids->pdata[0])->generation : 0;
+
+    if (id->generation <= newest)
+        return fail(error, ERROR_CONFLICT,
+                    "pool bundle %" PRIu64 " of %s is not newer than %" PRIu64
+                    ", which is here: somebody else has sent one; run the command again",
+                    id->generation, id->site, newest);
+    if (id->generation - newest > GENERATIONS_AHEAD)
+        return fail(error, ERROR_INTEGRITY,
+                    "pool bundle %" PRIu64 " of %s is too far ahead of %" PRIu64
+                    ", the newest one here",
+                    id->generation, id->site, newest);
+    return true;
+}
+
+static bool check_room(struct local_store *self, const struct bundle_id *id, const GPtrArray *ids,
+                       size_t len, GError **error)
+{
+    g_autofree char *dir = pool_dir(self, id->site);
+    uint64_t bytes = len;
+    struct stat st;
+
+    for (unsigned i = 0; i < ids->len; i++)
+        if (stat_bundle(self, ids->pdata[i], &st))
+            bytes += (uint64_t)st.st_size;
+    if (ids->len < BUNDLES_MAX && bytes <= BUNDLES_MAX_BYTES)
+        return true;
+    return fail(error, ERROR_NO_SPACE,
+                "%s has sent %u pool bundles of late, too many to be changes of its VMs: look what "
+                "is going on there, and remove what is not wanted from %s",
+                id->site, ids->len, dir);
 }
 
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error)
@@ -106,14 +164,9 @@ bool local_put_bundle(struct store *store, const char *data, size_t len, GError 
     if (!site_name_is_valid(bundle->id->site) || !point_id_parse(bundle->id->time, &ms))
         return fail(error, ERROR_INTEGRITY, "the pool bundle has a wrong site or time");
     ids = list_bundles(self, bundle->id->site, error);
-    if (!ids)
+    if (!ids || !check_generation(bundle->id, ids, error) ||
+        !check_room(self, bundle->id, ids, len, error))
         return false;
-    if (ids->len && ((struct bundle_id *)ids->pdata[0])->generation >= bundle->id->generation)
-        return fail(error, ERROR_CONFLICT,
-                    "pool bundle %" PRIu64 " of %s is not newer than %" PRIu64
-                    ", which is here: somebody else has sent one; run the command again",
-                    bundle->id->generation, bundle->id->site,
-                    ((struct bundle_id *)ids->pdata[0])->generation);
     path = bundle_path(self, bundle->id->site, bundle->id->time);
     dir = pool_dir(self, bundle->id->site);
     if (g_file_test(path, G_FILE_TEST_EXISTS))

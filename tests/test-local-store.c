@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "replicator/local.h"
 #include "tests/points-get.h"
@@ -748,18 +749,78 @@ START_TEST(a_damaged_bundle_does_not_hide_the_one_before)
 }
 END_TEST
 
+/* Generations FIRST to LAST, each a second later. */
+static void put_bundles(struct place *place, uint64_t first, uint64_t last)
+{
+    g_autoptr(GError) error = NULL;
+
+    for (uint64_t i = first; i <= last; i++) {
+        g_autofree char *time = point_id_format((int64_t)i * 1000);
+
+        unit_ok(put_bundle(place, i, time, &error), error);
+    }
+}
+
+/* All bundles that are here arrived so long ago. */
+static void age_bundles(const struct place *place, unsigned days)
+{
+    g_autofree char *dir = g_build_filename(place->path, "pool", "dc1", NULL);
+    g_auto(GStrv) names = dir_list(dir, NULL);
+    struct timespec times[2] = {{.tv_sec = time(NULL) - days * 86400}};
+
+    times[1] = times[0];
+    for (char **name = names; *name; name++) {
+        g_autofree char *path = g_build_filename(dir, *name, NULL);
+
+        ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+    }
+}
+
 START_TEST(old_bundles_go)
+{
+    struct place place = place_new(&points_accept_ops);
+
+    put_bundles(&place, 1, 40);
+    ck_assert_uint_eq(entries(&place, "pool/dc1"), 40);
+    age_bundles(&place, 31);
+    put_bundles(&place, 41, 41);
+    ck_assert_uint_eq(newest_generation(&place), 41);
+    ck_assert_uint_eq(entries(&place, "pool/dc1"), 32);
+    place_free(&place);
+}
+END_TEST
+
+START_TEST(many_new_bundles_do_not_push_out_the_last_good_one)
+{
+    struct place place = place_new(&points_accept_ops);
+    g_autofree char *time = point_id_format(3000);
+    g_autofree char *good = g_strconcat(place.path, "/pool/dc1/", time, ".tar.zst", NULL);
+
+    put_bundles(&place, 1, 3);
+    age_bundles(&place, 400);
+    put_bundles(&place, 4, 60);
+    ck_assert(g_file_test(good, G_FILE_TEST_EXISTS));
+    age_bundles(&place, 29);
+    put_bundles(&place, 61, 61);
+    ck_assert(g_file_test(good, G_FILE_TEST_EXISTS));
+    age_bundles(&place, 31);
+    put_bundles(&place, 62, 62);
+    ck_assert(!g_file_test(good, G_FILE_TEST_EXISTS));
+    place_free(&place);
+}
+END_TEST
+
+START_TEST(no_bundle_is_the_newest_for_ever)
 {
     struct place place = place_new(&points_accept_ops);
     g_autoptr(GError) error = NULL;
 
-    for (uint64_t i = 1; i <= 40; i++) {
-        g_autofree char *time = point_id_format((int64_t)i * 1000);
-
-        unit_ok(put_bundle(&place, i, time, &error), error);
-    }
-    ck_assert_uint_eq(newest_generation(&place), 40);
-    ck_assert_uint_eq(entries(&place, "pool/dc1"), 32);
+    unit_fails(put_bundle(&place, INT64_MAX, POINT_1, &error), error, ERROR_INTEGRITY,
+               "too far ahead of 0");
+    put_bundles(&place, 5, 5);
+    unit_fails(put_bundle(&place, UINT64_C(1) << 21, POINT_1, &error), error, ERROR_INTEGRITY,
+               "too far ahead of 5");
+    ck_assert_uint_eq(newest_generation(&place), 5);
     place_free(&place);
 }
 END_TEST
@@ -778,5 +839,6 @@ int main(void)
         a_damaged_manifest_is_named_and_hides_nothing_else, a_chain_leads_down_to_the_full_image,
         verifying_finds_every_damage, verifying_names_all_that_is_wrong,
         the_newest_bundle_is_the_highest_generation, refuses_what_is_no_bundle,
-        a_damaged_bundle_does_not_hide_the_one_before, old_bundles_go);
+        a_damaged_bundle_does_not_hide_the_one_before, old_bundles_go,
+        many_new_bundles_do_not_push_out_the_last_good_one, no_bundle_is_the_newest_for_ever);
 }
