@@ -7,6 +7,8 @@
 
 #include "replicator/local.h"
 
+#define RESERVE_STEP ((uint64_t)4 << 20)
+
 static void arriving_file_free(void *data)
 {
     struct arriving_file *file = data;
@@ -42,6 +44,23 @@ static bool still_there(const struct local_incoming *self, GError **error)
 {
     return self->gone ? fail(error, ERROR_FAILED, "the point has been discarded after an error")
                       : true;
+}
+
+static bool check_reserve(struct local_incoming *self, GError **error)
+{
+    const char *path = self->store->path;
+    uint64_t free_bytes, total_bytes, reserve;
+    g_autofree char *text = NULL;
+
+    self->unchecked = 0;
+    if (!disk_space(path, &free_bytes, &total_bytes, error))
+        return false;
+    reserve = MIN(total_bytes / RESERVE_PART, RESERVE_MAX_BYTES);
+    if (free_bytes > reserve)
+        return true;
+    text = bytes_format(reserve);
+    return fail(error, ERROR_NO_SPACE,
+                "the store is full: the last %s are kept for bringing up what is committed", text);
 }
 
 static bool open_file(struct local_incoming *self, const char *name, GError **error)
@@ -162,6 +181,9 @@ static bool write_file(struct local_incoming *self, unsigned number, uint64_t of
     if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset)
         return fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
                     POINT_MAX_FILE_BYTES);
+    self->unchecked += len;
+    if (self->unchecked > RESERVE_STEP && !check_reserve(self, error))
+        return false;
     file->size = MAX(file->size, offset + len);
     for (size_t done = 0; done < len;) {
         struct piece *piece = piece_for(self, file, offset + done);
@@ -250,7 +272,7 @@ static bool make_place(struct local_incoming *self, GError **error)
     if (g_file_test(final, G_FILE_TEST_EXISTS))
         return fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", self->point,
                     self->vm_uuid);
-    return local_sweep_vm(self->store->path, self->vm_uuid, error) &&
+    return local_sweep_vm(self->store->path, self->vm_uuid, error) && check_reserve(self, error) &&
            make_dir(self->dir, MODE_PRIVATE_DIR, error);
 }
 

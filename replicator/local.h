@@ -21,6 +21,11 @@
  * last. */
 #define POINT_MAX_RUNS 4096u
 
+/* Of the file system of a store, what points must leave free: a failover of what is committed writes its
+ * journal to the catalog. */
+#define RESERVE_PART 50u
+#define RESERVE_MAX_BYTES (UINT64_C(1) << 30)
+
 struct local_store {
     struct store store;
     char *path;
@@ -55,6 +60,7 @@ struct local_incoming {
     GPtrArray *files;      /* of struct arriving_file */
     struct lane *lane;     /* digests and writes; NULL when nothing arrives any more */
     struct piece *filling; /* taken from the lane, not put yet; or NULL */
+    uint64_t unchecked;    /* bytes since we last looked how much of the disk is free */
     bool gone;             /* committed, or discarded after an error */
 };
 

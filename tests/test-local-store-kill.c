@@ -18,6 +18,7 @@
 #define IMAGE_BYTES_TEXT "200000"
 #define PLACES_MAX 200u /* more system calls of a kind than a commit has */
 #define FULL_DISK_OPTIONS "size=8m"
+#define RESERVE_OPTIONS "size=100m" /* of which 2 MiB are kept */
 
 struct outcome {
     bool injected; /* the N-th call was made */
@@ -152,12 +153,12 @@ END_TEST
 /* --- A full disk --- */
 
 /* Mount a small file system on DIR that only this process sees. */
-static bool mount_small(const char *dir)
+static bool mount_small(const char *dir, const char *options)
 {
     if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         return false;
     return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("tmpfs", dir, "tmpfs", 0, FULL_DISK_OPTIONS) == 0;
+           mount("tmpfs", dir, "tmpfs", 0, options) == 0;
 }
 
 START_TEST(a_full_disk_is_named_and_free_again_at_once)
@@ -167,7 +168,7 @@ START_TEST(a_full_disk_is_named_and_free_again_at_once)
     GError *error = NULL;
     uint64_t free_before, free_after, total;
 
-    if (!mount_small(dir)) {
+    if (!mount_small(dir, FULL_DISK_OPTIONS)) {
         /* Not allowed here; the ENOSPC test above injects the same. */
         return;
     }
@@ -183,6 +184,36 @@ START_TEST(a_full_disk_is_named_and_free_again_at_once)
     ck_assert_uint_ge(free_after + POINTS_CLUSTER, free_before);
     unit_ok(points_put(store, VM_A, POINT_2, NULL, IMAGE_BYTES, &error), error);
     ck_assert_uint_eq(look(path, false), 1);
+}
+END_TEST
+
+START_TEST(a_full_store_leaves_room_for_the_catalog)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *path = g_build_filename(dir, "store", NULL);
+    uint64_t free_bytes, total;
+    unsigned n = 0;
+    GError *error = NULL;
+
+    /* Where that is not allowed, nothing can be filled up. */
+    if (!mount_small(dir, RESERVE_OPTIONS))
+        return;
+    unit_ok(store_create(path, "dr1", &error), error);
+    AUTO(catalog) catalog = catalog_open(path, &error);
+    AUTO(store) store = store_open_local(path, catalog, &points_accept_ops, &error);
+    json_auto_t *value = json_object();
+
+    unit_ok(store, error);
+    for (bool put = true; put; n++) {
+        g_autofree char *point = point_id_format((int64_t)(n + 1) * 1000);
+
+        put = points_put(store, VM_A, point, NULL, UINT64_C(1) << 20, &error);
+    }
+    unit_fails(false, error, ERROR_NO_SPACE, "the last 2 MiB are kept for bringing up");
+    unit_ok(disk_space(path, &free_bytes, &total, &error), error);
+    ck_assert_uint_gt(free_bytes, (1 << 20) - 2 * POINTS_CLUSTER);
+    unit_ok(catalog_put(catalog, CATALOG_RUNS, "failover", value, &error), error);
+    ck_assert_uint_eq(look(path, false), n - 1);
 }
 END_TEST
 
@@ -216,5 +247,5 @@ int main(void)
         a_kill_at_any_write_leaves_a_point_or_none, an_fsync_that_fails_is_a_commit_that_failed,
         a_rename_that_fails_is_a_commit_that_failed, a_write_that_fails_is_a_commit_that_failed,
         a_read_that_fails_is_a_commit_that_failed, a_full_disk_is_named_and_free_again_at_once,
-        a_limit_on_file_sizes_discards_the_point);
+        a_full_store_leaves_room_for_the_catalog, a_limit_on_file_sizes_discards_the_point);
 }
