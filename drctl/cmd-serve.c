@@ -5,27 +5,45 @@
 
 /* --store lets a client without a forced command choose; the store must be one in its own right,
  * its catalog is beside it. */
-static bool serve_other(const char *path, GError **error)
+static bool serve_other(const char *path, const struct serve_rules *rules, GError **error)
 {
     AUTO(catalog) catalog = catalog_open(path, error);
     AUTO(store)
     store = catalog ? store_open_local(path, catalog, &snapshot_point_ops, error) : NULL;
 
-    return store && serve(store, STDIN_FILENO, STDOUT_FILENO, error);
+    return store && serve(store, rules, STDIN_FILENO, STDOUT_FILENO, error);
+}
+
+static bool read_rules(const struct context *context, struct serve_rules *rules, GError **error)
+{
+    const char *quota = option_value(context, "quota");
+    g_autoptr(GError) problem = NULL;
+
+    rules->append_only = option_set(context, "append-only");
+    if (!quota)
+        return true;
+    if (!bytes_parse(quota, &rules->quota, &problem))
+        return fail(error, ERROR_USAGE, "--quota: %s", problem->message);
+    return rules->quota > 0 || fail(error, ERROR_USAGE, "--quota: nothing fits into 0 bytes");
 }
 
 static bool cmd_serve(struct context *context, GError **error)
 {
     const char *path = option_value(context, "store");
+    struct serve_rules rules = {0};
 
+    if (!read_rules(context, &rules, error))
+        return false;
     if (path)
-        return serve_other(path, error);
+        return serve_other(path, &rules, error);
     return context_store(context, error) &&
-           serve(context->store, STDIN_FILENO, STDOUT_FILENO, error);
+           serve(context->store, &rules, STDIN_FILENO, STDOUT_FILENO, error);
 }
 
 static const struct option serve_options[] = {
     {"store", "DIR", "this store instead of the site's"},
+    {"append-only", NULL, "refuse whatever removes or changes a point"},
+    {"quota", "SIZE", "take no more when the store holds so much, such as 2TiB"},
     {0},
 };
 

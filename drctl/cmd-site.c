@@ -11,7 +11,7 @@
 
 /* --- site add -------------------------------------------------------------------------------- */
 
-/* The one line for the other side: this key may run `drctl serve` there and nothing else. */
+/* The one line for the other side: this key may add and read points there, and nothing else. */
 static bool print_authorized_key(struct context *context, const struct remote *remote,
                                  GError **error)
 {
@@ -23,10 +23,10 @@ static bool print_authorized_key(struct context *context, const struct remote *r
     if (!file_read(path, PUBLIC_KEY_MAX, &key, NULL, error))
         return false;
     fprintf(stderr,
-            "\nPut this one line into ~%s/.ssh/authorized_keys on %s; it allows this site to run\n"
-            "`drctl serve` there and nothing else:\n\n",
+            "\nPut this one line into ~%s/.ssh/authorized_keys on %s; it allows this site to add\n"
+            "and read recovery points there, and nothing else:\n\n",
             remote->user, remote->name);
-    printf("restrict,command=\"%s%s%s\" %s\n", serve ? serve : "drctl serve",
+    printf("restrict,command=\"%s%s%s\" %s\n", serve ? serve : "drctl serve --append-only",
            store ? " --store " : "", store ? store : "", g_strstrip(key));
     fflush(stdout);
     fputc('\n', stderr);
@@ -261,7 +261,7 @@ static const struct option site_add_options[] = {
     {"fingerprint", "SHA256:...", "the host key that you expect; no question is asked"},
     {"accept-key", NULL, "trust whatever key is shown (a trusted network only)"},
     {"store", "DIR", "a store at the other site other than that of its drctl.conf"},
-    {"command", "COMMAND", "how the other site runs it; default: drctl serve"},
+    {"command", "COMMAND", "how the other site runs it; default: drctl serve --append-only"},
     {0},
 };
 

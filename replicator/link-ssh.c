@@ -289,7 +289,7 @@ static bool auth_fail(struct ssh_link *self, const struct remote *remote, int rc
         g_strstrip(public_key);
     return fail(error, ERROR_AUTH,
                 "%s refuses our key %s for user %s; put this line into ~%s/.ssh/authorized_keys "
-                "there: restrict,command=\"drctl serve\" %s",
+                "there: restrict,command=\"drctl serve --append-only\" %s",
                 self->name, remote->key, remote->user, remote->user,
                 public_key ? public_key : "(content of the .pub file)");
 }

@@ -38,9 +38,17 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
  * others from being used. NULL-terminated, possibly empty; g_strfreev. */
 char **store_damaged_points(struct store *local, const char *vm, GError **error);
 
-/* Serve LOCAL on two file descriptors until the peer hangs up or is silent for SERVE_IDLE_S. */
+/* What one key may do here; it stands in authorized_keys as options of `drctl serve`. */
+struct serve_rules {
+    bool append_only; /* add points and bundles, but remove or change nothing that is committed */
+    uint64_t quota;   /* bytes that the store may hold, see quota.h; 0: no quota */
+};
+
+/* Serve LOCAL, a store in a directory, on two file descriptors until the peer hangs up or is silent
+ * for SERVE_IDLE_S. */
 #define SERVE_IDLE_S 300
-bool serve(struct store *local, int in_fd, int out_fd, GError **error);
+bool serve(struct store *local, const struct serve_rules *rules, int in_fd, int out_fd,
+           GError **error);
 
 /* The remote's ssh host key as it is now, for `drctl site add`: "SHA256:..." fingerprint and the
  * line for known_hosts. Nothing is trusted by asking. */

@@ -4,11 +4,17 @@
 #include <string.h>
 
 #include "replicator/local.h"
+#include "replicator/quota.h"
 #include "replicator/serve.h"
 #include "replicator/wire.h"
 
+/* Clocks differ, but not by more than this. A point of next year would be the newest one for a year. */
+#define FUTURE_MS (INT64_C(24) * 3600 * 1000)
+
 struct session {
     struct store *local; /* borrowed */
+    bool append_only;
+    struct quota *quota; /* NULL: none */
     struct wire *wire;
     bool greeted;
     bool understood; /* the client speaks our protocol */
@@ -45,6 +51,30 @@ static bool out_of_order(const struct frame *frame, const char *why, GError **er
     return fail(error, ERROR_INTEGRITY, "%s out of order: %s", wire_type_name(frame->type), why);
 }
 
+/* --- What a key may do ---------------------------------------------------------------------- */
+
+static bool check_time(const char *what, int64_t ms, GError **error)
+{
+    int64_t now_ms = time_now_ms();
+    g_autofree char *now = time_format(now_ms);
+
+    if (ms <= now_ms + FUTURE_MS)
+        return true;
+    return fail(
+        error, ERROR_CONFLICT,
+        "%s is in the future of this site, where it is %s: the clocks differ by more than a "
+        "day; set the one that is wrong",
+        what, now);
+}
+
+static GError *append_only_error(enum wire_type type)
+{
+    return g_error_new(DRCTL_ERROR, ERROR_AUTH,
+                       "%s is refused: this key may add points, but neither remove nor change any "
+                       "(drctl serve --append-only); do it at this site itself",
+                       wire_type_name(type));
+}
+
 /* --- Requests about the store --------------------------------------------------------------- */
 
 static bool handle_hello(struct session *self, const struct frame *frame, GError **error)
@@ -73,8 +103,10 @@ static bool handle_info(struct session *self, const struct frame *frame, GError 
     json_t *object;
     GError *why = NULL;
 
-    if (!store_info(self->local, &info, &why))
+    if (!store_info(self->local, &info, &why) || !quota_reduce(self->quota, &info, &why)) {
+        store_info_clear(&info);
         return refuse(self, frame->request, why, error);
+    }
     object = json_object();
     json_set_string(object, "uuid", info.uuid);
     json_set_string(object, "site", info.site);
@@ -158,6 +190,7 @@ static void forget_point(struct session *self)
     g_clear_pointer(&self->incoming, incoming_free);
     self->point_request = 0;
     self->n_files = 0;
+    quota_end(self->quota);
 }
 
 /* The store refused a part of the point: it is discarded at once, and what is still on its way for
@@ -165,7 +198,20 @@ static void forget_point(struct session *self)
 static bool refuse_point(struct session *self, GError *why, GError **error)
 {
     g_clear_pointer(&self->incoming, incoming_free);
+    quota_end(self->quota);
     return refuse(self, self->point_request, why, error);
+}
+
+static struct incoming *begin(struct session *self, const char *vm, const char *point,
+                              GError **error)
+{
+    g_autofree char *what = g_strdup_printf("point %s", point);
+    int64_t ms;
+
+    if (point_id_parse(point, &ms) && !check_time(what, ms, error))
+        return NULL;
+    return quota_begin(self->quota, vm, point, error) ? store_begin(self->local, vm, point, error)
+                                                      : NULL;
 }
 
 static bool handle_begin(struct session *self, const struct frame *frame, GError **error)
@@ -179,9 +225,11 @@ static bool handle_begin(struct session *self, const struct frame *frame, GError
         return false;
     if (self->point_request)
         return out_of_order(frame, "another point is arriving", error);
-    self->incoming = store_begin(self->local, vm, point, &why);
-    if (!self->incoming)
+    self->incoming = begin(self, vm, point, &why);
+    if (!self->incoming) {
+        quota_end(self->quota);
         return refuse(self, frame->request, why, error);
+    }
     self->point_request = frame->request;
     self->n_files = 0;
     return ok(self, frame->request, NULL, error);
@@ -211,10 +259,19 @@ static bool handle_open(struct session *self, const struct frame *frame, GError 
     self->n_files++;
     if (!self->incoming)
         return true;
-    if (!incoming_open(self->incoming, name, &number, &why))
+    if (!quota_take(self->quota, QUOTA_FILE_COST, &why) ||
+        !incoming_open(self->incoming, name, &number, &why))
         return refuse_point(self, why, error);
     g_assert(number == file);
     return true;
+}
+
+static bool store_bundle(struct session *self, GError **error)
+{
+    const GByteArray *bundle = self->bundle;
+
+    return quota_fits(self->quota, bundle->len + QUOTA_FILE_COST, error) &&
+           store_put_bundle(self->local, (const char *)bundle->data, bundle->len, error);
 }
 
 static bool take_bundle_data(struct session *self, const struct frame *frame,
@@ -229,8 +286,7 @@ static bool take_bundle_data(struct session *self, const struct frame *frame,
     g_byte_array_append(self->bundle, data->bytes, (unsigned)data->len);
     if (self->bundle->len < self->bundle_bytes)
         return true;
-    stored =
-        store_put_bundle(self->local, (const char *)self->bundle->data, self->bundle->len, &why);
+    stored = store_bundle(self, &why);
     g_clear_pointer(&self->bundle, g_byte_array_unref);
     self->bundle_request = 0;
     return stored ? ok(self, frame->request, NULL, error)
@@ -262,14 +318,25 @@ static bool handle_data(struct session *self, const struct frame *frame, GError 
         return out_of_order(frame, "its file was not opened", error);
     if (data.len + data.zeros == 0)
         return out_of_order(frame, "it is empty", error);
-    if (self->incoming && !write_data(self->incoming, &data, &why))
+    if (self->incoming && (!quota_take(self->quota, data.len + data.zeros, &why) ||
+                           !write_data(self->incoming, &data, &why)))
         return refuse_point(self, why, error);
     return true;
 }
 
+/* The catalog has the manifest once more. */
+static bool commit(struct session *self, const struct frame *frame, GError **error)
+{
+    AUTO(manifest)
+    manifest = manifest_parse((const char *)frame->payload, frame->len, "the manifest", error);
+
+    return manifest && check_time("the time of the point", manifest->time_ms, error) &&
+           quota_take(self->quota, 2 * frame->len, error) &&
+           incoming_commit(self->incoming, manifest, error);
+}
+
 static bool handle_commit(struct session *self, const struct frame *frame, GError **error)
 {
-    AUTO(manifest) manifest = NULL;
     uint32_t request = frame->request;
     bool committed, told;
     GError *why = NULL;
@@ -281,8 +348,7 @@ static bool handle_commit(struct session *self, const struct frame *frame, GErro
         forget_point(self);
         return true;
     }
-    manifest = manifest_parse((const char *)frame->payload, frame->len, "the manifest", &why);
-    committed = manifest && incoming_commit(self->incoming, manifest, &why);
+    committed = commit(self, frame, &why);
     /* The lock is free before the answer, so that the client may begin the next point at once. */
     forget_point(self);
     told = committed ? ok(self, request, NULL, error) : refuse(self, request, why, error);
@@ -384,23 +450,28 @@ static bool handle_ping(struct session *self, const struct frame *frame, GError 
 
 /* --- The session ---------------------------------------------------------------------------- */
 
+enum {
+    REQUEST = 1, /* has a number of its own, that must grow */
+    CHANGES = 2, /* removes or changes what is committed */
+};
+
 static const struct {
     bool (*handle)(struct session *self, const struct frame *frame, GError **error);
-    bool is_request; /* has a number of its own, that must grow */
+    unsigned kind;
 } handlers[] = {
-    [WIRE_HELLO] = {handle_hello, true},
-    [WIRE_INFO] = {handle_info, true},
-    [WIRE_POINTS] = {handle_points, true},
-    [WIRE_BEGIN] = {handle_begin, true},
-    [WIRE_OPEN] = {handle_open, false},
-    [WIRE_DATA] = {handle_data, false},
-    [WIRE_COMMIT] = {handle_commit, false},
-    [WIRE_ABORT] = {handle_abort, false},
-    [WIRE_BUNDLE_ID] = {handle_bundle_id, true},
-    [WIRE_BUNDLE_GET] = {handle_bundle_get, true},
-    [WIRE_BUNDLE_PUT] = {handle_bundle_put, true},
-    [WIRE_PING] = {handle_ping, false},
-    [WIRE_GET] = {handle_get, true},
+    [WIRE_HELLO] = {handle_hello, REQUEST},
+    [WIRE_INFO] = {handle_info, REQUEST},
+    [WIRE_POINTS] = {handle_points, REQUEST},
+    [WIRE_BEGIN] = {handle_begin, REQUEST},
+    [WIRE_OPEN] = {handle_open, 0},
+    [WIRE_DATA] = {handle_data, 0},
+    [WIRE_COMMIT] = {handle_commit, 0},
+    [WIRE_ABORT] = {handle_abort, 0},
+    [WIRE_BUNDLE_ID] = {handle_bundle_id, REQUEST},
+    [WIRE_BUNDLE_GET] = {handle_bundle_get, REQUEST},
+    [WIRE_BUNDLE_PUT] = {handle_bundle_put, REQUEST},
+    [WIRE_PING] = {handle_ping, 0},
+    [WIRE_GET] = {handle_get, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)
@@ -413,11 +484,13 @@ static bool dispatch(struct session *self, const struct frame *frame, GError **e
         return out_of_order(frame, "HELLO comes first, and once", error);
     if (type != WIRE_HELLO && !self->understood)
         return out_of_order(frame, "we do not speak the same protocol", error);
-    if (handlers[type].is_request) {
+    if (handlers[type].kind & REQUEST) {
         if (frame->request <= self->last_request)
             return out_of_order(frame, "its number is not higher than the one before", error);
         self->last_request = frame->request;
     }
+    if (handlers[type].kind & CHANGES && self->append_only)
+        return refuse(self, frame->request, append_only_error(frame->type), error);
     return handlers[type].handle(self, frame, error);
 }
 
@@ -437,9 +510,13 @@ static bool session_run(struct session *self, int idle_ms, GError **error)
     }
 }
 
-bool serve_link(struct store *local, struct link *link, int idle_ms, GError **error)
+bool serve_link(struct store *local, const struct serve_rules *rules, struct link *link,
+                int idle_ms, GError **error)
 {
-    struct session self = {.local = local, .wire = wire_new(link)};
+    struct session self = {.local = local,
+                           .append_only = rules->append_only,
+                           .quota = quota_new(local, rules->quota),
+                           .wire = wire_new(link)};
     GError *why = NULL;
     bool done = session_run(&self, idle_ms, &why);
 
@@ -450,13 +527,15 @@ bool serve_link(struct store *local, struct link *link, int idle_ms, GError **er
         wire_send_error(self.wire, 0, why, NULL);
         g_propagate_error(error, why);
     }
+    quota_free(self.quota);
     wire_free(self.wire);
     return done;
 }
 
-bool serve(struct store *local, int in_fd, int out_fd, GError **error)
+bool serve(struct store *local, const struct serve_rules *rules, int in_fd, int out_fd,
+           GError **error)
 {
     /* The other side may hang up at any time; write(2) shall say so. */
     signal(SIGPIPE, SIG_IGN);
-    return serve_link(local, link_fd_new(in_fd, out_fd), SERVE_IDLE_S * 1000, error);
+    return serve_link(local, rules, link_fd_new(in_fd, out_fd), SERVE_IDLE_S * 1000, error);
 }

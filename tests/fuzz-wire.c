@@ -4,6 +4,7 @@
  *
  *     r   bytes on the link, for the frame decoder alone
  *     s   frames for a server with a real store, whose check refuses every point
+ *     q   the same, append-only and with a quota
  *     c   frames for a client, which asks for one thing after the other
  *
  * Frames are {type u8, request u8, length u16 little-endian, payload}: the digests are made right
@@ -178,6 +179,7 @@ static void ask(struct store *remote)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+    struct serve_rules rules = {0};
     g_autoptr(GByteArray) bytes = NULL;
 
     if (len < 1)
@@ -185,10 +187,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (!store)
         open_store();
     bytes = frames(data + 1, len - 1);
+    if (data[0] == 'q')
+        rules = (struct serve_rules){.append_only = true, .quota = 1 << 20};
     if (data[0] == 'r') {
         decode(data + 1, len - 1);
-    } else if (data[0] == 's') {
-        serve_link(store, memory_link_new(bytes, false), 0, NULL);
+    } else if (data[0] == 's' || data[0] == 'q') {
+        serve_link(store, &rules, memory_link_new(bytes, false), 0, NULL);
         check_store();
     } else if (data[0] == 'c') {
         AUTO(store) remote = store_open_link(memory_link_new(bytes, false), "dr1", 1000000, NULL);

@@ -27,7 +27,7 @@ static bool run(int argc, char **argv, GError **error)
     store = store_open_local(path, catalog, &points_accept_ops, error);
     if (!store)
         return false;
-    return serves ? serve(store, 0, 1, error)
+    return serves ? serve(store, &(struct serve_rules){0}, 0, 1, error)
                   : points_put(store, argv[3], argv[4], NULL, strtoull(argv[5], NULL, 10), error);
 }
 

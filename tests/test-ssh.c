@@ -524,7 +524,8 @@ START_TEST(a_refused_key_shows_the_line_that_lets_it_in)
     g_free(path);
     path = in_dir(&site, "stranger.pub");
     key = read_text(path);
-    line = g_strdup_printf("authorized_keys there: restrict,command=\"drctl serve\" %s", key);
+    line = g_strdup_printf(
+        "authorized_keys there: restrict,command=\"drctl serve --append-only\" %s", key);
     site_open_fails(&site, ERROR_AUTH, line);
     site_free(&site);
 }
