@@ -119,6 +119,18 @@ char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **erro
     return xml;
 }
 
+bool domain_disk_bytes(struct domain *domain, const char *target, uint64_t *capacity,
+                       uint64_t *allocation, GError **error)
+{
+    virDomainBlockInfo info;
+
+    if (virDomainGetBlockInfo(domain->handle, target, &info, 0) < 0)
+        return domain_fail(domain, error, "read the size of disk %s of", target);
+    *capacity = info.capacity;
+    *allocation = info.allocation;
+    return true;
+}
+
 bool domain_set_autostart(struct domain *domain, bool autostart, GError **error)
 {
     return virDomainSetAutostart(domain->handle, autostart) == 0 ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What host.c, domain.c and domain-backup.c share and nobody else may see: libvirt's own handles.
+ * What host.c, domain.c, domain-backup.c and domain-events.c share and nobody else may see: libvirt's own handles.
  * This header is the only includer of libvirt. Its objects are ours to free by g_autoptr; text that
  * libvirt allocates is freed by g_free, which is free().
  */
@@ -47,5 +47,9 @@ bool domain_fail(const struct domain *domain, GError **error, const char *format
     G_GNUC_PRINTF(3, 4);
 /* Takes over HANDLE. */
 struct domain *domain_new(struct host *host, virDomainPtr handle);
+/* Keep libvirt's event loop turning: each connection holds it from before it is opened until it is
+ * closed. */
+void events_hold(void);
+void events_release(void);
 /* Is it certain that no QEMU runs for it? */
 bool domain_is_off(struct domain *domain);

@@ -74,6 +74,7 @@ static void libvirt_prepare(void)
 
     if (g_once_init_enter(&done)) {
         virInitialize();
+        virEventRegisterDefaultImpl();
         virSetErrorFunc(NULL, keep_quiet);
         survive_lost_connections();
         g_once_init_leave(&done, 1);
@@ -86,12 +87,14 @@ struct host *host_open(const char *uri, GError **error)
     struct host *host = NULL;
 
     libvirt_prepare();
+    events_hold();
     connection = virConnectOpen(uri);
     if (!connection) {
         fail(error, ERROR_HYPERVISOR,
              "cannot connect to libvirt at %s: %s; \"virsh -c '%s' version\" must work for this "
              "user",
              uri, libvirt_error_text(), uri);
+        events_release();
         return NULL;
     }
     host = g_new0(struct host, 1);
@@ -106,6 +109,7 @@ void host_free(struct host *host)
     if (!host || !g_atomic_ref_count_dec(&host->refs))
         return;
     virConnectClose(host->connection);
+    events_release();
     g_free(host->uri);
     g_free(host);
 }

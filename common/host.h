@@ -5,7 +5,9 @@
  * behind what we tried, except where said; a domain, checkpoint, network, pool or volume that does
  * not exist (any more) is ERROR_NOT_FOUND everywhere. A struct domain keeps its host's connection
  * alive. A connection that was lost stays lost: open a new one. From the first host_open() on the
- * process ignores SIGPIPE, unless it handles it itself.
+ * process ignores SIGPIPE, unless it handles it itself. While there is a host, a thread runs
+ * libvirt's event loop, which is GLib's default main context: a process that forks meanwhile, and
+ * does not exec, has no use of hosts.
  */
 #pragma once
 
@@ -108,6 +110,19 @@ bool domain_thaw(struct domain *domain, unsigned timeout_s, GError **error);
  * any; loopback and link-local are left out. NULL-terminated, possibly empty. */
 char **domain_addresses(struct domain *domain, GError **error);
 
+/* Calls RING, from another thread, whenever the domain pauses, resumes or ends, or QEMU has written
+ * past a mark of domain_scratch_mark(); never again once domain_watch_free() has returned. RING
+ * must not block, nor free the watch. A connection can watch a domain once at a time. */
+struct domain_watch;
+struct domain_watch *domain_watch_new(struct domain *domain, void (*ring)(void *context),
+                                      void *context, GError **error);
+void domain_watch_free(struct domain_watch *watch);
+DEFINE_CLEANUP(domain_watch)
+
+/* What disk TARGET can hold, and what is allocated for it on the host (without the images below it). */
+bool domain_disk_bytes(struct domain *domain, const char *target, uint64_t *capacity,
+                       uint64_t *allocation, GError **error);
+
 /* Backup jobs and checkpoints (libvirt >= 7.2, QEMU >= 5.2). */
 /* Start a pull-mode backup, with a checkpoint unless CHECKPOINT_XML is NULL. Failure may still have
  * created the checkpoint. ERROR_INTEGRITY, and only that, says that a checkpoint which an
@@ -117,6 +132,10 @@ bool domain_backup_begin(struct domain *domain, const char *backup_xml, const ch
                          GError **error);
 /* XML of the running backup job; *XML is NULL when there is none. */
 bool domain_backup_xml(struct domain *domain, char **xml, GError **error);
+/* Ring the domain's watches, once, when QEMU writes behind the first BYTES of the file in which the
+ * backup job keeps what the guest overwrites on disk TARGET; replaces the mark before it.
+ * ERROR_NOT_FOUND when the disk is not being backed up. */
+bool domain_scratch_mark(struct domain *domain, const char *target, uint64_t bytes, GError **error);
 /* End the backup job and wait, up to 30 s, until libvirt has cleaned up: the next job may begin. No
  * backup job is fine, and jobs of other kinds are left alone. */
 bool domain_backup_end(struct domain *domain, GError **error);

@@ -1,230 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Recovery points of real QEMU guests by a real libvirtd into a real store; qemu-img is the oracle.
- * The guests have no system: what they would write, qemu-io writes through their virtio disk.
- */
-#include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
+/* Recovery points of real QEMU guests by a real libvirtd into a real store; qemu-img is the oracle. */
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "replicator/replicator.h"
-#include "snapshot/snapshot.h"
-#include "tests/session.h"
-
-/* No multiple of a cluster; two sectors into the last one. */
-#define VDA_BYTES ((UINT64_C(24) << 20) + 1024)
-#define VDB_BYTES (UINT64_C(4) << 20)
-
-/* --- a site with one guest ------------------------------------------------------------------- */
-
-struct lab {
-    struct host *host;
-    struct domain *domain;
-    struct catalog *catalog;
-    struct store *store;
-    char *store_path, *run_dir, *scratch_dir, *truth_dir;
-    struct progress *progress;
-    enum quiesce quiesce;
-};
-
-static char *disk_path(const char *name, const char *target)
-{
-    g_autofree char *file = g_strdup_printf("%s.%s", name, target);
-
-    return image_path(file);
-}
-
-static void make_disk(const char *name, const char *target, const char *format, uint64_t bytes)
-{
-    g_autofree char *path = disk_path(name, target);
-    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
-
-    RUN("qemu-img", "create", "-q", "-f", format, path, size);
-}
-
-static char *capture_disk_xml(const char *name, const char *target, const char *format)
-{
-    g_autofree char *path = disk_path(name, target);
-
-    return g_strdup_printf(
-        "<disk type='file' device='disk'><driver name='qemu' type='%s' discard='unmap'/>"
-        "<source file='%s'/><target dev='%s' bus='virtio'/></disk>",
-        format, path, target);
-}
-
-static struct domain *define_capture_guest(struct host *host, const char *name,
-                                           const char *vdb_format)
-{
-    g_autofree char *vda = capture_disk_xml(name, "vda", "qcow2");
-    g_autofree char *vdb = capture_disk_xml(name, "vdb", vdb_format);
-    g_autofree char *xml = g_strdup_printf(
-        "<domain type='qemu'><name>%s</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
-        "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>%s%s"
-        "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"
-        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-        "<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>",
-        name, vda, vdb);
-    g_autoptr(GError) error = NULL;
-    struct domain *domain = host_define(host, xml, &error);
-
-    unit_ok(domain != NULL, error);
-    return domain;
-}
-
-static struct lab *lab_new(const char *name, const char *vdb_format)
-{
-    g_autoptr(GError) error = NULL;
-    struct lab *lab = g_new0(struct lab, 1);
-    g_autofree char *dir = g_build_filename(session_dir, name, NULL);
-
-    lab->store_path = g_build_filename(dir, "store", NULL);
-    lab->run_dir = g_build_filename(dir, "run", NULL);
-    lab->scratch_dir = g_build_filename(dir, "scratch", NULL);
-    lab->truth_dir = g_build_filename(dir, "truth", NULL);
-    unit_ok(dir_make(lab->truth_dir, 0700, &error), error);
-    unit_ok(store_create(lab->store_path, "dr1", &error), error);
-    lab->catalog = catalog_open(lab->store_path, &error);
-    unit_ok(lab->catalog != NULL, error);
-    lab->store = store_open_local(lab->store_path, lab->catalog, &snapshot_point_ops, &error);
-    unit_ok(lab->store != NULL, error);
-    lab->host = session_open();
-    make_disk(name, "vda", "qcow2", VDA_BYTES);
-    make_disk(name, "vdb", vdb_format, VDB_BYTES);
-    lab->domain = define_capture_guest(lab->host, name, vdb_format);
-    VIRSH("start", "--paused", name);
-    return lab;
-}
-
-static void lab_free(struct lab *lab)
-{
-    store_free(lab->store);
-    catalog_free(lab->catalog);
-    domain_free(lab->domain);
-    host_free(lab->host);
-    g_free(lab->store_path);
-    g_free(lab->run_dir);
-    g_free(lab->scratch_dir);
-    g_free(lab->truth_dir);
-    g_free(lab);
-}
-DEFINE_CLEANUP(lab)
-
-/* What the guest does to disk NUMBER (0: vda): a command of qemu-io. */
-static void guest_io(const struct lab *lab, unsigned number, const char *format, ...)
-    G_GNUC_PRINTF(3, 4);
-static void guest_io(const struct lab *lab, unsigned number, const char *format, ...)
-{
-    va_list args;
-    g_autofree char *hmp = NULL;
-    g_autofree char *command = NULL;
-    g_autofree char *output = NULL;
-
-    va_start(args, format);
-    command = g_strdup_vprintf(format, args);
-    va_end(args);
-    hmp = g_strdup_printf("qemu-io -d /machine/peripheral/virtio-disk%u/virtio-backend \"%s\"",
-                          number, command);
-    output = run((const char *const[]){"virsh", "-c", session_uri, "qemu-monitor-command",
-                                       domain_name(lab->domain), "--hmp", hmp, NULL});
-    ck_assert_msg(!strstr(output, "rror") && !strstr(output, "failed"), "%s: %s", hmp, output);
-}
-
-/* --- points and their truth ------------------------------------------------------------------ */
-
-static struct point_request request_of(const struct lab *lab)
-{
-    return (struct point_request){
-        .domain = lab->domain,
-        .destination = lab->store,
-        .catalog = lab->catalog,
-        .site = "dc1",
-        .run_dir = lab->run_dir,
-        .scratch_dir = lab->scratch_dir,
-        .quiesce = lab->quiesce,
-        .quiesce_timeout_s = 1,
-        .compression = 1,
-        .progress = lab->progress,
-    };
-}
-
-static char *truth_path(const struct lab *lab, const char *point, const char *target)
-{
-    return g_strdup_printf("%s/%s.%s.raw", lab->truth_dir, point, target);
-}
-
-/* The content of the disks as the guest sees it now, which is that of POINT. */
-static void keep_truth(const struct lab *lab, const char *point, const char *vdb_format)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        const char *target = i ? "vdb" : "vda";
-        g_autofree char *disk = disk_path(domain_name(lab->domain), target);
-        g_autofree char *truth = truth_path(lab, point, target);
-
-        guest_io(lab, i, "flush");
-        RUN("qemu-img", "convert", "-U", "-f", i ? vdb_format : "qcow2", "-O", "raw", disk, truth);
-    }
-}
-
-static void assert_point_is_true(const struct lab *lab, const char *point)
-{
-    const char *uuid = domain_uuid(lab->domain);
-    g_autofree char *dir = store_point_dir(lab->store_path, uuid, point);
-
-    for (unsigned i = 0; i < 2; i++) {
-        const char *target = i ? "vdb" : "vda";
-        g_autofree char *image = g_strdup_printf("%s/%s.qcow2", dir, target);
-        g_autofree char *truth = truth_path(lab, point, target);
-
-        RUN("qemu-img", "check", "-q", image);
-        RUN("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", image, truth);
-    }
-}
-
-static struct manifest *take_point(const struct lab *lab)
-{
-    struct point_request request = request_of(lab);
-    struct point_result result = {0};
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(snapshot_take_point(&request, &result, &error), error);
-    return g_steal_pointer(&result.manifest);
-}
-
-static struct manifest *take_true_point(const struct lab *lab, const char *vdb_format)
-{
-    struct manifest *manifest = take_point(lab);
-
-    keep_truth(lab, manifest->point, vdb_format);
-    assert_point_is_true(lab, manifest->point);
-    return manifest;
-}
-
-static unsigned count_checkpoints(const struct lab *lab)
-{
-    g_autoptr(GError) error = NULL;
-    g_auto(GStrv) names = domain_checkpoints(lab->domain, &error);
-
-    unit_ok(names != NULL, error);
-    return g_strv_length(names);
-}
-
-static void assert_nothing_is_left(const struct lab *lab)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *job = NULL;
-    g_auto(GStrv) scratch = dir_list(lab->scratch_dir, &error);
-    json_auto_t *journal = NULL;
-
-    unit_ok(domain_backup_xml(lab->domain, &job, &error), error);
-    ck_assert_ptr_null(job);
-    ck_assert_uint_eq(g_strv_length(scratch), 0);
-    unit_ok(catalog_get(lab->catalog, CATALOG_CAPTURES, domain_uuid(lab->domain), &journal, &error),
-            error);
-    ck_assert_ptr_null(journal);
-}
+#include "tests/capture-lab.h"
 
 /* --- tests ----------------------------------------------------------------------------------- */
 
@@ -488,32 +268,30 @@ static void say_nothing(struct progress *progress, const char *text)
 {
 }
 
-/* Run the guest's capture in a process that is killed when the first data has been composed. */
-static void take_point_and_die(const char *name)
+/* Take a point in a process that is killed when the first data has been composed. LAB is opened
+ * anew: neither LMDB nor libvirt's connection goes across fork(). */
+static void take_point_and_die(struct lab **lab)
 {
-    pid_t pid = fork();
+    g_autofree char *name = g_strdup(domain_name((*lab)->domain));
+    pid_t pid;
     int status;
 
+    g_clear_pointer(lab, lab_free);
+    pid = fork();
     if (pid == 0) {
         struct progress deadly = {.note = say_nothing, .bytes = kill_myself};
-        struct lab lab = {.progress = &deadly};
         struct point_result result = {0};
         struct point_request request;
-        g_autofree char *dir = g_build_filename(session_dir, name, NULL);
 
-        lab.store_path = g_build_filename(dir, "store", NULL);
-        lab.run_dir = g_build_filename(dir, "run", NULL);
-        lab.scratch_dir = g_build_filename(dir, "scratch", NULL);
-        lab.catalog = catalog_open(lab.store_path, NULL);
-        lab.store = store_open_local(lab.store_path, lab.catalog, &snapshot_point_ops, NULL);
-        lab.host = host_open(session_uri, NULL);
-        lab.domain = host_domain(lab.host, name, NULL);
-        request = request_of(&lab);
+        *lab = lab_open(name);
+        (*lab)->progress = &deadly;
+        request = request_of(*lab);
         snapshot_take_point(&request, &result, NULL);
         _exit(0);
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_msg(WIFSIGNALED(status), "the capture ended before it was killed");
+    *lab = lab_open(name);
 }
 
 START_TEST(the_next_point_after_a_kill_goes_on_from_the_last_committed_one)
@@ -524,8 +302,7 @@ START_TEST(the_next_point_after_a_kill_goes_on_from_the_last_committed_one)
     AUTO(manifest) before = take_true_point(lab, "qcow2");
 
     guest_io(lab, 0, "write -P 2 1M 4M");
-    /* LMDB: one environment per process; the child opens its own. */
-    take_point_and_die("resumes");
+    take_point_and_die(&lab);
     ck_assert_uint_eq(count_checkpoints(lab), 2);
     guest_io(lab, 0, "write -P 3 2M 1M");
     AUTO(manifest) after = take_true_point(lab, "qcow2");
@@ -543,7 +320,7 @@ START_TEST(a_first_point_that_was_killed_leaves_nothing)
     AUTO(lab) lab = lab_new("first", "qcow2");
 
     guest_io(lab, 0, "write -P 1 0 8M");
-    take_point_and_die("first");
+    take_point_and_die(&lab);
     AUTO(manifest) manifest = take_true_point(lab, "qcow2");
 
     ck_assert_ptr_null(manifest->base);
@@ -551,16 +328,6 @@ START_TEST(a_first_point_that_was_killed_leaves_nothing)
     ck_assert_uint_eq(count_checkpoints(lab), 1);
 }
 END_TEST
-
-/* Root's libvirtd is the system daemon: as root these tests run as nobody. */
-static void become_ordinary_user(void)
-{
-    struct passwd *nobody = geteuid() == 0 ? getpwnam("nobody") : NULL;
-
-    if (nobody &&
-        (setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
-        g_error("cannot become nobody");
-}
 
 int main(void)
 {

@@ -129,6 +129,88 @@ START_TEST(a_backup_dies_with_its_guest)
 }
 END_TEST
 
+static void count_ring(void *context)
+{
+    g_atomic_int_inc((int *)context);
+}
+
+static void wait_for_ring(int *rings)
+{
+    for (int64_t until = time_monotonic_ms() + 20000; g_atomic_int_get(rings) == 0; g_usleep(5000))
+        ck_assert_msg(time_monotonic_ms() < until, "nothing rang for 20 s");
+}
+
+static void guest_write(const char *name, const char *range)
+{
+    g_autofree char *hmp = g_strdup_printf(
+        "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"write %s\"", range);
+
+    VIRSH("qemu-monitor-command", name, "--hmp", hmp);
+}
+
+START_TEST(rings_when_what_the_guest_overwrites_goes_past_a_mark)
+{
+    AUTO(host) host = session_open();
+    AUTO(domain) domain = paused_guest(host, "mark");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *backup = backup_xml("mark", NULL);
+    int rings = 0;
+
+    guest_write("mark", "0 8M");
+    unit_fails(domain_scratch_mark(domain, "vda", 1 << 20, &error), error, ERROR_NOT_FOUND,
+               "disk vda of domain mark");
+    unit_ok(domain_backup_begin(domain, backup, NULL, &error), error);
+    AUTO(domain_watch) watch = domain_watch_new(domain, count_ring, &rings, &error);
+
+    unit_ok(watch != NULL, error);
+    unit_ok(domain_scratch_mark(domain, "vda", 4 << 20, &error), error);
+    guest_write("mark", "0 2M");
+    guest_write("mark", "0 8M");
+    wait_for_ring(&rings);
+    ck_assert_int_eq(g_atomic_int_get(&rings), 1);
+    unit_ok(domain_backup_end(domain, &error), error);
+}
+END_TEST
+
+START_TEST(rings_when_the_guest_stops_and_never_once_the_watch_is_gone)
+{
+    AUTO(host) host = session_open();
+    AUTO(host) other_host = session_open();
+    AUTO(domain) domain = paused_guest(host, "stops");
+    AUTO(domain) same = host_domain(other_host, "stops", NULL);
+    g_autoptr(GError) error = NULL;
+    int rings = 0, others = 0;
+    struct domain_watch *watch = domain_watch_new(domain, count_ring, &rings, &error);
+    AUTO(domain_watch) other = domain_watch_new(same, count_ring, &others, &error);
+
+    unit_ok(watch && other, error);
+    unit_ok(domain_resume(domain, &error), error);
+    wait_for_ring(&rings);
+    domain_watch_free(watch);
+    rings = others = 0;
+    VIRSH("suspend", "stops");
+    wait_for_ring(&others);
+    ck_assert_int_eq(rings, 0);
+}
+END_TEST
+
+START_TEST(knows_how_much_of_a_disk_is_allocated)
+{
+    AUTO(host) host = session_open();
+    AUTO(domain) domain = paused_guest(host, "bytes");
+    g_autoptr(GError) error = NULL;
+    uint64_t capacity, allocation;
+
+    guest_write("bytes", "0 4M");
+    unit_ok(domain_disk_bytes(domain, "vda", &capacity, &allocation, &error), error);
+    ck_assert_uint_eq(capacity, 16 << 20);
+    ck_assert_uint_ge(allocation, 4 << 20);
+    ck_assert_uint_le(allocation, 6 << 20);
+    unit_fails(domain_disk_bytes(domain, "vdz", &capacity, &allocation, &error), error,
+               ERROR_HYPERVISOR, "cannot read the size of disk vdz of domain bytes");
+}
+END_TEST
+
 START_TEST(tells_the_dirty_bytes_since_a_checkpoint)
 {
     AUTO(host) host = session_open();
@@ -138,8 +220,7 @@ START_TEST(tells_the_dirty_bytes_since_a_checkpoint)
     g_autofree char *sized = NULL;
 
     unit_ok(take(domain, NULL, "old", &error), error);
-    VIRSH("qemu-monitor-command", "dirty", "--hmp",
-          "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"write 0 100k\"");
+    guest_write("dirty", "0 100k");
     unit_ok(take(domain, "old", "new", &error), error);
     plain = domain_checkpoint_xml(domain, "old", false, &error);
     sized = domain_checkpoint_xml(domain, "old", true, &error);
@@ -259,7 +340,9 @@ int main(void)
 {
     return SESSION_RUN(
         "domain-backup", begins_and_ends_a_backup_job, a_job_that_ended_lets_the_next_begin_at_once,
-        a_backup_dies_with_its_guest, tells_the_dirty_bytes_since_a_checkpoint,
+        a_backup_dies_with_its_guest, rings_when_what_the_guest_overwrites_goes_past_a_mark,
+        rings_when_the_guest_stops_and_never_once_the_watch_is_gone,
+        knows_how_much_of_a_disk_is_allocated, tells_the_dirty_bytes_since_a_checkpoint,
         a_lost_checkpoint_or_bitmap_is_an_error_of_its_own,
         a_begin_that_failed_may_leave_its_checkpoint, deletes_a_checkpoint_with_its_bitmaps,
         deletes_the_bitmaps_of_the_other_disks_when_one_has_lost_its_own,

@@ -344,6 +344,30 @@ START_TEST(a_daemon_that_dies_is_an_error_and_nothing_worse)
 }
 END_TEST
 
+static void *open_and_close(void *data)
+{
+    for (unsigned i = 0; i < 20; i++)
+        host_free(session_open());
+    return NULL;
+}
+
+/* The event loop comes with the first connection and goes with the last. */
+START_TEST(connections_may_come_and_go_in_several_threads)
+{
+    GThread *threads[4];
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("host", open_and_close, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    AUTO(host) host = session_open();
+    g_autoptr(GError) error = NULL;
+    g_autofree char *capabilities = host_capabilities(host, &error);
+
+    unit_ok(capabilities != NULL, error);
+}
+END_TEST
+
 int main(void)
 {
     return SESSION_RUN(
@@ -358,5 +382,6 @@ int main(void)
         follows_a_domain_through_its_states, keeps_secrets_in_the_inactive_definition_only,
         sets_and_clears_autostart, fails_at_once_where_no_agent_is_connected,
         a_guest_without_a_network_has_no_addresses, threads_that_share_a_host_get_their_own_errors,
+        connections_may_come_and_go_in_several_threads,
         a_daemon_that_dies_is_an_error_and_nothing_worse);
 }
