@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/capture.h"
 #include "snapshot/recipe.h"
+#include "snapshot/space.h"
 
 #define NVRAM_MAX_BYTES (64u << 20)
 
@@ -117,6 +118,8 @@ bool capture_prepare(struct capture *capture, GError **error)
     if (!capture_choose_reference(capture, error))
         return false;
     note_replaced_disks(capture);
+    if (!space_check(request, capture->reference, capture->disks, error))
+        return false;
     point = next_point_id(capture->reference);
     capture->incoming =
         store_begin(request->destination, domain_uuid(request->domain), point, error);
@@ -134,7 +137,7 @@ bool capture_prepare(struct capture *capture, GError **error)
 
 static bool begin_job(struct capture *capture, GError **error)
 {
-    capture->job = job_begin(capture->request, capture->reference, capture->disks,
+    capture->job = job_start(capture->request, capture->reference, capture->disks,
                              capture->manifest->point, error);
     return capture->job != NULL;
 }

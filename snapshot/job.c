@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #define THAW_TIMEOUT_S 10
+#define EXPLAIN_MS 1000 /* until libvirt has cleaned up a job that ended */
 
 /* --- the capture journal ------------------------------------------------------------------- */
 
@@ -149,6 +150,49 @@ static char *checkpoint_xml(const struct job *job)
     return xml_dump(xml);
 }
 
+/* --- is it there? ----------------------------------------------------------------------------- */
+
+/* Is the running backup job ours? Its socket lies where only drctl puts sockets. */
+static bool job_is_ours(const struct point_request *request, const char *xml_text)
+{
+    AUTO(xml) xml = xml_parse(xml_text, "the backup job", NULL);
+    g_autofree char *socket = xml ? xml_string(xml_root(xml), "server/@socket") : NULL;
+    g_autofree char *ours = g_build_filename(request->run_dir, domain_uuid(request->domain), NULL);
+
+    return socket && g_str_has_prefix(socket, ours);
+}
+
+/* libvirt has one job for a domain at a time, and lets others wait. */
+static bool check_idle(const struct point_request *request, GError **error)
+{
+    const char *other = NULL;
+
+    if (!domain_job(request->domain, &other, error))
+        return false;
+    return !other || fail(error, ERROR_CONFLICT,
+                          "libvirt is busy with this VM (%s); try again when it is done", other);
+}
+
+/* Between the end of a job and that of its NBD server QEMU gives out what the disk is now. Setting a
+ * mark waits for its turn at QEMU, so libvirt has heard of an end before, and forgotten the job. */
+static bool check_is_there(const struct job *job, GError **error)
+{
+    struct domain *domain = job->request->domain;
+    g_autofree char *xml = NULL;
+    GHashTableIter iter;
+    void *target;
+
+    g_hash_table_iter_init(&iter, job->scratch);
+    while (g_hash_table_iter_next(&iter, &target, NULL))
+        domain_scratch_mark(domain, target, G_MAXINT64, NULL);
+    if (!domain_backup_xml(domain, &xml, error))
+        return false;
+    return (xml && job_is_ours(job->request, xml)) ||
+           fail(error, ERROR_CONFLICT,
+                "the backup job ended before the point was whole: the VM was shut off, or somebody "
+                "ended its job (virsh domjobabort)");
+}
+
 /* --- quiesce --------------------------------------------------------------------------------- */
 
 /* A guest that cannot freeze makes the point crash-consistent, unless the protection requires more.
@@ -165,23 +209,47 @@ static bool degrade(const struct point_request *request, GError *why, GError **e
     return true;
 }
 
-static bool quiesce(struct job *job, bool *frozen, GError **error)
+/* Is somebody there who freezes? */
+static bool ask_agent(struct job *job, GError **error)
 {
     const struct point_request *request = job->request;
-    unsigned timeout = request->quiesce_timeout_s, count = 0;
     GError *why = NULL;
 
     if (request->quiesce == QUIESCE_OFF)
         return true;
-    if (!domain_agent_ping(request->domain, timeout, &why))
-        return degrade(request, why, error);
+    job->can_freeze = domain_agent_ping(request->domain, request->quiesce_timeout_s, &why);
+    return job->can_freeze || degrade(request, why, error);
+}
+
+bool job_freeze(struct job *job, GError **error)
+{
+    const struct point_request *request = job->request;
+    unsigned count = 0;
+    GError *why = NULL;
+
+    if (!job->can_freeze)
+        return true;
     if (!journal_write(job, true, error))
         return false;
     job->may_be_frozen = true;
-    if (!domain_freeze(request->domain, timeout, &count, &why))
+    if (!domain_freeze(request->domain, request->quiesce_timeout_s, &count, &why))
         return degrade(request, why, error);
-    *frozen = count > 0;
+    if (count > 0)
+        job->frozen_at_ms = time_monotonic_ms();
     return true;
+}
+
+/* What was frozen for longer may have been thawed by now. */
+static bool check_still_frozen(struct job *job, GError **error)
+{
+    GError *why = NULL;
+
+    if (!job->frozen_at_ms || time_monotonic_ms() - job->frozen_at_ms < JOB_FROZEN_MAX_MS)
+        return true;
+    job->frozen_at_ms = 0;
+    fail(&why, ERROR_HYPERVISOR, "its file systems were frozen for %d s before the point began",
+         JOB_FROZEN_MAX_MS / 1000);
+    return degrade(job->request, why, error);
 }
 
 /* The thaw that must not be forgotten: its failure says how to do it by hand. */
@@ -195,46 +263,57 @@ static bool thaw_guest(struct domain *domain, GError **error)
     return false;
 }
 
-static bool thaw(struct job *job, GError **error)
+bool job_thaw(struct job *job, GError **error)
 {
+    if (!job->may_be_frozen)
+        return true;
     if (!thaw_guest(job->request->domain, error))
         return false;
     job->may_be_frozen = false;
     return journal_write(job, false, error);
 }
 
-static bool begin_frozen(struct job *job, bool *frozen, GError **error)
-{
-    g_autofree char *backup = backup_xml(job);
-    g_autofree char *checkpoint = job->checkpoint ? checkpoint_xml(job) : NULL;
-    GError *thaw_error = NULL;
-    bool begun = quiesce(job, frozen, error);
+/* --- the beginning ---------------------------------------------------------------------------- */
 
-    if (begun) {
-        job->time_ms = time_now_ms();
-        begun = job->running = domain_backup_begin(job->request->domain, backup, checkpoint, error);
-    }
-    if (job->may_be_frozen && !thaw(job, &thaw_error)) {
-        if (begun)
-            g_propagate_error(error, thaw_error);
-        else
-            g_error_free(thaw_error); /* the first failure is the one to tell */
-        return false;
-    }
-    return begun;
-}
-
-struct job *job_begin(const struct point_request *request, const struct reference *reference,
-                      GPtrArray *disks, const char *point, GError **error)
+struct job *job_prepare(const struct point_request *request, const struct reference *reference,
+                        GPtrArray *disks, const char *point, GError **error)
 {
     AUTO(job) job = job_new(request, reference, disks, point);
     g_autofree char *socket_dir = g_path_get_dirname(job->socket);
-    bool frozen = false;
 
-    if (!make_places(request, socket_dir, error) || !journal_write(job, false, error) ||
-        !begin_frozen(job, &frozen, error))
+    if (!check_idle(request, error) || !make_places(request, socket_dir, error) ||
+        !journal_write(job, false, error) || !ask_agent(job, error))
         return NULL;
-    job->consistency = frozen ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
+    return g_steal_pointer(&job);
+}
+
+bool job_begin(struct job *job, GError **error)
+{
+    const struct point_request *request = job->request;
+    g_autofree char *backup = backup_xml(job);
+    g_autofree char *checkpoint = job->checkpoint ? checkpoint_xml(job) : NULL;
+
+    if (!check_still_frozen(job, error))
+        return false;
+    job->time_ms = time_now_ms();
+    if (!domain_backup_begin(request->domain, backup, checkpoint, error))
+        return false;
+    job->guard = guard_new(request, job->scratch);
+    if (!check_still_frozen(job, error))
+        return false;
+    job->consistency = job->frozen_at_ms ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
+    return true;
+}
+
+struct job *job_start(const struct point_request *request, const struct reference *reference,
+                      GPtrArray *disks, const char *point, GError **error)
+{
+    AUTO(job) job = job_prepare(request, reference, disks, point, error);
+    bool begun = job && job_freeze(job, error) && job_begin(job, error);
+
+    /* The first failure is the one to tell. */
+    if (!job || !job_thaw(job, begun ? error : NULL) || !begun)
+        return NULL;
     return g_steal_pointer(&job);
 }
 
@@ -247,52 +326,48 @@ static bool remove_file(const char *path, GError **error)
     return true;
 }
 
-/* When the scratch space is full QEMU fails the guest's write and pauses the guest. A domain that
- * was so before is never captured, so it was our job; now that this has ended, the write succeeds.
- */
-static bool resume_paused(const struct point_request *request, GError **error)
+static bool is_whole(struct job *job, GError **error)
 {
-    enum domain_state state;
-
-    if (!domain_state(request->domain, &state, error))
-        return false;
-    if (state != DOMAIN_PAUSED_IO_ERROR)
-        return true;
-    progress_note(request->progress,
-                  "%s: resuming the VM, which was paused because a write found no space",
-                  domain_name(request->domain));
-    return domain_resume(request->domain, error);
+    guard_stop(job->guard);
+    return guard_check(job->guard, error) && check_is_there(job, error);
 }
 
 bool job_end(struct job *job, GError **error)
 {
-    if (job->running && !domain_backup_end(job->request->domain, error))
+    const struct point_request *request = job->request;
+    bool whole;
+
+    if (!job->guard)
+        return remove_file(job->socket, error);
+    whole = is_whole(job, error);
+    if (!domain_backup_end(request->domain, whole ? error : NULL) ||
+        !guard_resume(request, whole ? error : NULL))
         return false;
-    if (job->running && !resume_paused(job->request, error))
-        return false;
-    job->running = false;
+    g_clear_pointer(&job->guard, guard_free);
     /* libvirt removes the scratch files; QEMU leaves the socket. */
-    return remove_file(job->socket, error);
+    return remove_file(job->socket, whole ? error : NULL) && whole;
 }
 
 bool job_watch(struct job *job, GError **error)
 {
-    const struct point_request *request = job->request;
-    enum domain_state state;
+    return guard_check(job->guard, error);
+}
 
-    /* Without libvirt QEMU goes on serving; what it has to say it tells at the end. */
-    if (!domain_state(request->domain, &state, NULL) || state != DOMAIN_PAUSED_IO_ERROR)
-        return true;
-    if (!job_end(job, error)) {
-        g_prefix_error(error, "THE VM IS PAUSED, resume it with: virsh resume %s: ",
-                       domain_name(request->domain));
-        return false;
+/* NBD may notice the end first. */
+void job_explain(struct job *job, GError **error)
+{
+    int64_t deadline_ms = time_monotonic_ms() + EXPLAIN_MS;
+    GError *why = NULL;
+
+    if (!job->guard || !error || !error_is(*error, ERROR_HYPERVISOR))
+        return;
+    while (is_whole(job, &why)) {
+        if (time_monotonic_ms() >= deadline_ms)
+            return;
+        g_usleep(20 * 1000);
     }
-    return fail(error, ERROR_NO_SPACE,
-                "the VM was paused because a write found no space, probably in %s, where what it "
-                "overwrites is kept while it is read; it runs again. Make room there, or set "
-                "scratch in drctl.conf to a larger file system",
-                request->scratch_dir);
+    g_clear_error(error);
+    g_propagate_error(error, why);
 }
 
 void job_free(struct job *job)
@@ -300,49 +375,51 @@ void job_free(struct job *job)
     if (!job)
         return;
     /* What fails here the next run finds: in the journal, and in the names of checkpoints. */
-    if (job_end(job, NULL) && !job->may_be_frozen)
+    job_thaw(job, NULL);
+    job_end(job, NULL);
+    if (!job->guard && !job->may_be_frozen)
         job_forget(job->request, NULL);
     if (job->checkpoint && !job->keep_checkpoint)
         domain_checkpoint_delete(job->request->domain, job->checkpoint, NULL);
+    guard_free(job->guard);
     g_free(job->checkpoint);
     g_free(job->socket);
     g_hash_table_unref(job->scratch);
     g_free(job);
 }
 
-/* Is the running backup job ours? Its socket lies where only drctl puts sockets. */
-static bool job_is_ours(const struct point_request *request, const char *xml_text)
+/* --- what others have left --------------------------------------------------------------------- */
+
+/* Where its reader connects tells whose it is, as far as anything does. */
+static bool fail_foreign_job(const struct point_request *request, const char *xml_text,
+                             GError **error)
 {
     AUTO(xml) xml = xml_parse(xml_text, "the backup job", NULL);
     g_autofree char *socket = xml ? xml_string(xml_root(xml), "server/@socket") : NULL;
-    g_autofree char *ours = g_build_filename(request->run_dir, domain_uuid(request->domain), NULL);
+    g_autofree char *port = xml ? xml_string(xml_root(xml), "server/@port") : NULL;
+    g_autofree char *where =
+        socket ? g_strdup(socket) : g_strdup_printf("port %s", port ? port : "unknown");
 
-    return socket && g_str_has_prefix(socket, ours);
+    return fail(error, ERROR_CONFLICT,
+                "another program is backing up this VM (it reads at %s); wait for it, or end its "
+                "job with: virsh domjobabort %s",
+                where, domain_name(request->domain));
 }
 
 static bool end_left_job(const struct point_request *request, GError **error)
 {
     g_autofree char *xml = NULL;
-    const char *other = NULL;
 
     if (!domain_backup_xml(request->domain, &xml, error))
         return false;
     if (xml && !job_is_ours(request, xml))
-        return fail(error, ERROR_CONFLICT,
-                    "another program is backing up this VM; wait for it, or end its job with: "
-                    "virsh domjobabort %s",
-                    domain_name(request->domain));
+        return fail_foreign_job(request, xml, error);
     if (xml) {
         progress_note(request->progress, "%s: ending the backup job of a run that was killed",
                       domain_name(request->domain));
         return domain_backup_end(request->domain, error);
     }
-    if (!domain_job(request->domain, &other, error))
-        return false;
-    if (other)
-        return fail(error, ERROR_CONFLICT,
-                    "libvirt is busy with this VM (%s); try again when it is done", other);
-    return true;
+    return check_idle(request, error);
 }
 
 /* Thaw what a killed run has left frozen, if the guest still lives the same life. */
@@ -369,7 +446,7 @@ bool job_reconcile(const struct point_request *request, GError **error)
         return true;
     if (!thaw_left(request, entry, error))
         return false;
-    if (!resume_paused(request, error) || !remove_file(json_get_string(entry, "socket"), error))
+    if (!guard_resume(request, error) || !remove_file(json_get_string(entry, "socket"), error))
         return false;
     json_array_foreach(json_object_get(entry, "scratch"), i,
                        path) if (!remove_file(json_string_value(path), error)) return false;

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One pull-mode backup job of a domain: begun with a checkpoint at one instant for all disks, while
- * the guest's file systems are frozen if that was asked for; always ended. What it leaves in
- * libvirt, in the guest and on disk if we are killed is in the capture journal before it
- * happens. Private to snapshot/.
+ * the guest's file systems are frozen if that was asked for; guarded while it runs (guard.h);
+ * always ended. What it leaves in libvirt, in the guest and on disk if we are killed is in the
+ * capture journal before it happens. Private to snapshot/.
  */
 #pragma once
 
+#include "snapshot/guard.h"
 #include "snapshot/reference.h"
+
+/* No guest is frozen for longer: half of what Windows grants, and less than its users notice. */
+#define JOB_FROZEN_MAX_MS 5000
 
 struct job {
     const struct point_request *request;
@@ -18,23 +22,41 @@ struct job {
     GHashTable *scratch; /* target -> path */
     int64_t time_ms;     /* the instant */
     enum consistency consistency;
-    bool running;
+    struct guard *guard;  /* while it runs */
     bool keep_checkpoint; /* a manifest names it, or may name it */
+    bool can_freeze;      /* an agent answers */
     bool may_be_frozen;   /* the agent was asked to freeze, and no thaw has been seen since */
+    int64_t frozen_at_ms; /* monotonic; 0: it is not, or not for certain any more */
 };
 
 #define JOB_BITMAP "drctl" /* exportbitmap of every incremental disk */
 
-/* Freeze as asked, begin, thaw. A broken or missing bitmap is ERROR_INTEGRITY: the reference cannot
- * be used. On error nothing is left behind. */
-struct job *job_begin(const struct point_request *request, const struct reference *reference,
+/* One job by itself: prepare, freeze, begin, thaw. A broken or missing bitmap is ERROR_INTEGRITY:
+ * the reference cannot be used. On error nothing is left behind. */
+struct job *job_start(const struct point_request *request, const struct reference *reference,
                       GPtrArray *disks, const char *point, GError **error);
-/* End the job; safe to repeat. */
+
+/*
+ * The same in phases, so that several jobs can share one instant: prepare all, freeze all, begin
+ * all, thaw all. A guest that cannot be frozen, or not for long enough, makes its point
+ * crash-consistent, or fails the phase if the protection requires more. After job_freeze(), however
+ * it ended, comes job_thaw(); job_free() does it too, but cannot tell that it failed.
+ */
+/* Make places and the journal entry; ask whether the agent answers. A domain that libvirt is busy
+ * with is ERROR_CONFLICT: begin would wait for half a minute, with frozen file systems. */
+struct job *job_prepare(const struct point_request *request, const struct reference *reference,
+                        GPtrArray *disks, const char *point, GError **error);
+bool job_freeze(struct job *job, GError **error);
+bool job_begin(struct job *job, GError **error);
+bool job_thaw(struct job *job, GError **error);
+
+/* End the job; safe to repeat. False also when the job was over before, because the guard gave it
+ * up, somebody ended it or the VM went off: then what was read may be wrong, and is no point. */
 bool job_end(struct job *job, GError **error);
-/* ERROR_NO_SPACE when QEMU has paused the guest because the scratch space is full; the job is ended
- * and the guest resumed before that is told: it must not stand still for as long as the transfer
- * lasts. */
+/* False once the guard has given up the job. */
 bool job_watch(struct job *job, GError **error);
+/* Reading has failed with *ERROR: if that is because the job is over, *ERROR tells why instead. */
+void job_explain(struct job *job, GError **error);
 /* Ends it too if that was not done, and deletes its checkpoint unless KEEP_CHECKPOINT. */
 void job_free(struct job *job);
 DEFINE_CLEANUP(job)

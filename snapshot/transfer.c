@@ -99,8 +99,10 @@ bool capture_transfer(struct capture *capture, GError **error)
     for (unsigned i = 0; i < capture->disks->len; i++) {
         const struct vm_disk *disk = capture->disks->pdata[i];
 
-        if (!disk->skipped && !take_disk(capture, disk, error))
+        if (!disk->skipped && !take_disk(capture, disk, error)) {
+            job_explain(capture->job, error);
             return false;
+        }
     }
     /* Before the commit: QEMU's copy-before-write ends as early as it can. */
     return job_end(capture->job, error);

@@ -100,26 +100,29 @@ START_TEST(a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_r
 }
 END_TEST
 
+static void kill_qemu(const struct lab *lab)
+{
+    g_autofree char *pid_file =
+        g_strdup_printf("%s/run/libvirt/qemu/run/%s.pid", session_dir, domain_name(lab->domain));
+    g_autofree char *pid = NULL;
+    enum domain_state state = DOMAIN_RUNNING;
+
+    unit_ok(file_read(pid_file, 32, &pid, NULL, NULL), (GError *)NULL);
+    kill((pid_t)g_ascii_strtoll(pid, NULL, 10), SIGKILL);
+    for (int64_t until = time_monotonic_ms() + 20000;
+         state != DOMAIN_OFF && state != DOMAIN_CRASHED && time_monotonic_ms() < until;
+         g_usleep(20000))
+        domain_state(lab->domain, &state, NULL);
+}
+
 START_TEST(a_killed_vm_costs_a_full_read_not_the_point)
 {
     AUTO(lab) lab = lab_new("killed", "qcow2");
-    g_autofree char *pid_file =
-        g_build_filename(session_dir, "run/libvirt/qemu/run/killed.pid", NULL);
-    g_autofree char *pid = NULL;
 
     guest_io(lab, 0, "write -P 1 0 1M");
     AUTO(manifest) before = take_true_point(lab, "qcow2");
 
-    unit_ok(file_read(pid_file, 32, &pid, NULL, NULL), (GError *)NULL);
-    kill((pid_t)g_ascii_strtoll(pid, NULL, 10), SIGKILL);
-    for (int64_t until = time_monotonic_ms() + 20000; time_monotonic_ms() < until;
-         g_usleep(20000)) {
-        enum domain_state state = DOMAIN_RUNNING;
-
-        domain_state(lab->domain, &state, NULL);
-        if (state == DOMAIN_OFF || state == DOMAIN_CRASHED)
-            break;
-    }
+    kill_qemu(lab);
     VIRSH("start", "--paused", "killed");
     guest_io(lab, 0, "write -P 2 64k 64k");
     AUTO(manifest) after = take_true_point(lab, "qcow2");
@@ -208,10 +211,113 @@ START_TEST(a_backup_of_somebody_else_is_left_alone)
 
     unit_ok(domain_backup_begin(lab->domain, xml, NULL, &error), error);
     unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
-               "another program is backing up");
+               "another program is backing up this VM (it reads at ");
     unit_ok(domain_backup_xml(lab->domain, &job, &error), error);
     ck_assert_ptr_nonnull(job);
     unit_ok(domain_backup_end(lab->domain, &error), error);
+}
+END_TEST
+
+/* A progress that does something to the guest while its point is being taken. */
+struct meddler {
+    struct progress progress;
+    const struct lab *lab;
+    const char *disk;
+    void (*act)(const struct lab *lab); /* once, when data of DISK has been read */
+};
+
+static void meddle(struct progress *progress, const char *subject, uint64_t done, uint64_t total)
+{
+    struct meddler *meddler = (struct meddler *)progress;
+    void (*act)(const struct lab *lab) = meddler->act;
+
+    if (!act || !g_str_has_suffix(subject, meddler->disk))
+        return;
+    meddler->act = NULL;
+    act(meddler->lab);
+}
+
+static void say_nothing(struct progress *progress, const char *text)
+{
+}
+
+/* The point that is being taken while ACT happens fails. */
+static void fail_when(const struct lab *lab, const char *disk, void (*act)(const struct lab *lab))
+{
+    struct meddler meddler = {{say_nothing, meddle}, lab, disk, act};
+    struct point_request request = request_of(lab);
+    struct point_result result = {0};
+    GError *error = NULL;
+
+    request.progress = &meddler.progress;
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
+               "the backup job ended before the point was whole");
+    ck_assert_ptr_null(meddler.act);
+    assert_nothing_is_left(lab);
+}
+
+static void end_its_job(const struct lab *lab)
+{
+    VIRSH("domjobabort", domain_name(lab->domain));
+}
+
+/* What QEMU gave out at the end may have been the disk of then, not of the instant. */
+START_TEST(a_job_that_somebody_ended_gives_no_point)
+{
+    AUTO(lab) lab = lab_new("ended", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 24M");
+    AUTO(manifest) before = take_true_point(lab, "qcow2");
+
+    guest_io(lab, 0, "write -P 2 0 64k");
+    fail_when(lab, "vda", end_its_job);
+    /* It has read everything. */
+    guest_io(lab, 1, "write -P 3 0 64k");
+    fail_when(lab, "vdb", end_its_job);
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+
+    ck_assert_str_eq(after->base, before->point);
+    ck_assert_uint_eq(count_checkpoints(lab), 1);
+}
+END_TEST
+
+static void power_off(const struct lab *lab)
+{
+    VIRSH("destroy", domain_name(lab->domain));
+}
+
+START_TEST(a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on)
+{
+    AUTO(lab) lab = lab_new("went-off", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 24M");
+    AUTO(manifest) before = take_true_point(lab, "qcow2");
+
+    guest_io(lab, 0, "write -P 2 0 24M");
+    fail_when(lab, "vda", power_off);
+    VIRSH("start", "--paused", "went-off");
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+
+    ck_assert_str_eq(after->base, before->point);
+    ck_assert_uint_eq(count_checkpoints(lab), 1);
+}
+END_TEST
+
+START_TEST(qemu_that_is_killed_meanwhile_costs_a_full_read)
+{
+    AUTO(lab) lab = lab_new("crashed", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 24M");
+    AUTO(manifest) before = take_true_point(lab, "qcow2");
+
+    guest_io(lab, 0, "write -P 2 0 24M");
+    fail_when(lab, "vda", kill_qemu);
+    VIRSH("start", "--paused", "crashed");
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+
+    ck_assert_ptr_null(after->base);
+    assert_point_is_true(lab, before->point);
+    ck_assert_uint_eq(count_checkpoints(lab), 1);
 }
 END_TEST
 
@@ -262,10 +368,6 @@ static void kill_myself(struct progress *progress, const char *subject, uint64_t
                         uint64_t total)
 {
     raise(SIGKILL);
-}
-
-static void say_nothing(struct progress *progress, const char *text)
-{
 }
 
 /* Take a point in a process that is killed when the first data has been composed. LAB is opened
@@ -342,6 +444,9 @@ int main(void)
                        nothing_is_built_upon_a_point_that_lacks_its_base,
                        a_vm_that_is_off_is_refused_with_the_way_out,
                        a_backup_of_somebody_else_is_left_alone,
+                       a_job_that_somebody_ended_gives_no_point,
+                       a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on,
+                       qemu_that_is_killed_meanwhile_costs_a_full_read,
                        the_next_point_after_a_kill_goes_on_from_the_last_committed_one,
                        a_first_point_that_was_killed_leaves_nothing);
 }

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot/space.h"
+
+#include "snapshot/cluster.h"
+
+#define RESERVE_MIN (UINT64_C(64) << 20)
+#define RESERVE_MAX (UINT64_C(1) << 30)
+#define RESERVE_SHARE 20 /* one 20th of the file system */
+#define READ_SHARE 100   /* one 100th of what is read is overwritten meanwhile */
+
+/* Header, L1 table, refcount table and a refcount block. */
+#define IMAGE_MIN_BYTES (UINT64_C(4) * CLUSTER_BYTES)
+#define CLUSTER_ENTRY_BYTES 8 /* in an L2 table, of a cluster of zeros too */
+
+static uint64_t reserve_of(uint64_t total)
+{
+    return CLAMP(total / RESERVE_SHARE, RESERVE_MIN, RESERVE_MAX);
+}
+
+bool space_left(const char *dir, uint64_t *bytes, GError **error)
+{
+    uint64_t free_bytes, total;
+
+    if (!disk_space(dir, &free_bytes, &total, error))
+        return false;
+    *bytes = free_bytes - MIN(free_bytes, reserve_of(total));
+    return true;
+}
+
+/* --- estimates -------------------------------------------------------------------------------- */
+
+/* What is not known counts nothing: a wrong alarm costs a point. */
+struct need {
+    unsigned disks;
+    uint64_t dirty; /* bytes that are known to have changed since the base */
+    uint64_t full;  /* bytes allocated in disks that are read in full */
+};
+
+static struct need estimate(const struct point_request *request, const struct reference *reference,
+                            const GPtrArray *disks)
+{
+    struct need need = {0};
+
+    if (reference->base &&
+        !snapshot_dirty_bytes(request->domain, reference->base->checkpoint, &need.dirty))
+        need.dirty = 0;
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct vm_disk *disk = disks->pdata[i];
+        uint64_t capacity, allocation;
+
+        if (disk->skipped)
+            continue;
+        need.disks++;
+        if (!reference_covers(reference, disk) &&
+            domain_disk_bytes(request->domain, disk->target, &capacity, &allocation, NULL))
+            need.full += MIN(allocation, capacity);
+    }
+    return need;
+}
+
+/* --- the two places --------------------------------------------------------------------------- */
+
+static bool check_scratch(const struct point_request *request, const struct need *need,
+                          GError **error)
+{
+    uint64_t free_bytes, total, needed;
+
+    if (!disk_space(request->scratch_dir, &free_bytes, &total, error))
+        return false;
+    needed = reserve_of(total) + (need->dirty + need->full) / READ_SHARE;
+    if (free_bytes >= needed)
+        return true;
+    g_autofree char *has = bytes_format(free_bytes);
+    g_autofree char *wants = bytes_format(needed);
+
+    return fail(error, ERROR_NO_SPACE,
+                "%s has %s free, and this point needs %s there for what the VM overwrites while "
+                "it is taken; make room, or set scratch in drctl.conf to a larger file system",
+                request->scratch_dir, has, wants);
+}
+
+static bool check_destination(const struct point_request *request, const struct need *need,
+                              GError **error)
+{
+    uint64_t certain =
+        need->disks * IMAGE_MIN_BYTES + need->dirty / CLUSTER_BYTES * CLUSTER_ENTRY_BYTES;
+    struct store_info info;
+
+    if (!store_info(request->destination, &info, error))
+        return false;
+    g_autofree char *has = bytes_format(info.free_bytes);
+    uint64_t free_bytes = info.free_bytes;
+
+    store_info_clear(&info);
+    if (free_bytes < certain) {
+        g_autofree char *wants = bytes_format(certain);
+
+        return fail(error, ERROR_NO_SPACE,
+                    "%s has %s free, and this point needs %s even if all its data can be "
+                    "compressed; make room there",
+                    request->destination->label, has, wants);
+    }
+    if (free_bytes < need->dirty + need->full) {
+        g_autofree char *read = bytes_format(need->dirty + need->full);
+
+        progress_note(request->progress,
+                      "%s: %s are to be read and %s has %s free: there is room for the point only "
+                      "if it compresses well",
+                      domain_name(request->domain), read, request->destination->label, has);
+    }
+    return true;
+}
+
+bool space_check(const struct point_request *request, const struct reference *reference,
+                 const GPtrArray *disks, GError **error)
+{
+    struct need need = estimate(request, reference, disks);
+
+    return check_scratch(request, &need, error) && check_destination(request, &need, error);
+}
