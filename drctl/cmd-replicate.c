@@ -108,6 +108,9 @@ struct vm_job {
     struct point_result result;
 };
 
+/* The program that runs now, also if another version has taken its place meanwhile. */
+static const char *const watchdog[] = {"/proc/self/exe", "thaw-watchdog", NULL};
+
 static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 {
     struct replication *replication = job->replication;
@@ -127,6 +130,7 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
         .scratch_dir = context->config->scratch,
         .quiesce = protection->quiesce,
         .quiesce_timeout_s = protection->quiesce_timeout_s,
+        .watchdog = watchdog,
         .compression = protection->compression,
         .force_full = option_set(context, "full"),
         .progress = context->progress,

@@ -5,13 +5,9 @@
 #include <string.h>
 
 const struct command *const all_commands[] = {
-    init_commands,    site_commands,
-    config_commands,  replicate_commands,
-    points_commands,  status_commands,
-    verify_commands,  failover_commands,
-    restore_commands, vapp_commands,
-    run_commands,     serve_commands,
-    help_commands,    NULL,
+    init_commands,   site_commands,   config_commands,   replicate_commands, points_commands,
+    status_commands, verify_commands, failover_commands, restore_commands,   vapp_commands,
+    run_commands,    serve_commands,  help_commands,     watchdog_commands,  NULL,
 };
 
 static const struct option global_options[] = {
@@ -188,7 +184,8 @@ void program_help(void)
          "usage: drctl [--config DIR] COMMAND [ARGUMENT]... [OPTION]...\n");
     for (const struct command *const *table = all_commands; *table; table++)
         for (const struct command *command = *table; command->name; command++)
-            printf("  %-14s %s\n", command->name, command->summary);
+            if (!(command->flags & COMMAND_INTERNAL))
+                printf("  %-14s %s\n", command->name, command->summary);
     puts("\n`drctl help COMMAND` tells more about one; the manual is drctl(1).\n\n"
          "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 partially failed, 4 not "
          "found,\n"

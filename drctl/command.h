@@ -16,6 +16,7 @@ struct option {
 enum {
     COMMAND_NO_CONFIG = 1, /* runs where there is no drctl.conf yet */
     COMMAND_JSON = 2,      /* has --json */
+    COMMAND_INTERNAL = 4,  /* for drctl itself: not in the list of commands */
 };
 
 struct context;
@@ -65,7 +66,8 @@ const char *option_value(const struct context *context, const char *name);
 extern const struct command *const all_commands[];
 extern const struct command config_commands[], failover_commands[], help_commands[],
     init_commands[], points_commands[], replicate_commands[], restore_commands[], run_commands[],
-    serve_commands[], site_commands[], status_commands[], vapp_commands[], verify_commands[];
+    serve_commands[], site_commands[], status_commands[], vapp_commands[], verify_commands[],
+    watchdog_commands[];
 
 /* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
  * NULL if none. */

@@ -209,16 +209,17 @@ static bool degrade(const struct point_request *request, GError *why, GError **e
     return true;
 }
 
-/* Is somebody there who freezes? */
-static bool ask_agent(struct job *job, GError **error)
+/* Is somebody there who freezes, and somebody who thaws if we cannot? */
+static bool ready_to_freeze(struct job *job, GError **error)
 {
     const struct point_request *request = job->request;
     GError *why = NULL;
 
     if (request->quiesce == QUIESCE_OFF)
         return true;
-    job->can_freeze = domain_agent_ping(request->domain, request->quiesce_timeout_s, &why);
-    return job->can_freeze || degrade(request, why, error);
+    if (domain_agent_ping(request->domain, request->quiesce_timeout_s, &why))
+        job->watchdog = watchdog_start(request, &why);
+    return job->watchdog || degrade(request, why, error);
 }
 
 bool job_freeze(struct job *job, GError **error)
@@ -227,8 +228,10 @@ bool job_freeze(struct job *job, GError **error)
     unsigned count = 0;
     GError *why = NULL;
 
-    if (!job->can_freeze)
+    if (!job->watchdog)
         return true;
+    if (!watchdog_tell(job->watchdog, WATCHDOG_FREEZING, &why))
+        return degrade(request, why, error);
     if (!journal_write(job, true, error))
         return false;
     job->may_be_frozen = true;
@@ -236,6 +239,8 @@ bool job_freeze(struct job *job, GError **error)
         return degrade(request, why, error);
     if (count > 0)
         job->frozen_at_ms = time_monotonic_ms();
+    /* If it is gone now, we are still here. */
+    watchdog_tell(job->watchdog, WATCHDOG_FROZEN, NULL);
     return true;
 }
 
@@ -244,11 +249,11 @@ static bool check_still_frozen(struct job *job, GError **error)
 {
     GError *why = NULL;
 
-    if (!job->frozen_at_ms || time_monotonic_ms() - job->frozen_at_ms < JOB_FROZEN_MAX_MS)
+    if (!job->frozen_at_ms || time_monotonic_ms() - job->frozen_at_ms < FROZEN_MAX_MS)
         return true;
     job->frozen_at_ms = 0;
     fail(&why, ERROR_HYPERVISOR, "its file systems were frozen for %d s before the point began",
-         JOB_FROZEN_MAX_MS / 1000);
+         FROZEN_MAX_MS / 1000);
     return degrade(job->request, why, error);
 }
 
@@ -270,6 +275,7 @@ bool job_thaw(struct job *job, GError **error)
     if (!thaw_guest(job->request->domain, error))
         return false;
     job->may_be_frozen = false;
+    watchdog_tell(job->watchdog, WATCHDOG_THAWED, NULL);
     return journal_write(job, false, error);
 }
 
@@ -282,7 +288,7 @@ struct job *job_prepare(const struct point_request *request, const struct refere
     g_autofree char *socket_dir = g_path_get_dirname(job->socket);
 
     if (!check_idle(request, error) || !make_places(request, socket_dir, error) ||
-        !journal_write(job, false, error) || !ask_agent(job, error))
+        !journal_write(job, false, error) || !ready_to_freeze(job, error))
         return NULL;
     return g_steal_pointer(&job);
 }
@@ -382,6 +388,7 @@ void job_free(struct job *job)
     if (job->checkpoint && !job->keep_checkpoint)
         domain_checkpoint_delete(job->request->domain, job->checkpoint, NULL);
     guard_free(job->guard);
+    watchdog_free(job->watchdog);
     g_free(job->checkpoint);
     g_free(job->socket);
     g_hash_table_unref(job->scratch);

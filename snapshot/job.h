@@ -9,9 +9,7 @@
 
 #include "snapshot/guard.h"
 #include "snapshot/reference.h"
-
-/* No guest is frozen for longer: half of what Windows grants, and less than its users notice. */
-#define JOB_FROZEN_MAX_MS 5000
+#include "snapshot/watchdog.h"
 
 struct job {
     const struct point_request *request;
@@ -22,11 +20,11 @@ struct job {
     GHashTable *scratch; /* target -> path */
     int64_t time_ms;     /* the instant */
     enum consistency consistency;
-    struct guard *guard;  /* while it runs */
-    bool keep_checkpoint; /* a manifest names it, or may name it */
-    bool can_freeze;      /* an agent answers */
-    bool may_be_frozen;   /* the agent was asked to freeze, and no thaw has been seen since */
-    int64_t frozen_at_ms; /* monotonic; 0: it is not, or not for certain any more */
+    struct guard *guard;       /* while it runs */
+    bool keep_checkpoint;      /* a manifest names it, or may name it */
+    struct watchdog *watchdog; /* NULL: no agent answers, or nobody could thaw for us */
+    bool may_be_frozen;        /* the agent was asked to freeze, and no thaw has been seen since */
+    int64_t frozen_at_ms;      /* monotonic; 0: it is not, or not for certain any more */
 };
 
 #define JOB_BITMAP "drctl" /* exportbitmap of every incremental disk */
@@ -42,7 +40,8 @@ struct job *job_start(const struct point_request *request, const struct referenc
  * crash-consistent, or fails the phase if the protection requires more. After job_freeze(), however
  * it ended, comes job_thaw(); job_free() does it too, but cannot tell that it failed.
  */
-/* Make places and the journal entry; ask whether the agent answers. A domain that libvirt is busy
+/* Make places and the journal entry; ask whether the agent answers, and if so start the watchdog. A
+ * domain that libvirt is busy
  * with is ERROR_CONFLICT: begin would wait for half a minute, with frozen file systems. */
 struct job *job_prepare(const struct point_request *request, const struct reference *reference,
                         GPtrArray *disks, const char *point, GError **error);

@@ -23,6 +23,9 @@ struct point_request {
     const char *scratch_dir;
     enum quiesce quiesce;
     unsigned quiesce_timeout_s;
+    /* The command (NULL-terminated) of a program that passes what follows it to
+     * snapshot_watchdog(): a guest is frozen only in its presence. */
+    const char *const *watchdog;
     int compression;
     bool force_full;
     struct progress *progress; /* or NULL */
@@ -42,6 +45,11 @@ void point_result_clear(struct point_result *result);
  * the next call goes on from it. */
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
                          GError **error);
+
+/* The main part of the process that thaws a frozen guest when the one that froze it dies or takes
+ * longer than 5 s: reads from stdin, and ends when that ends. ARGS: URI of the host, UUID of the VM,
+ * seconds that its agent may take to answer. */
+bool snapshot_watchdog(char *const *args, GError **error);
 
 /* What snapshot_take_point() would do now, for --dry-run: per disk its mode and the bytes to read.
  */
