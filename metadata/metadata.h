@@ -8,6 +8,7 @@
 
 #include "metadata/keyfile.h"
 #include "metadata/limit.h"
+#include "metadata/retention.h"
 #include "metadata/config.h"
 #include "metadata/manifest.h"
 #include "metadata/store.h"
