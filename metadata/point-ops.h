@@ -5,9 +5,34 @@
  */
 #pragma once
 
-#include "metadata/manifest.h"
+#include "metadata/store.h"
+
+/* One image of a chain, and what tells its content. */
+struct image_layer {
+    char *image; /* paths */
+    char *digests;
+    uint64_t virtual_bytes;
+};
+
+/* Images of one disk, one above the other, become one. */
+struct merge_job {
+    const struct image_layer *layers; /* the whole chain, top first, down to the full image */
+    unsigned count;
+    unsigned merged;            /* of them, from the top; the new image stands on the others */
+    struct incoming *into;      /* where the new image and its digests go */
+    struct manifest *manifest;  /* of INTO; gets the two files */
+    struct manifest_disk *disk; /* of it: says what the new image is, and gets its sizes */
+    struct progress *progress;  /* or NULL */
+};
 
 struct point_ops {
     /* May the point in directory DIR become visible, and be trusted? */
     bool (*check)(const char *dir, const struct manifest *manifest, GError **error);
+    /* Is every cluster in it what its digest says? */
+    bool (*verify)(const char *dir, const struct manifest *manifest, struct progress *progress,
+                   GError **error);
+    /* Both in snapshot.h. */
+    bool (*merge)(const struct merge_job *job, GError **error);
+    bool (*same_content)(const struct image_layer *before, unsigned before_count,
+                         const struct image_layer *after, unsigned after_count, GError **error);
 };

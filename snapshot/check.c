@@ -329,4 +329,7 @@ bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
 
 const struct point_ops snapshot_point_ops = {
     .check = snapshot_check_point,
+    .verify = snapshot_verify_point,
+    .merge = snapshot_merge,
+    .same_content = snapshot_same_content,
 };

@@ -73,18 +73,23 @@ void unpacker_free(struct unpacker *unpacker)
 
 /* The content size must be in the frame's header: otherwise the frame may ask QEMU, which unpacks
  * it as a stream, for a window of up to 128 MiB. */
-bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
-                    uint8_t plain[CLUSTER_BYTES])
+size_t cluster_packed_len(const void *packed, size_t len)
 {
     size_t frame;
 
     if (ZSTD_getFrameContentSize(packed, len) != CLUSTER_BYTES)
-        return false;
+        return 0;
     frame = ZSTD_findFrameCompressedSize(packed, len);
-    if (ZSTD_isError(frame))
-        return false;
-    return ZSTD_decompressDCtx(unpacker->context, plain, CLUSTER_BYTES, packed, frame) ==
-           CLUSTER_BYTES;
+    return ZSTD_isError(frame) ? 0 : frame;
+}
+
+bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
+                    uint8_t plain[CLUSTER_BYTES])
+{
+    size_t frame = cluster_packed_len(packed, len);
+
+    return frame > 0 && ZSTD_decompressDCtx(unpacker->context, plain, CLUSTER_BYTES, packed,
+                                            frame) == CLUSTER_BYTES;
 }
 
 const uint8_t *cluster_zero_digest(void)

@@ -55,5 +55,8 @@ DEFINE_CLEANUP(unpacker)
 bool cluster_unpack(struct unpacker *unpacker, const void *packed, size_t len,
                     uint8_t plain[CLUSTER_BYTES]);
 
+/* The length of that frame; 0 if it is none. What is in it is not looked at. */
+size_t cluster_packed_len(const void *packed, size_t len);
+
 /* The digest of CLUSTER_BYTES zeros. */
 const uint8_t *cluster_zero_digest(void);

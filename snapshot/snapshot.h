@@ -82,5 +82,18 @@ bool snapshot_check_point(const char *dir, const struct manifest *manifest, GErr
 bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
                            struct progress *progress, GError **error);
 
+/* Merge images, as a point between them is dropped: compose one of the upper layers of a chain, from
+ * the clusters as they lie in their files, without unpacking them. It reads as the layers did, on
+ * whatever they stood. The layers are checked as snapshot_check_point() does; the content of their
+ * clusters is not: verify what was made. Takes time and space as the merged layers do, and
+ * memory of 32 MiB. ERROR_CONFLICT when a cluster would have to be cut: the disk was shrunk to
+ * a size that is no multiple of 64 KiB. */
+bool snapshot_merge(const struct merge_job *job, GError **error);
+/* Do two chains, of BEFORE_COUNT and AFTER_COUNT layers, read the same? Told by their digests alone, and
+ * without reading those of the layers at the end that are the same files. ERROR_INTEGRITY names the
+ * first cluster that differs. */
+bool snapshot_same_content(const struct image_layer *before, unsigned before_count,
+                           const struct image_layer *after, unsigned after_count, GError **error);
+
 /* What a store needs of all this. */
 extern const struct point_ops snapshot_point_ops;

@@ -1,29 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The disks of a capture on their way to its destination. */
 #include "snapshot/capture.h"
+#include "snapshot/disk-sink.h"
 #include "snapshot/mover.h"
-
-/* The two files of one disk on their way to the destination. */
-struct disk_files {
-    struct incoming *incoming;
-    unsigned image, digests;
-};
-
-static bool write_image(void *context, uint64_t offset, const void *data, size_t len,
-                        GError **error)
-{
-    struct disk_files *files = context;
-
-    return incoming_write(files->incoming, files->image, offset, data, len, error);
-}
-
-static bool write_digests(void *context, uint64_t offset, const void *data, size_t len,
-                          GError **error)
-{
-    struct disk_files *files = context;
-
-    return incoming_write(files->incoming, files->digests, offset, data, len, error);
-}
 
 static struct manifest_disk *describe_disk(struct capture *capture, const struct vm_disk *disk)
 {
@@ -34,35 +13,23 @@ static struct manifest_disk *describe_disk(struct capture *capture, const struct
     return entry;
 }
 
-static bool open_files(struct capture *capture, const struct manifest_disk *entry,
-                       struct disk_files *files, GError **error)
-{
-    files->incoming = capture->incoming;
-    return incoming_open(capture->incoming, entry->file, &files->image, error) &&
-           incoming_open(capture->incoming, entry->digests, &files->digests, error);
-}
-
 static bool watch_job(void *context, GError **error)
 {
     return job_watch(context, error);
 }
 
-static bool move_disk(struct capture *capture, const struct vm_disk *disk,
-                      struct manifest_disk *entry, struct disk_files *files,
-                      struct composer_totals *totals, GError **error)
+static bool move_disk(struct capture *capture, const struct vm_disk *disk, struct disk_sink *sink,
+                      GError **error)
 {
     g_autofree char *subject = g_strdup_printf("%s/%s", capture_vm(capture), disk->target);
-    g_autofree char *backing =
-        entry->base ? g_strdup_printf("../%s/%s", entry->base, entry->file) : NULL;
-    struct composer_output output = {write_image, write_digests, files};
     AUTO(reader)
-    reader =
-        reader_open(capture->job->socket, disk->target, entry->base ? JOB_BITMAP : NULL, error);
+    reader = reader_open(capture->job->socket, disk->target, sink->entry->base ? JOB_BITMAP : NULL,
+                         error);
 
     if (!reader)
         return false;
-    entry->virtual_bytes = reader_size(reader);
-    AUTO(composer) composer = composer_new(output, entry->virtual_bytes, backing, error);
+    sink->entry->virtual_bytes = reader_size(reader);
+    AUTO(composer) composer = disk_sink_composer(sink, error);
     struct move move = {
         .reader = reader,
         .composer = composer,
@@ -73,25 +40,20 @@ static bool move_disk(struct capture *capture, const struct vm_disk *disk,
         .watch_context = capture->job,
     };
 
-    return composer && mover_run(&move, error) && composer_finish(composer, totals, error);
+    return composer && mover_run(&move, error) &&
+           disk_sink_finish(sink, composer, capture->manifest, error);
 }
 
 static bool take_disk(struct capture *capture, const struct vm_disk *disk, GError **error)
 {
     struct manifest_disk *entry = describe_disk(capture, disk);
-    struct disk_files files;
-    struct composer_totals totals;
+    struct disk_sink sink;
 
-    if (!open_files(capture, entry, &files, error) ||
-        !move_disk(capture, disk, entry, &files, &totals, error)) {
-        g_prefix_error(error, "disk %s: ", disk->target);
-        return false;
-    }
-    entry->changed_bytes = totals.changed_bytes;
-    entry->stored_bytes = totals.image_bytes;
-    manifest_add_file(capture->manifest, entry->file, totals.image_bytes);
-    manifest_add_file(capture->manifest, entry->digests, totals.digests_bytes);
-    return true;
+    if (disk_sink_open(&sink, capture->incoming, entry, error) &&
+        move_disk(capture, disk, &sink, error))
+        return true;
+    g_prefix_error(error, "disk %s: ", disk->target);
+    return false;
 }
 
 bool capture_transfer(struct capture *capture, GError **error)

@@ -235,11 +235,19 @@ G_GNUC_UNUSED static gboolean disk_compose_cluster(void *key, void *value, void 
     return FALSE;
 }
 
-/* Compose what was written since the last point, as point POINT based on that one, and describe it
- * in a manifest of one disk. */
-G_GNUC_UNUSED static struct manifest *disk_point(struct disk *disk, const char *point)
+/* Compose what was written since the last point. */
+G_GNUC_UNUSED static void disk_compose(struct disk *disk, struct composer *composer)
 {
     AUTO(packer) packer = packer_new(1);
+
+    g_tree_foreach(disk->dirty, disk_compose_cluster,
+                   &(struct disk_composing){disk, composer, packer});
+    g_tree_remove_all(disk->dirty);
+}
+
+/* The same as point POINT based on the last one, and describe it in a manifest of one disk. */
+G_GNUC_UNUSED static struct manifest *disk_point(struct disk *disk, const char *point)
+{
     g_autofree char *dir = g_build_filename(disk->dir, point, NULL);
     g_autofree char *image = g_build_filename(dir, "vda.qcow2", NULL);
     g_autofree char *digests = g_build_filename(dir, "vda.digests", NULL);
@@ -255,8 +263,7 @@ G_GNUC_UNUSED static struct manifest *disk_point(struct disk *disk, const char *
     output = disk_files_open(&files, image, digests);
     AUTO(composer) composer = composer_new(output, disk->bytes, backing, &error);
     unit_ok(composer != NULL, error);
-    g_tree_foreach(disk->dirty, disk_compose_cluster,
-                   &(struct disk_composing){disk, composer, packer});
+    disk_compose(disk, composer);
     unit_ok(composer_finish(composer, &totals, &error), error);
     disk_files_close(&files, &totals);
 
@@ -267,7 +274,6 @@ G_GNUC_UNUSED static struct manifest *disk_point(struct disk *disk, const char *
     entry->changed_bytes = totals.changed_bytes;
     entry->stored_bytes = totals.image_bytes;
     disk->base = g_strdup(point);
-    g_tree_remove_all(disk->dirty);
     return manifest;
 }
 
