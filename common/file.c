@@ -301,6 +301,28 @@ bool path_rename(const char *from, const char *to, GError **error)
     return dir_sync(to_dir, error) && (strcmp(from_dir, to_dir) == 0 || dir_sync(from_dir, error));
 }
 
+static bool parents_sync(const char *a, const char *b, GError **error)
+{
+    return parent_sync(a, error) && parent_sync(b, error);
+}
+
+bool path_exchange(const char *a, const char *b, GError **error)
+{
+    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) < 0) {
+        if (errno == EINVAL || errno == ENOSYS)
+            return fail(error, ERROR_FAILED,
+                        "the file system of %s cannot let two directories change places "
+                        "(RENAME_EXCHANGE); local file systems such as ext4, xfs and btrfs can",
+                        a);
+        return fail_errno(error, errno, "cannot let %s and %s change places", a, b);
+    }
+    if (parents_sync(a, b, error))
+        return true;
+    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0)
+        parents_sync(a, b, NULL);
+    return false;
+}
+
 /* All names but "." and ".."; takes FD. */
 static GPtrArray *names_read(int fd, const char *path, GError **error)
 {
@@ -457,6 +479,13 @@ static void holder_write(int fd)
         fd_write_at(fd, 0, text, strlen(text), "lock", NULL);
 }
 
+/* Of several holders none is named. */
+static void holder_forget(int fd)
+{
+    if (ftruncate(fd, 0) < 0)
+        g_debug("a lock file names its last holder: %s", g_strerror(errno));
+}
+
 static char *holder_read(int fd)
 {
     char text[32] = "";
@@ -487,6 +516,30 @@ struct file_lock *file_lock_take(const char *path, const char *what, GError **er
         return NULL;
     }
     holder_write(fd);
+    lock = g_new0(struct file_lock, 1);
+    lock->fd = fd_steal(&fd);
+    return lock;
+}
+
+struct file_lock *file_lock_share(const char *path, GError **error)
+{
+    AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct flock range = whole_file(F_RDLCK);
+    struct file_lock *lock;
+
+    if (fd < 0) {
+        fail_errno(error, errno, "cannot open the lock file %s", path);
+        return NULL;
+    }
+    while (fcntl(fd, F_OFD_SETLKW, &range) < 0) {
+        if (errno != EINTR) {
+            fail_errno(error, errno, "cannot lock %s", path);
+            return NULL;
+        }
+        if (!interrupt_check(error))
+            return NULL;
+    }
+    holder_forget(fd);
     lock = g_new0(struct file_lock, 1);
     lock->fd = fd_steal(&fd);
     return lock;

@@ -35,6 +35,10 @@ bool dir_sync(const char *path, GError **error);
 /* rename(2) of a file or directory, then fsync of both parents. Fails with ERROR_CONFLICT when TO
  * exists (RENAME_NOREPLACE). */
 bool path_rename(const char *from, const char *to, GError **error);
+/* Let two files or directories of one file system change places in one instant (RENAME_EXCHANGE), then
+ * fsync both parents. On an error they are where they were. ERROR_FAILED where the file system cannot
+ * do that. */
+bool path_exchange(const char *a, const char *b, GError **error);
 /* rm -rf without following links; a missing PATH is fine. */
 bool tree_remove(const char *path, GError **error);
 /* Names in a directory, sorted by strcmp, without "." and ".." and ".tmp-*"; a missing directory is
@@ -49,12 +53,15 @@ bool name_is_safe(const char *name);
 /* A lower-case UUID of the 8-4-4-4-12 form? */
 bool uuid_is_valid(const char *uuid);
 
-/* An exclusive advisory lock (open file description lock) on PATH, which is created if need be. It
- * dies with its holder, so there are no stale locks; the file itself stays. */
+/* An advisory lock (open file description lock) on PATH, which is created if need be. It dies with
+ * its holder, so there are no stale locks; the file itself stays. */
 struct file_lock;
 /* ERROR_CONFLICT when another process or another file_lock holds it: "<what> is in use by ..." with
  * the holder's pid as it wrote it into the file. */
 struct file_lock *file_lock_take(const char *path, const char *what, GError **error);
+/* A lock that several may hold, but none beside one of file_lock_take(), which is waited for: for
+ * things that are held exclusively for an instant only. An interrupt ends the wait. */
+struct file_lock *file_lock_share(const char *path, GError **error);
 /* Is it held by somebody? A missing file is not held. */
 bool file_lock_held(const char *path);
 void file_lock_free(struct file_lock *lock);
