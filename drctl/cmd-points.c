@@ -4,8 +4,35 @@
 
 #include <stdio.h>
 
-static void point_row(struct table *table, const struct manifest *manifest, int64_t now)
+/* The name that VM_UUID has in STORE, or its UUID; g_free. */
+static char *vm_name(struct store *store, const char *vm_uuid)
 {
+    g_autoptr(GPtrArray) points = store_points(store, vm_uuid, NULL);
+
+    if (!points || points->len == 0)
+        return g_strdup(vm_uuid);
+    return g_strdup(((const struct manifest *)points->pdata[0])->vm);
+}
+
+/* The newest point that MANIFEST stands on, and whose it is if it is of another VM; g_free. */
+static char *base_text(struct store *store, const struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        g_autofree char *name = NULL;
+
+        if (!disk->base_vm || !g_str_equal(disk->base, manifest->base))
+            continue;
+        name = vm_name(store, disk->base_vm);
+        return g_strdup_printf("%s of %s", disk->base, name);
+    }
+    return g_strdup(manifest->base ? manifest->base : "full");
+}
+
+static void point_row(struct table *table, struct store *store, const struct manifest *manifest,
+                      int64_t now)
+{
+    g_autofree char *base = base_text(store, manifest);
     g_autofree char *time = time_format_local(manifest->time_ms);
     g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);
     g_autofree char *changed = bytes_format(manifest_changed_bytes(manifest));
@@ -13,14 +40,16 @@ static void point_row(struct table *table, const struct manifest *manifest, int6
 
     table_row(table, (const char *[]){manifest->vm, manifest->point, time, age,
                                       consistency_name(manifest->consistency), changed, stored,
-                                      manifest->base ? manifest->base : "full", manifest->site});
+                                      base, manifest->site});
 }
 
-static bool print_points(struct context *context, GPtrArray *points, bool local, GError **error)
+static bool print_points(struct context *context, struct store *store, GPtrArray *points,
+                         GError **error)
 {
     static const char *const headers[] = {"VM",       "POINT",   "TIME", ">AGE", "CONSISTENCY",
                                           ">CHANGED", ">STORED", "BASE", "FROM", NULL};
     const char *vm = context->args[0];
+    bool local = store == context->store;
     AUTO(table) table = table_new(headers);
     json_auto_t *list = json_array();
     int64_t now = time_now_ms();
@@ -31,7 +60,7 @@ static bool print_points(struct context *context, GPtrArray *points, bool local,
             local ? store_point_dir(context->config->store, manifest->uuid, manifest->point) : NULL;
 
         json_array_append_new(list, manifest_summary(manifest, dir));
-        point_row(table, manifest, now);
+        point_row(table, store, manifest, now);
     }
     if (vm && json_array_size(list) == 0)
         return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in %s%s", vm,
@@ -58,7 +87,7 @@ static bool remote_points(struct context *context, const char *name, GError **er
     AUTO(store) store = remote ? store_open_remote(remote, error) : NULL;
     g_autoptr(GPtrArray) points = store ? store_points(store, context->args[0], error) : NULL;
 
-    return points && print_points(context, points, false, error);
+    return points && print_points(context, store, points, error);
 }
 
 /* A point whose manifest cannot be read is in no list; it is not passed over in silence. */
@@ -83,7 +112,7 @@ static bool cmd_points(struct context *context, GError **error)
     g_autoptr(GPtrArray) points = store_points(context->store, context->args[0], error);
 
     note_damaged(context);
-    return points && print_points(context, points, true, error);
+    return points && print_points(context, context->store, points, error);
 }
 
 static const struct option points_options[] = {

@@ -609,6 +609,9 @@ static json_t *disk_summaries(const struct manifest *manifest)
         json_t *json = json_object();
 
         json_set_string(json, "target", disk->target);
+        json_set_string(json, "base", disk->base);
+        json_set_string(json, "base_vm", disk->base ? manifest_base_vm(manifest, disk) : NULL);
+        json_set_string(json, "base_target", disk->base ? manifest_base_target(disk) : NULL);
         json_set_u64(json, "virtual_bytes", disk->virtual_bytes);
         json_set_u64(json, "changed_bytes", disk->changed_bytes);
         json_set_u64(json, "stored_bytes", disk->stored_bytes);

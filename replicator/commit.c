@@ -35,24 +35,36 @@ static bool check_files(struct local_incoming *self, const struct manifest *mani
     return true;
 }
 
-/* A point's bases are committed before it. */
+/* The image below DISK is there, under the name that the image of DISK calls it by. */
+static bool check_base(struct local_incoming *self, const struct manifest *manifest,
+                       const struct manifest_disk *disk, GError **error)
+{
+    const char *vm = manifest_base_vm(manifest, disk), *target = manifest_base_target(disk);
+    AUTO(manifest) base = local_manifest(self->store->path, vm, disk->base, error);
+    const struct manifest_disk *found = base ? manifest_disk(base, target) : NULL;
+    g_autofree char *backing = manifest_backing_name(disk);
+    g_autofree char *name = g_path_get_basename(backing);
+
+    if (!base) {
+        g_prefix_error(error, "the base of disk %s is not here: ", disk->target);
+        return false;
+    }
+    if (!found || strcmp(found->file, name) != 0)
+        return fail(error, ERROR_INTEGRITY,
+                    "point %s of VM %s, the base of disk %s, has no disk %s in a file %s",
+                    disk->base, vm, disk->target, target, name);
+    return true;
+}
+
+/* A point's bases are committed before it; that they are older, manifest_parse() sees. */
 static bool check_bases(struct local_incoming *self, const struct manifest *manifest,
                         GError **error)
 {
     for (unsigned i = 0; i < manifest->disks->len; i++) {
         const struct manifest_disk *disk = manifest->disks->pdata[i];
-        AUTO(manifest) base = NULL;
 
-        if (!disk->base)
-            continue;
-        base = local_manifest(self->store->path, self->vm_uuid, disk->base, error);
-        if (!base) {
-            g_prefix_error(error, "the base of disk %s is not here: ", disk->target);
+        if (disk->base && !check_base(self, manifest, disk, error))
             return false;
-        }
-        if (!manifest_disk(base, disk->target))
-            return fail(error, ERROR_INTEGRITY, "point %s, the base of disk %s, has no such disk",
-                        disk->base, disk->target);
     }
     return true;
 }

@@ -272,30 +272,51 @@ static const struct store_ops local_store_ops = {
     .free = local_free,
 };
 
-/* The image of DISK_TARGET at POINT, and the point below it (*BASE, NULL at the end). */
-static char *chain_layer(struct local_store *self, const char *vm_uuid, const char *point,
-                         const char *target, char **base, GError **error)
+/* A disk of a point. */
+struct place {
+    char *vm_uuid, *point, *target;
+};
+
+static void place_clear(struct place *place)
 {
-    AUTO(manifest) manifest = local_manifest(self->path, vm_uuid, point, error);
-    g_autofree char *dir = store_point_dir(self->path, vm_uuid, point);
-    const struct manifest_disk *disk;
-    char *image;
+    g_clear_pointer(&place->vm_uuid, g_free);
+    g_clear_pointer(&place->point, g_free);
+    g_clear_pointer(&place->target, g_free);
+}
+#define AUTO_PLACE __attribute__((cleanup(place_clear))) struct place
+
+/* Where the base of DISK is; nowhere if it has none. */
+static struct place place_below(const struct manifest *manifest, const struct manifest_disk *disk)
+{
+    if (!disk->base)
+        return (struct place){0};
+    return (struct place){g_strdup(manifest_base_vm(manifest, disk)), g_strdup(disk->base),
+                          g_strdup(manifest_base_target(disk))};
+}
+
+/* The image at *PLACE, which becomes the place below it. */
+static char *chain_layer(struct local_store *self, struct place *place, GError **error)
+{
+    AUTO(manifest) manifest = local_manifest(self->path, place->vm_uuid, place->point, error);
+    g_autofree char *dir = store_point_dir(self->path, place->vm_uuid, place->point);
+    const struct manifest_disk *disk = manifest ? manifest_disk(manifest, place->target) : NULL;
+    g_autofree char *image = NULL;
 
     if (!manifest)
         return NULL;
-    disk = manifest_disk(manifest, target);
     if (!disk) {
-        fail(error, ERROR_INTEGRITY, "point %s of VM %s has no disk %s", point, vm_uuid, target);
+        fail(error, ERROR_INTEGRITY, "point %s of VM %s has no disk %s", place->point,
+             place->vm_uuid, place->target);
         return NULL;
     }
     image = g_build_filename(dir, disk->file, NULL);
     if (!g_file_test(image, G_FILE_TEST_IS_REGULAR)) {
         fail(error, ERROR_INTEGRITY, "%s is missing", image);
-        g_free(image);
         return NULL;
     }
-    *base = g_strdup(disk->base);
-    return image;
+    place_clear(place);
+    *place = place_below(manifest, disk);
+    return g_steal_pointer(&image);
 }
 
 char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,
@@ -303,13 +324,12 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
 {
     struct local_store *self = (struct local_store *)local;
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *at = g_strdup(point);
+    AUTO_PLACE at = {g_strdup(vm_uuid), g_strdup(point), g_strdup(target)};
 
     g_assert(local->ops == &local_store_ops);
-    /* It ends: manifest_parse() accepts only bases that are older. */
-    while (at) {
-        char *base = NULL;
-        char *image = chain_layer(self, vm_uuid, at, target, &base, error);
+    /* It ends: manifest_parse() accepts only bases that are older, of whatever VM. */
+    while (at.point) {
+        char *image = chain_layer(self, &at, error);
 
         if (!image) {
             /* Of the top it is the caller who knows that it should be there. */
@@ -319,8 +339,6 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
             return NULL;
         }
         g_ptr_array_add(images, image);
-        g_free(at);
-        at = base;
     }
     g_ptr_array_add(images, NULL);
     return (char **)g_ptr_array_steal(images, NULL);

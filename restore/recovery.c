@@ -153,18 +153,33 @@ void recovery_check_chains(const struct recovery *recovery, struct findings *fin
     }
 }
 
+/* The points' own directories are opened by the grant step; what is above them, of every VM that a
+ * layer is of, must be open. */
+static bool check_passage_to_layers(const struct recovery *recovery, const struct qemu_user *user,
+                                    GError **error)
+{
+    for (unsigned i = 0; i < recovery->origin->disks->len; i++) {
+        const struct origin_disk *disk = recovery->origin->disks->pdata[i];
+
+        for (char **file = disk->chain; *file; file++) {
+            g_autofree char *point_dir = g_path_get_dirname(*file);
+            g_autofree char *vm_dir = g_path_get_dirname(point_dir);
+
+            if (!overlay_check_passage(vm_dir, user, error))
+                return false;
+        }
+    }
+    return true;
+}
+
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings)
 {
     struct host *host = site_host(site, recovery->uri, NULL);
     struct qemu_user user = host ? host_qemu_user(host) : (struct qemu_user){0};
-    const struct manifest *manifest = recovery->origin->manifest;
-    g_autofree char *point = store_point_dir(site->config->store, manifest->uuid, manifest->point);
-    /* The point's own directory is opened by the grant step. */
-    g_autofree char *vm_dir = g_path_get_dirname(point);
     g_autoptr(GError) cause = NULL;
 
-    if (!overlay_check_passage(vm_dir, &user, &cause) ||
+    if (!check_passage_to_layers(recovery, &user, &cause) ||
         !overlay_check_passage(site->config->images, &user, &cause))
         block(findings, "%s", cause->message);
 }

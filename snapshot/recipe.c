@@ -25,6 +25,14 @@ static void add_sed(GString *text, const struct manifest *manifest, const struct
     g_string_append_printf(text, "        -e %s \\\n", quoted);
 }
 
+static bool stands_on_other_vms(const struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++)
+        if (((const struct manifest_disk *)manifest->disks->pdata[i])->base_vm)
+            return true;
+    return false;
+}
+
 char *recipe_text(const struct manifest *manifest, GPtrArray *disks, bool has_nvram)
 {
     GString *text = g_string_new(NULL);
@@ -38,10 +46,13 @@ char *recipe_text(const struct manifest *manifest, GPtrArray *disks, bool has_nv
         "1. Is it whole? (Do the same in the directories of the points below it; each image names\n"
         "   the one it is based on: qemu-img info --backing-chain FILE.)\n\n"
         "    sha256sum -c SHA256SUMS\n\n"
-        "2. Disks, complete and independent of this store:\n\n"
+        "%s2. Disks, complete and independent of this store:\n\n"
         "    DEST=/var/lib/libvirt/images\n",
         manifest->point, manifest->vm, manifest->uuid, time, manifest->site,
-        consistency_name(manifest->consistency));
+        consistency_name(manifest->consistency),
+        stands_on_other_vms(manifest) ? "   Some of these points are of other VMs: if you copy "
+                                        "them, keep the whole of vms/.\n\n"
+                                      : "");
     for (unsigned i = 0; i < disks->len; i++) {
         const struct vm_disk *disk = disks->pdata[i];
 

@@ -59,48 +59,105 @@ static const struct manifest *find_point(const GPtrArray *points, const char *id
     return NULL;
 }
 
-/* Is every point there that MANIFEST's disks are based on? Bases are older, so this ends. */
-static bool has_its_bases(const GPtrArray *points, const struct manifest *manifest)
+/* The points at a destination, by VM. Those of other VMs are asked for when a disk stands on one. */
+struct known_points {
+    struct store *destination;
+    GHashTable *of_vm; /* UUID -> GPtrArray of struct manifest */
+};
+
+static const GPtrArray *points_of(struct known_points *known, const char *vm_uuid, GError **error)
 {
-    for (unsigned i = 0; i < manifest->disks->len; i++) {
-        const struct manifest_disk *disk = manifest->disks->pdata[i];
-        const char *target = disk->target;
+    GPtrArray *points = g_hash_table_lookup(known->of_vm, vm_uuid);
 
-        while (disk && disk->base) {
-            const struct manifest *base = find_point(points, disk->base);
+    if (points)
+        return points;
+    points = store_points(known->destination, vm_uuid, error);
+    if (points)
+        g_hash_table_insert(known->of_vm, g_strdup(vm_uuid), points);
+    return points;
+}
 
-            disk = base ? manifest_disk(base, target) : NULL;
-        }
-        if (!disk)
+/* Is every point there that DISK is based on? Bases are older, so this ends. */
+static bool check_chain(struct known_points *known, const struct manifest *manifest,
+                        const struct manifest_disk *disk, bool *complete, GError **error)
+{
+    while (disk && disk->base) {
+        const GPtrArray *points = points_of(known, manifest_base_vm(manifest, disk), error);
+
+        if (!points)
             return false;
+        manifest = find_point(points, disk->base);
+        disk = manifest ? manifest_disk(manifest, manifest_base_target(disk)) : NULL;
     }
+    *complete = disk != NULL;
     return true;
 }
 
-/* The newest of POINTS whose checkpoint is among NAMES; steals it from POINTS. *COMPLETE: its bases
- * are there. */
-static struct manifest *newest_tracked(GPtrArray *points, char **names, bool *complete)
+static bool check_chains(struct known_points *known, const struct manifest *manifest,
+                         bool *complete, GError **error)
+{
+    *complete = true;
+    for (unsigned i = 0; *complete && i < manifest->disks->len; i++)
+        if (!check_chain(known, manifest, manifest->disks->pdata[i], complete, error))
+            return false;
+    return true;
+}
+
+static bool has_its_bases(struct store *destination, GPtrArray *points,
+                          const struct manifest *manifest, bool *complete, GError **error)
+{
+    struct known_points known = {
+        destination,
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref)};
+    bool known_all;
+
+    g_hash_table_insert(known.of_vm, g_strdup(manifest->uuid), g_ptr_array_ref(points));
+    known_all = check_chains(&known, manifest, complete, error);
+    g_hash_table_unref(known.of_vm);
+    return known_all;
+}
+
+/* The newest of POINTS whose checkpoint is among NAMES, or NULL; borrowed. */
+static struct manifest *newest_tracked(GPtrArray *points, char **names)
 {
     for (unsigned i = 0; i < points->len; i++) {
         struct manifest *manifest = points->pdata[i];
 
         if (manifest->checkpoint &&
-            g_strv_contains((const char *const *)names, manifest->checkpoint)) {
-            *complete = has_its_bases(points, manifest);
-            g_ptr_array_set_free_func(points, NULL);
-            g_ptr_array_remove_index(points, i);
-            g_ptr_array_set_free_func(points, (GDestroyNotify)manifest_free);
+            g_strv_contains((const char *const *)names, manifest->checkpoint))
             return manifest;
-        }
     }
     return NULL;
 }
 
-static bool find_base(struct reference *reference, struct domain *domain, GPtrArray *points,
-                      bool force_full, GError **error)
+/* Go on from TRACKED, one of POINTS, if it can be. */
+static bool take_base(struct reference *reference, struct domain *domain, struct store *destination,
+                      GPtrArray *points, struct manifest *tracked, GError **error)
+{
+    bool complete;
+    unsigned at;
+
+    if (!has_its_bases(destination, points, tracked, &complete, error))
+        return false;
+    if (!complete) {
+        reference->reason = g_strdup(
+            "a point that the last one is based on is missing at the destination: read in full");
+        return true;
+    }
+    reference->covered = bitmap_targets(domain, tracked->checkpoint, error);
+    if (!reference->covered)
+        return false;
+    reference->reason = g_strdup_printf("changes since %s", tracked->point);
+    g_ptr_array_find(points, tracked, &at);
+    reference->base = g_ptr_array_steal_index(points, at);
+    return true;
+}
+
+static bool find_base(struct reference *reference, struct domain *domain, struct store *destination,
+                      GPtrArray *points, bool force_full, GError **error)
 {
     g_auto(GStrv) names = domain_checkpoints(domain, error);
-    bool complete = false;
+    struct manifest *tracked;
 
     if (!names)
         return false;
@@ -113,20 +170,11 @@ static bool find_base(struct reference *reference, struct domain *domain, GPtrAr
         reference->reason = g_strdup("full point as asked");
         return true;
     }
-    reference->base = newest_tracked(points, names, &complete);
-    if (!reference->base) {
-        reference->reason =
-            g_strdup("the VM has lost the checkpoint of its last point: read in full");
-        return true;
-    }
-    if (!complete) {
-        reference_drop_base(reference, "a point that the last one is based on is missing at the "
-                                       "destination: read in full");
-        return true;
-    }
-    reference->reason = g_strdup_printf("changes since %s", reference->base->point);
-    reference->covered = bitmap_targets(domain, reference->base->checkpoint, error);
-    return reference->covered != NULL;
+    tracked = newest_tracked(points, names);
+    if (tracked)
+        return take_base(reference, domain, destination, points, tracked, error);
+    reference->reason = g_strdup("the VM has lost the checkpoint of its last point: read in full");
+    return true;
 }
 
 struct reference *reference_choose(struct domain *domain, struct store *destination,
@@ -141,7 +189,7 @@ struct reference *reference_choose(struct domain *domain, struct store *destinat
     store_info_clear(&info);
     g_autoptr(GPtrArray) points = store_points(destination, domain_uuid(domain), error);
 
-    if (!points || !find_base(reference, domain, points, force_full, error))
+    if (!points || !find_base(reference, domain, destination, points, force_full, error))
         return NULL;
     return g_steal_pointer(&reference);
 }

@@ -100,16 +100,26 @@ G_GNUC_UNUSED static inline bool points_send(struct incoming *incoming, struct m
                         error);
 }
 
-/* Begin, send, commit. */
+/* Begin, send, commit a point on BASE of another VM, BASE_VM; or of the same, NULL. */
+G_GNUC_UNUSED static inline bool points_put_on(struct store *store, const char *vm_uuid,
+                                               const char *point, const char *base_vm,
+                                               const char *base, uint64_t bytes, GError **error)
+{
+    AUTO(manifest) manifest = points_manifest(vm_uuid, point, base, bytes);
+    struct manifest_disk *disk = (struct manifest_disk *)manifest_disk(manifest, "vda");
+    AUTO(incoming) incoming = store_begin(store, vm_uuid, point, error);
+
+    disk->base_vm = g_strdup(base_vm);
+    return incoming && points_send(incoming, manifest, error) &&
+           incoming_commit(incoming, manifest, error);
+}
+
+/* The same on a point of its own VM, or in full. */
 G_GNUC_UNUSED static inline bool points_put(struct store *store, const char *vm_uuid,
                                             const char *point, const char *base, uint64_t bytes,
                                             GError **error)
 {
-    AUTO(manifest) manifest = points_manifest(vm_uuid, point, base, bytes);
-    AUTO(incoming) incoming = store_begin(store, vm_uuid, point, error);
-
-    return incoming && points_send(incoming, manifest, error) &&
-           incoming_commit(incoming, manifest, error);
+    return points_put_on(store, vm_uuid, point, NULL, base, bytes, error);
 }
 
 /* Is the committed point in STORE_PATH whole: its files, their digests, the content of its seed? */

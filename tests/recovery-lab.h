@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "restore/restore.h"
+#include "tests/rebase.h"
 #include "tests/session.h"
 
 struct lab {
@@ -267,9 +268,33 @@ static inline char *guest_definition(const char *text, const struct lost_guest *
     return g_strdup(result->str);
 }
 
-/* Commit the point FROM of the template as one of GUEST. */
+/* The bases of the disks of MANIFEST are points of VM. */
+static inline void move_bases(struct manifest *manifest, const char *vm)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        ck_assert_ptr_nonnull(disk->base);
+        disk->base_vm = g_strdup(vm);
+    }
+}
+
+/* IMAGE, of file NAME, stands on what MANIFEST says. */
+static inline void move_image(char *image, const char *name, const struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        g_autofree char *backing = manifest_backing_name(disk);
+
+        if (g_str_equal(name, disk->file))
+            rebase_image(image, backing);
+    }
+}
+
+/* Commit the point FROM of the template as one of GUEST; based on points of BASE_VM, unless that is
+ * NULL. */
 static inline void copy_point(const struct lab *lab, const char *store, const struct manifest *from,
-                              struct lost_guest *guest, const char *device)
+                              struct lost_guest *guest, const char *base_vm, const char *device)
 {
     g_autofree char *dir = store_point_dir(store, from->uuid, from->point);
     g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
@@ -282,6 +307,8 @@ static inline void copy_point(const struct lab *lab, const char *store, const st
     g_free(manifest->uuid);
     manifest->vm = g_strdup(guest->name);
     manifest->uuid = g_strdup(guest->uuid);
+    if (base_vm)
+        move_bases(manifest, base_vm);
     g_ptr_array_set_size(manifest->files, 0);
     for (unsigned i = 0; i < from->files->len; i++) {
         const char *name = ((const struct manifest_file *)from->files->pdata[i])->name;
@@ -299,6 +326,8 @@ static inline void copy_point(const struct lab *lab, const char *store, const st
             g_free(guest->xml);
             guest->xml = g_strdup(text);
         }
+        if (base_vm)
+            move_image(data, name, manifest);
         unit_ok(incoming_put(incoming, manifest, name, data, len, &error), error);
     }
     if (guest->has_nvram) {
@@ -322,7 +351,7 @@ static inline void copy_points(const struct lab *lab, struct lost_guest *guest, 
     for (unsigned i = 0; i < 2; i++) {
         const struct manifest *manifest = points->pdata[i];
 
-        copy_point(lab, store, manifest, guest, devices);
+        copy_point(lab, store, manifest, guest, NULL, devices);
         guest->points[i] = g_strdup(manifest->point);
     }
 }
@@ -335,6 +364,22 @@ G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab,
 
     guest->name = g_strdup(name);
     copy_points(lab, guest, devices);
+    return guest;
+}
+
+/* A guest with one point, the newest, that stands on the first of ORIGINAL. */
+G_GNUC_UNUSED static inline struct lost_guest *
+lost_clone(const struct lab *lab, const char *name, const struct lost_guest *original)
+{
+    struct lost_guest *guest = g_new0(struct lost_guest, 1);
+    g_autofree char *store = NULL;
+    g_autoptr(GPtrArray) points = template_points(&store);
+    const struct manifest *newest = points->pdata[1];
+
+    guest->name = g_strdup(name);
+    guest->uuid = g_uuid_string_random();
+    guest->points[1] = g_strdup(newest->point);
+    copy_point(lab, store, newest, guest, original->uuid, "");
     return guest;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "tests/capture-lab.h"
+#include "tests/rebase.h"
 
 /* --- tests ----------------------------------------------------------------------------------- */
 
@@ -182,6 +183,80 @@ START_TEST(nothing_is_built_upon_a_point_that_lacks_its_base)
 
     ck_assert_ptr_null(after->base);
     ck_assert_uint_eq(count_checkpoints(lab), 1);
+}
+END_TEST
+
+static void rewrite_manifest(const struct lab *lab, const struct manifest *manifest)
+{
+    g_autofree char *dir = store_point_dir(lab->store_path, manifest->uuid, manifest->point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    g_autofree char *text = manifest_text(manifest);
+    g_autofree char *key = g_strdup_printf("%s/%s", domain_uuid(lab->domain), manifest->point);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+    unit_ok(catalog_remove(lab->catalog, CATALOG_POINTS, key, &error), error);
+}
+
+static void rewrite_backing(const struct lab *lab, const struct manifest *manifest,
+                            const struct manifest_disk *disk)
+{
+    g_autofree char *dir = store_point_dir(lab->store_path, manifest->uuid, manifest->point);
+    g_autofree char *path = g_build_filename(dir, disk->file, NULL);
+    g_autofree char *backing = manifest_backing_name(disk);
+    g_autofree char *image = NULL;
+    g_autoptr(GError) error = NULL;
+    size_t len;
+
+    unit_ok(file_read(path, 64 << 20, &image, &len, &error), error);
+    rebase_image(image, backing);
+    unit_ok(file_write(path, image, len, 0600, &error), error);
+}
+
+/* Point FULL becomes one of VM_UUID, and DELTA, which is based on it, stands on that. */
+static void give_away(const struct lab *lab, struct manifest *full, struct manifest *delta,
+                      const char *vm_uuid)
+{
+    g_autofree char *from = store_point_dir(lab->store_path, full->uuid, full->point);
+    g_autofree char *to = store_point_dir(lab->store_path, vm_uuid, full->point);
+    g_autofree char *vm_dir = g_path_get_dirname(to);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(dir_make(vm_dir, 0711, &error), error);
+    unit_ok(path_rename(from, to, &error), error);
+    g_free(full->uuid);
+    full->uuid = g_strdup(vm_uuid);
+    rewrite_manifest(lab, full);
+    for (unsigned i = 0; i < delta->disks->len; i++) {
+        struct manifest_disk *disk = delta->disks->pdata[i];
+
+        disk->base_vm = g_strdup(vm_uuid);
+        rewrite_backing(lab, delta, disk);
+    }
+    rewrite_manifest(lab, delta);
+}
+
+START_TEST(a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there)
+{
+    static const char vm[] = "99999999-2222-4333-8444-555555555555";
+    AUTO(lab) lab = lab_new("adopted", "qcow2");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = NULL;
+
+    guest_io(lab, 0, "write -P 1 0 1M");
+    AUTO(manifest) full = take_true_point(lab, "qcow2");
+    guest_io(lab, 0, "write -P 2 0 64k");
+    AUTO(manifest) delta = take_true_point(lab, "qcow2");
+    give_away(lab, full, delta, vm);
+    assert_point_is_true(lab, delta->point);
+
+    guest_io(lab, 0, "write -P 3 64k 64k");
+    AUTO(manifest) next = take_true_point(lab, "qcow2");
+    ck_assert_str_eq(next->base, delta->point);
+    dir = store_point_dir(lab->store_path, vm, full->point);
+    unit_ok(tree_remove(dir, &error), error);
+    AUTO(manifest) after = take_true_point(lab, "qcow2");
+    ck_assert_ptr_null(after->base);
 }
 END_TEST
 
@@ -442,6 +517,7 @@ int main(void)
                        a_guest_that_was_started_anew_is_not_waited_for_to_thaw,
                        disks_whose_images_changed_places_are_read_in_full,
                        nothing_is_built_upon_a_point_that_lacks_its_base,
+                       a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there,
                        a_vm_that_is_off_is_refused_with_the_way_out,
                        a_backup_of_somebody_else_is_left_alone,
                        a_job_that_somebody_ended_gives_no_point,

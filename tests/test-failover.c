@@ -95,6 +95,33 @@ START_TEST(a_lone_vm_fails_over_by_name_and_by_uuid)
 }
 END_TEST
 
+START_TEST(a_clone_runs_from_a_point_of_its_template)
+{
+    AUTO(lab) lab = lab_open("clone");
+    AUTO(lost_guest) original = lost_guest(lab, "original", "");
+    AUTO(lost_guest) clone = lost_clone(lab, "clone-vm", original);
+    g_autofree char *below = layer_path(lab, original, 0);
+    g_autofree char *layer = NULL;
+    g_autofree char *dir = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fail_over(lab, "clone-vm");
+    ck_assert(guest_reads(lab, "clone-vm", 17, 0) && guest_reads(lab, "clone-vm", 34, 1));
+    layer = domain_text(lab, "clone-vm",
+                        "devices/disk[target/@dev='vda']/backingStore/backingStore/source/@file");
+    ck_assert_str_eq(layer, below);
+    guest_write("clone-vm", "write -P 51 0 1M");
+    assert_points_untouched(lab, original);
+    remove_guest(lab, "clone-vm");
+
+    dir = g_path_get_dirname(below);
+    unit_ok(tree_remove(dir, &error), error);
+    AUTO(failover_plan) plan = plan_of(lab, "clone-vm");
+    ck_assert(planned(plan, 0)->blocked);
+    ck_assert(has_finding(planned(plan, 0), "none of its 1 points is complete"));
+}
+END_TEST
+
 START_TEST(a_guest_with_firmware_gets_a_copy_of_its_nvram)
 {
     AUTO(lab) lab = lab_open("uefi");
@@ -362,7 +389,7 @@ int main(void)
     return SESSION_RUN(
         "failover", a_lost_vapp_runs_again_from_its_newest_points, planning_touches_nothing,
         the_journal_keeps_the_plan_and_the_result, a_lone_vm_fails_over_by_name_and_by_uuid,
-        a_guest_with_firmware_gets_a_copy_of_its_nvram,
+        a_clone_runs_from_a_point_of_its_template, a_guest_with_firmware_gets_a_copy_of_its_nvram,
         a_second_failover_at_the_same_time_is_refused,
         this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
         a_damaged_point_is_passed_over_for_an_older_one, a_vm_without_a_whole_point_is_blocked,

@@ -269,6 +269,24 @@ START_TEST(refuses_a_base_that_is_not_here)
 }
 END_TEST
 
+START_TEST(a_base_may_be_of_another_vm_and_must_be_here)
+{
+    struct place place = place_new(&points_accept_ops);
+    AUTO(manifest) manifest = good_manifest();
+    struct manifest_disk *disk = (struct manifest_disk *)manifest_disk(manifest, "vda");
+
+    put(&place, VM_A, POINT_1, NULL);
+    manifest->base = g_strdup(POINT_1);
+    disk->base = g_strdup(POINT_1);
+    disk->base_vm = g_strdup(VM_B);
+    refuses_manifest(&place, manifest, ERROR_NOT_FOUND, "the base of disk vda is not here");
+    put(&place, VM_B, POINT_1, NULL);
+    disk->base_target = g_strdup("vdb");
+    refuses_manifest(&place, manifest, ERROR_INTEGRITY, "has no disk vdb in a file vdb.qcow2");
+    place_free(&place);
+}
+END_TEST
+
 START_TEST(a_refused_check_leaves_nothing)
 {
     struct place place = place_new(&refuse_ops);
@@ -610,6 +628,26 @@ START_TEST(a_chain_leads_down_to_the_full_image)
 }
 END_TEST
 
+START_TEST(a_chain_leads_through_points_of_other_vms)
+{
+    struct place place = place_new(&points_accept_ops);
+    g_autofree char *full = store_point_dir(place.path, VM_B, POINT_1);
+    g_auto(GStrv) chain = NULL;
+    GError *error = NULL;
+
+    put(&place, VM_B, POINT_1, NULL);
+    unit_ok(points_put_on(place.store, VM_A, POINT_2, VM_B, POINT_1, IMAGE_BYTES, &error), error);
+    put(&place, VM_A, POINT_3, POINT_2);
+    unit_ok(chain = store_chain(place.store, VM_A, POINT_3, "vda", &error), error);
+    ck_assert_uint_eq(g_strv_length(chain), 3);
+    ck_assert(g_str_has_prefix(chain[2], full));
+    unit_ok(tree_remove(full, &error), error);
+    unit_fails(store_chain(place.store, VM_A, POINT_3, "vda", &error), error, ERROR_INTEGRITY,
+               VM_B);
+    place_free(&place);
+}
+END_TEST
+
 /* --- Verifying --- */
 
 START_TEST(verifying_finds_every_damage)
@@ -831,14 +869,14 @@ int main(void)
         "local-store", makes_a_store_once, gives_files_of_a_point, modes_do_not_depend_on_the_umask,
         opens_only_what_it_understands, a_committed_point_is_whole_and_known,
         refuses_a_manifest_that_does_not_match, refuses_a_base_that_is_not_here,
-        a_refused_check_leaves_nothing, every_byte_arrives_once,
-        refuses_unsafe_names_and_second_files, refuses_more_than_a_point_can_be,
-        one_transfer_of_a_vm_at_a_time, never_replaces_a_point,
+        a_base_may_be_of_another_vm_and_must_be_here, a_refused_check_leaves_nothing,
+        every_byte_arrives_once, refuses_unsafe_names_and_second_files,
+        refuses_more_than_a_point_can_be, one_transfer_of_a_vm_at_a_time, never_replaces_a_point,
         opening_sweeps_what_no_process_holds, begin_sweeps_what_was_left_meanwhile,
         points_come_newest_first, the_catalog_heals_itself, vms_are_found_by_all_names_they_had,
         a_damaged_manifest_is_named_and_hides_nothing_else, a_chain_leads_down_to_the_full_image,
-        verifying_finds_every_damage, verifying_names_all_that_is_wrong,
-        the_newest_bundle_is_the_highest_generation, refuses_what_is_no_bundle,
-        a_damaged_bundle_does_not_hide_the_one_before, old_bundles_go,
+        a_chain_leads_through_points_of_other_vms, verifying_finds_every_damage,
+        verifying_names_all_that_is_wrong, the_newest_bundle_is_the_highest_generation,
+        refuses_what_is_no_bundle, a_damaged_bundle_does_not_hide_the_one_before, old_bundles_go,
         many_new_bundles_do_not_push_out_the_last_good_one, no_bundle_is_the_newest_for_ever);
 }

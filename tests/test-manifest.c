@@ -152,6 +152,7 @@ START_TEST(the_summary_has_the_documented_keys)
         text, "{\"vm\":\"db \xc3\xa4\",\"uuid\":\"" UUID "\",\"point\":\"" POINT
               "\",\"time\":\"2026-11-20T22:28:20.123Z\",\"consistency\":\"filesystem\",\"base\":"
               "\"" BASE "\",\"path\":\"/srv/store/vms/x\",\"disks\":[{\"target\":\"vda\","
+              "\"base\":\"" BASE "\",\"base_vm\":\"" UUID "\",\"base_target\":\"vda\","
               "\"virtual_bytes\":10486272,\"changed_bytes\":196608,\"stored_bytes\":200000},"));
 }
 END_TEST

@@ -160,6 +160,24 @@ START_TEST(plain_files_need_neither_libvirt_nor_the_store)
 }
 END_TEST
 
+START_TEST(plain_files_of_a_clone_hold_what_is_its_templates)
+{
+    AUTO(lab) lab = lab_open("plclone");
+    AUTO(lost_guest) original = lost_guest(lab, "plain-original", "");
+    AUTO(lost_guest) clone = lost_clone(lab, "plain-clone", original);
+    g_autofree char *dir = lab_path(lab, "out");
+    struct restore_request request = {.vm = "plain-clone", .to_dir = dir};
+    struct restore_result result = {0};
+
+    g_ptr_array_set_size(lab->hosts, 0);
+    restore(lab, &request, &result);
+    /* What it was copied from has the same content. */
+    assert_plain_image(result.paths[0], lab, original, 1, "vda");
+    assert_plain_image(result.paths[0], lab, clone, 1, "vda");
+    restore_result_clear(&result);
+}
+END_TEST
+
 START_TEST(a_file_that_exists_is_never_overwritten)
 {
     AUTO(lab) lab = lab_open("precious");
@@ -291,7 +309,8 @@ int main(void)
         "restore", a_copy_runs_beside_the_original, an_older_point_is_restored_without_starting_it,
         an_existing_name_is_refused, what_is_not_there_is_not_found,
         a_restored_copy_does_not_stand_for_its_original,
-        plain_files_need_neither_libvirt_nor_the_store, a_file_that_exists_is_never_overwritten,
+        plain_files_need_neither_libvirt_nor_the_store,
+        plain_files_of_a_clone_hold_what_is_its_templates, a_file_that_exists_is_never_overwritten,
         a_killed_restore_to_a_directory_is_finished_by_the_same_command,
         a_killed_restore_to_a_name_is_finished_by_the_same_command,
         another_request_does_not_go_on_with_an_interrupted_one);
