@@ -11,6 +11,7 @@
 #include "metadata/retention.h"
 #include "metadata/config.h"
 #include "metadata/manifest.h"
+#include "metadata/sketch.h"
 #include "metadata/store.h"
 #include "metadata/bundle.h"
 #include "metadata/catalog.h"
