@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "replicator/local.h"
+#include "replicator/sums.h"
 
 /* --- Is it what the manifest says? ---------------------------------------------------------- */
 
@@ -177,14 +178,12 @@ static bool read_back(struct arriving_file *file, struct lane *lane, GString *su
     struct reading reading = {.file = file, .lane = lane, .whole = whole};
     bool same = compare_runs(&reading, error);
     uint8_t digest[DIGEST_SIZE];
-    char hex[DIGEST_HEX_SIZE];
 
     lane_wait(lane, NULL);
     if (!same)
         return false;
     digest_final(whole, digest);
-    digest_to_hex(digest, hex);
-    g_string_append_printf(sums, "%s  %s\n", hex, file->name);
+    sums_append(sums, file->name, digest);
     return true;
 }
 
@@ -219,14 +218,12 @@ static bool write_manifest(struct local_incoming *self, const struct manifest *m
     g_autofree char *sums_path = g_build_filename(self->dir, SHA256SUMS_NAME, NULL);
     AUTO(manifest) again = manifest_parse(text, strlen(text), MANIFEST_NAME, error);
     uint8_t digest[DIGEST_SIZE];
-    char hex[DIGEST_HEX_SIZE];
 
     /* What we could not read tomorrow we do not write today. */
     if (!again)
         return false;
     digest_buffer(text, strlen(text), digest);
-    digest_to_hex(digest, hex);
-    g_string_append_printf(sums, "%s  %s\n", hex, MANIFEST_NAME);
+    sums_append(sums, MANIFEST_NAME, digest);
     return file_write(manifest_path, text, strlen(text), MODE_PRIVATE_FILE, error) &&
            file_write(sums_path, sums->str, sums->len, MODE_PRIVATE_FILE, error);
 }

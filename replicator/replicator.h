@@ -38,6 +38,17 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
  * others from being used. NULL-terminated, possibly empty; g_strfreev. */
 char **store_damaged_points(struct store *local, const char *vm, GError **error);
 
+/* What FROM has of VMS (names or UUIDs; none: of all) and TO has not, with all that these are based
+ * on; of struct manifest, oldest first, so that bases come before what is based on them.
+ * ERROR_NOT_FOUND for a VM of which FROM has nothing, ERROR_USAGE when both are one store. */
+GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms, GError **error);
+/* Copy a point that FROM has listed into TO, as it is: its files are compared with the source's
+ * SHA256SUMS, and TO checks it as any other, before it is committed. Memory does not grow with it. A
+ * point that was removed meanwhile is ERROR_NOT_FOUND; one that was rewritten meanwhile is
+ * ERROR_INTEGRITY; after both the others can be copied. */
+bool store_copy_point(struct store *from, struct store *to, const struct manifest *point,
+                      struct progress *progress, GError **error);
+
 /* What one key may do here; it stands in authorized_keys as options of `drctl serve`. */
 struct serve_rules {
     bool append_only; /* add points and bundles, but remove or change nothing that is committed */

@@ -6,8 +6,7 @@
 #include <sys/stat.h>
 
 #include "replicator/local.h"
-
-#define SUMS_MAX (1u << 20)
+#include "replicator/sums.h"
 
 struct verification {
     const struct manifest *manifest;
@@ -18,37 +17,6 @@ struct verification {
     uint64_t done, total;
     GString *damage; /* what is wrong, all of it */
 };
-
-/* "<64 hex digits>  <name>", as sha256sum(1) writes and reads. */
-static bool parse_sums(char **lines, GHashTable *sums, const char *path, GError **error)
-{
-    uint8_t digest[DIGEST_SIZE];
-
-    for (unsigned i = 0; lines[i] && *lines[i]; i++) {
-        char *line = lines[i];
-        bool ok =
-            strlen(line) > DIGEST_HEX_SIZE + 1 && strncmp(line + DIGEST_HEX_SIZE - 1, "  ", 2) == 0;
-
-        if (ok)
-            line[DIGEST_HEX_SIZE - 1] = '\0';
-        if (!ok || !digest_from_hex(line, digest) || !name_is_safe(line + DIGEST_HEX_SIZE + 1))
-            return fail(error, ERROR_INTEGRITY, "%s: line %u is not one of sha256sum", path, i + 1);
-        g_hash_table_insert(sums, g_strdup(line + DIGEST_HEX_SIZE + 1), g_strdup(line));
-    }
-    return true;
-}
-
-static bool read_sums(struct verification *self, GError **error)
-{
-    g_autofree char *path = g_build_filename(self->dir, SHA256SUMS_NAME, NULL);
-    g_autofree char *text = NULL;
-    g_auto(GStrv) lines = NULL;
-
-    if (!file_read(path, SUMS_MAX, &text, NULL, error))
-        return false;
-    lines = g_strsplit(text, "\n", -1);
-    return parse_sums(lines, self->sums, path, error);
-}
 
 static void damaged(struct verification *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
@@ -140,7 +108,8 @@ static bool verify_files(struct verification *self, GError **error)
 {
     const struct manifest *manifest = self->manifest;
 
-    if (!read_sums(self, error))
+    self->sums = sums_read(self->dir, error);
+    if (!self->sums)
         return false;
     for (unsigned i = 0; i < manifest->files->len; i++)
         self->total += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
@@ -163,7 +132,6 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
     struct verification self = {
         .manifest = manifest,
         .dir = store_point_dir(store_path, manifest->uuid, manifest->point),
-        .sums = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
         .progress = progress,
         .lane = lane_new(digest_piece),
         .damage = g_string_new(NULL),
@@ -174,7 +142,7 @@ bool store_verify_point(const char *store_path, const struct manifest *manifest,
         g_prefix_error(error, "point %s of %s: ", manifest->point, manifest->vm);
     lane_free(self.lane);
     g_free(self.dir);
-    g_hash_table_unref(self.sums);
+    g_clear_pointer(&self.sums, g_hash_table_unref);
     g_string_free(self.damage, TRUE);
     return ok;
 }
