@@ -4,7 +4,7 @@
  *
  *     freeze-tool URI VM DIR SIGNAL     DIR: for a store; SIGNAL: what it sends itself
  *
- * It says "frozen" before that. What thaws the guest is its watchdog, as in drctl.
+ * It says "frozen" before that, and begins the point after it, if there is an after. What thaws the guest is its watchdog, as in drctl.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -48,7 +48,7 @@ static bool freeze(char **args, GError **error)
     puts("frozen");
     fflush(stdout);
     raise(atoi(args[3]));
-    return job_thaw(job, error);
+    return job_begin(job, error);
 }
 
 int main(int argc, char **argv)

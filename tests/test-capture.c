@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Recovery points of real QEMU guests by a real libvirtd into a real store; qemu-img is the oracle. */
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "tests/capture-lab.h"
@@ -293,6 +295,62 @@ START_TEST(a_backup_of_somebody_else_is_left_alone)
 }
 END_TEST
 
+/* A libvirtd that never says anything: what connects to it waits. */
+static int silent_daemon(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(chmod(path, 0777), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    return fd;
+}
+
+static void wait_for_job(const struct lab *lab, const char *expected)
+{
+    const char *job = NULL;
+    g_autoptr(GError) error = NULL;
+
+    for (int64_t until = time_monotonic_ms() + 20000;; g_usleep(10000)) {
+        unit_ok(domain_job(lab->domain, &job, &error), error);
+        if (g_strcmp0(job, expected) == 0)
+            return;
+        ck_assert_msg(time_monotonic_ms() < until, "the job is still: %s", job ? job : "none");
+    }
+}
+
+START_TEST(a_vm_that_migrates_is_left_alone)
+{
+    AUTO(lab) lab = lab_new("moves", "qcow2");
+    struct point_request request = request_of(lab);
+    struct point_result result = {0};
+    g_autofree char *path = image_path("silent");
+    g_autofree char *uri = g_strdup_printf("qemu+unix:///session?socket=%s", path);
+    const char *const argv[] = {"virsh",  "-c",       session_uri, "migrate", "--p2p",
+                                "--live", "--unsafe", "moves",     uri,       NULL};
+    int silent = silent_daemon(path);
+    GError *error = NULL;
+    GPid virsh;
+
+    unit_ok(
+        g_spawn_async(NULL, (char **)argv, NULL,
+                      G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL,
+                      NULL, NULL, &virsh, &error),
+        error);
+    wait_for_job(lab, "migration");
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
+               "busy with this VM (migration)");
+    wait_for_job(lab, "migration");
+    close(silent);
+    ck_assert_int_eq(waitpid(virsh, NULL, 0), virsh);
+    wait_for_job(lab, NULL);
+    AUTO(manifest) manifest = take_true_point(lab, "qcow2");
+}
+END_TEST
+
 /* A progress that does something to the guest while its point is being taken. */
 struct meddler {
     struct progress progress;
@@ -519,7 +577,7 @@ int main(void)
                        nothing_is_built_upon_a_point_that_lacks_its_base,
                        a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there,
                        a_vm_that_is_off_is_refused_with_the_way_out,
-                       a_backup_of_somebody_else_is_left_alone,
+                       a_backup_of_somebody_else_is_left_alone, a_vm_that_migrates_is_left_alone,
                        a_job_that_somebody_ended_gives_no_point,
                        a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on,
                        qemu_that_is_killed_meanwhile_costs_a_full_read,
