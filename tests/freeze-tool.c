@@ -29,7 +29,7 @@ static bool freeze(char **args, GError **error)
         return false;
     AUTO(catalog) catalog = catalog_open(store_path, error);
     AUTO(store)
-    store = catalog ? store_open_local(store_path, catalog, snapshot_check_point, error) : NULL;
+    store = catalog ? store_open_local(store_path, catalog, &snapshot_point_ops, error) : NULL;
     AUTO(reference) reference = store ? reference_choose(domain, store, true, error) : NULL;
     struct point_request request = {
         .domain = domain,

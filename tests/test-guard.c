@@ -240,7 +240,7 @@ START_TEST(a_destination_that_is_full_is_told_before_anything_begins)
     AUTO(catalog) catalog = catalog_open(SMALL "/store", &error);
 
     unit_ok(catalog != NULL, error);
-    AUTO(store) store = store_open_local(SMALL "/store", catalog, snapshot_check_point, &error);
+    AUTO(store) store = store_open_local(SMALL "/store", catalog, &snapshot_point_ops, &error);
 
     unit_ok(store != NULL, error);
     request.destination = store;
