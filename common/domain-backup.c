@@ -165,6 +165,20 @@ char *domain_checkpoint_xml(struct domain *domain, const char *name, bool with_s
     return xml;
 }
 
+bool domain_checkpoint_redefine(struct domain *domain, const char *xml, GError **error)
+{
+    g_autoptr(virDomainCheckpoint) checkpoint = virDomainCheckpointCreateXML(
+        domain->handle, xml,
+        VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE);
+
+    if (checkpoint)
+        return true;
+    if (libvirt_error_code() != VIR_ERR_CHECKPOINT_INCONSISTENT)
+        return domain_fail(domain, error, "redefine a checkpoint of");
+    return fail(error, ERROR_INTEGRITY, "cannot redefine a checkpoint of domain %s at %s: %s",
+                domain->name, domain->host->uri, libvirt_error_text());
+}
+
 static bool discard(virDomainCheckpointPtr checkpoint, unsigned flags)
 {
     return virDomainCheckpointDelete(checkpoint, flags) == 0;

@@ -149,6 +149,10 @@ char **domain_checkpoints(struct domain *domain, GError **error);
  * g_free. */
 char *domain_checkpoint_xml(struct domain *domain, const char *name, bool with_size,
                             GError **error);
+/* Let libvirt know a checkpoint again of which it has lost the record (the domain was renamed, or
+ * migrated): XML is from domain_checkpoint_xml(), without <parent>. Running domains only.
+ * ERROR_INTEGRITY when a disk of it has no good bitmap of that name. */
+bool domain_checkpoint_redefine(struct domain *domain, const char *xml, GError **error);
 /* Delete checkpoint and bitmaps. Where one disk has lost its bitmap, those of the others are
  * removed all the same; a domain that is off only forgets the checkpoint, its bitmaps stay in the
  * images. A missing checkpoint is fine. */

@@ -149,6 +149,23 @@ static bool take_point(void *data, GError **error)
 /* The step's name is journaled. */
 static const struct step point_steps[] = {{"point", take_point, NULL}};
 
+static json_t *disks_json(const GPtrArray *disks)
+{
+    json_t *json = json_array();
+
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct point_disk *disk = disks->pdata[i];
+        json_t *entry = json_object();
+
+        json_set_string(entry, "target", disk->target);
+        json_set_string(entry, "mode", disk_mode_name(disk->mode));
+        json_set_u64(entry, "read_bytes", disk->read_bytes);
+        json_set_u64(entry, "changed_bytes", disk->changed_bytes);
+        json_array_append_new(json, entry);
+    }
+    return json;
+}
+
 static json_t *result_json(const struct vm_job *job, const GError *error)
 {
     json_t *json = json_object();
@@ -168,6 +185,7 @@ static json_t *result_json(const struct vm_job *job, const GError *error)
     json_set_u64(json, "sent_bytes", job->result.sent_bytes);
     json_set_real(json, "seconds", job->result.seconds);
     json_set_string(json, "reason", manifest->reason);
+    json_object_set_new(json, "disks", disks_json(job->result.disks));
     return json;
 }
 
@@ -307,13 +325,13 @@ static json_t *plan_json(const struct protected_vm *vm, const struct point_plan 
     json_object_set_new(json, "disks", disks);
     json_object_set_new(json, "skipped", skipped);
     for (unsigned i = 0; i < plan->disks->len; i++) {
-        const struct point_plan_disk *disk = plan->disks->pdata[i];
+        const struct point_disk *disk = plan->disks->pdata[i];
         json_t *entry = json_object();
 
         json_set_string(entry, "target", disk->target);
-        json_object_set_new(entry, "incremental", json_boolean(disk->incremental));
-        if (disk->incremental)
-            json_set_u64(entry, "dirty_bytes", disk->dirty_bytes);
+        json_set_string(entry, "mode", disk_mode_name(disk->mode));
+        if (disk->mode == DISK_INCREMENT)
+            json_set_u64(entry, "dirty_bytes", disk->read_bytes);
         json_array_append_new(disks, entry);
     }
     for (char **text = plan->skipped; *text; text++)
@@ -325,13 +343,12 @@ static void plan_rows(struct table *table, const struct protected_vm *vm,
                       const struct point_plan *plan)
 {
     for (unsigned i = 0; i < plan->disks->len; i++) {
-        const struct point_plan_disk *disk = plan->disks->pdata[i];
-        g_autofree char *bytes =
-            disk->incremental ? bytes_format(disk->dirty_bytes) : g_strdup("all that is allocated");
+        const struct point_disk *disk = plan->disks->pdata[i];
+        g_autofree char *bytes = disk->mode == DISK_INCREMENT ? bytes_format(disk->read_bytes)
+                                                              : g_strdup("all that is allocated");
 
-        table_row(table,
-                  (const char *[]){vm->vm, disk->target, vm->protection->destination,
-                                   disk->incremental ? "increment" : "full", bytes, plan->reason});
+        table_row(table, (const char *[]){vm->vm, disk->target, vm->protection->destination,
+                                          disk_mode_name(disk->mode), bytes, plan->reason});
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/capture.h"
+#include "snapshot/checkpoint.h"
 #include "snapshot/recipe.h"
 #include "snapshot/space.h"
 
@@ -86,27 +87,10 @@ static char *next_point_id(const struct reference *reference)
     return point_id_format(now);
 }
 
-static void note_replaced_disks(const struct capture *capture)
-{
-    const struct manifest *base = capture->reference->base;
-
-    for (unsigned i = 0; base && i < capture->disks->len; i++) {
-        const struct vm_disk *disk = capture->disks->pdata[i];
-
-        if (!disk->skipped && disk->tracked && manifest_disk(base, disk->target) &&
-            !reference_covers(capture->reference, disk))
-            progress_note(capture->request->progress,
-                          "%s: %s has another image than at point %s: read in full",
-                          capture_vm(capture), disk->target, base->point);
-    }
-}
-
 bool capture_choose_reference(struct capture *capture, GError **error)
 {
-    const struct point_request *request = capture->request;
-
-    capture->reference =
-        reference_choose(request->domain, request->destination, request->force_full, error);
+    g_clear_pointer(&capture->reference, reference_free);
+    capture->reference = reference_choose(capture->request, capture->disks, true, error);
     return capture->reference != NULL;
 }
 
@@ -117,8 +101,11 @@ bool capture_prepare(struct capture *capture, GError **error)
 
     if (!capture_choose_reference(capture, error))
         return false;
-    note_replaced_disks(capture);
-    if (!space_check(request, capture->reference, capture->disks, error))
+    if (!request->force_full && checkpoint_restore(capture->reference, request->domain) &&
+        !capture_choose_reference(capture, error))
+        return false;
+    if (!space_check(request, capture->reference, error) ||
+        !reference_fetch(capture->reference, error))
         return false;
     point = next_point_id(capture->reference);
     capture->incoming =
@@ -142,46 +129,43 @@ static bool begin_job(struct capture *capture, GError **error)
     return capture->job != NULL;
 }
 
-/* A bitmap that libvirt or QEMU calls broken (the VM was killed, the host lost power) costs a full
- * read, not the point. */
+/* Bitmaps were good when the reference was chosen. One that libvirt or QEMU calls broken all the same
+ * costs reading, not the point. */
 bool capture_begin(struct capture *capture, GError **error)
 {
     g_autoptr(GError) broken = NULL;
-    const char *reason =
-        "the VM's record of changes is broken (it was killed or lost power): read in full";
 
     if (begin_job(capture, &broken))
         return true;
-    if (!capture->reference->base || !error_is(broken, ERROR_INTEGRITY)) {
+    if (!error_is(broken, ERROR_INTEGRITY)) {
         g_propagate_error(error, g_steal_pointer(&broken));
         return false;
     }
-    progress_note(capture->request->progress, "%s: %s", capture_vm(capture), reason);
-    g_debug("%s: %s", capture_vm(capture), broken->message);
-    reference_drop_base(capture->reference, reason);
-    return begin_job(capture, error);
+    progress_note(capture->request->progress, "%s: %s", capture_vm(capture), broken->message);
+    reference_distrust_bitmaps(capture->reference);
+    return reference_fetch(capture->reference, error) && begin_job(capture, error);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+static bool put_text(struct capture *capture, const char *name, const char *text, GError **error)
+{
+    return incoming_put(capture->incoming, capture->manifest, name, text, strlen(text), error);
+}
+
 static bool put_texts(struct capture *capture, GError **error)
 {
     struct manifest *manifest = capture->manifest;
+    g_autofree char *checkpoint =
+        manifest->checkpoint ? checkpoint_record(capture->request->domain, manifest->checkpoint)
+                             : NULL;
     g_autofree char *recipe = recipe_text(manifest, capture->disks, capture->nvram != NULL);
 
-    return incoming_put(capture->incoming, manifest, "domain.xml", capture->domain_xml,
-                        strlen(capture->domain_xml), error) &&
+    return put_text(capture, "domain.xml", capture->domain_xml, error) &&
+           (!checkpoint || put_text(capture, CHECKPOINT_FILE, checkpoint, error)) &&
            (!capture->nvram || incoming_put(capture->incoming, manifest, "nvram.fd", capture->nvram,
                                             capture->nvram_len, error)) &&
-           incoming_put(capture->incoming, manifest, "RESTORE.txt", recipe, strlen(recipe), error);
-}
-
-static bool is_delta(const struct manifest *manifest)
-{
-    for (unsigned i = 0; i < manifest->disks->len; i++)
-        if (((struct manifest_disk *)manifest->disks->pdata[i])->base)
-            return true;
-    return false;
+           put_text(capture, "RESTORE.txt", recipe, error);
 }
 
 /* The point is safe; from here on nothing can take it back, so what fails is only told. */
@@ -203,11 +187,8 @@ bool capture_commit(struct capture *capture, GError **error)
     manifest->time_ms = capture->job->time_ms;
     manifest->consistency = capture->job->consistency;
     manifest->checkpoint = g_strdup(capture->job->checkpoint);
-    if (is_delta(manifest))
-        manifest->base = g_strdup(capture->reference->base->point);
-    manifest->reason = g_strdup(!manifest->base && capture->reference->base
-                                    ? "no disk has a usable record of changes: read in full"
-                                    : capture->reference->reason);
+    manifest->base = g_strdup(reference_newest_base(capture->reference));
+    manifest->reason = reference_reason(capture->reference);
     if (!put_texts(capture, error))
         return false;
     if (!incoming_commit(capture->incoming, manifest, &failure)) {
@@ -219,6 +200,29 @@ bool capture_commit(struct capture *capture, GError **error)
     capture->job->keep_checkpoint = true;
     clean_up(capture);
     return true;
+}
+
+static void point_disk_free(void *data)
+{
+    struct point_disk *disk = data;
+
+    g_free(disk->target);
+    g_free(disk);
+}
+
+GPtrArray *capture_disks(const struct capture *capture)
+{
+    GPtrArray *disks = g_ptr_array_new_with_free_func(point_disk_free);
+
+    for (unsigned i = 0; i < capture->reference->disks->len; i++) {
+        const struct disk_reference *from = capture->reference->disks->pdata[i];
+        struct point_disk *disk = g_new0(struct point_disk, 1);
+
+        *disk = (struct point_disk){g_strdup(from->target), from->mode, from->read_bytes,
+                                    from->changed_bytes};
+        g_ptr_array_add(disks, disk);
+    }
+    return disks;
 }
 
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
@@ -235,6 +239,7 @@ bool snapshot_take_point(const struct point_request *request, struct point_resul
     }
     result->changed_bytes = manifest_changed_bytes(capture->manifest);
     result->sent_bytes = incoming_sent_bytes(capture->incoming);
+    result->disks = capture_disks(capture);
     result->manifest = g_steal_pointer(&capture->manifest);
     result->seconds = (double)(time_monotonic_ms() - started) / 1000;
     return true;
@@ -243,4 +248,5 @@ bool snapshot_take_point(const struct point_request *request, struct point_resul
 void point_result_clear(struct point_result *result)
 {
     g_clear_pointer(&result->manifest, manifest_free);
+    g_clear_pointer(&result->disks, g_ptr_array_unref);
 }

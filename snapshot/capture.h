@@ -43,4 +43,6 @@ bool capture_begin(struct capture *capture, GError **error);
 bool capture_transfer(struct capture *capture, GError **error);
 bool capture_commit(struct capture *capture, GError **error);
 
+/* What was, or will be, done with each disk; of struct point_disk. */
+GPtrArray *capture_disks(const struct capture *capture);
 const char *capture_vm(const struct capture *capture);

@@ -34,17 +34,21 @@ void packer_free(struct packer *packer)
     g_free(packer);
 }
 
+bool cluster_digest(const uint8_t plain[CLUSTER_BYTES], uint8_t digest[DIGEST_SIZE])
+{
+    if (bytes_are_zero(plain, CLUSTER_BYTES)) {
+        memcpy(digest, cluster_zero_digest(), DIGEST_SIZE);
+        return true;
+    }
+    digest_buffer(plain, CLUSTER_BYTES, digest);
+    return false;
+}
+
 enum cluster_kind cluster_pack(struct packer *packer, const uint8_t plain[CLUSTER_BYTES],
-                               uint8_t packed[CLUSTER_PACKED_MAX], size_t *packed_len,
-                               uint8_t digest[DIGEST_SIZE])
+                               uint8_t packed[CLUSTER_PACKED_MAX], size_t *packed_len)
 {
     size_t len;
 
-    if (bytes_are_zero(plain, CLUSTER_BYTES)) {
-        memcpy(digest, cluster_zero_digest(), DIGEST_SIZE);
-        return CLUSTER_ZERO;
-    }
-    digest_buffer(plain, CLUSTER_BYTES, digest);
     /* The one error that can happen: it does not fit. */
     len = ZSTD_compress2(packer->context, packed, CLUSTER_PACKED_MAX, plain, CLUSTER_BYTES);
     if (ZSTD_isError(len))

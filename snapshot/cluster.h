@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One cluster, the unit of everything in snapshot/: 64 KiB of a disk, the last one padded with
- * zeros. Packing finds out whether it is zero, takes its digest and compresses it to one zstd frame
- * which QEMU can read; unpacking accepts only such a frame. The only includer of zstd.h. A packer
+ * zeros. Its digest tells whether it is zero, and whether somebody has it already; packing compresses
+ * it to one zstd frame which QEMU can read; unpacking accepts only such a frame. The only includer of zstd.h. A packer
  * is owned by one thread at a time and holds about 1 MiB.
  */
 #pragma once
@@ -37,12 +37,12 @@ struct packer *packer_new(int level);
 void packer_free(struct packer *packer);
 DEFINE_CLEANUP(packer)
 
-/* Look at one cluster: its kind and the digest of its plain bytes. For CLUSTER_PACKED, the frame
- * is in PACKED and has *PACKED_LEN bytes; otherwise these two mean nothing. Cannot fail: what does
- * not compress is plain. */
+/* The digest of the plain bytes of a cluster. Are all of them zero? */
+bool cluster_digest(const uint8_t plain[CLUSTER_BYTES], uint8_t digest[DIGEST_SIZE]);
+/* Compress one cluster. For CLUSTER_PACKED, the frame is in PACKED and has *PACKED_LEN bytes; what
+ * does not compress is CLUSTER_PLAIN, and these two mean nothing. */
 enum cluster_kind cluster_pack(struct packer *packer, const uint8_t plain[CLUSTER_BYTES],
-                               uint8_t packed[CLUSTER_PACKED_MAX], size_t *packed_len,
-                               uint8_t digest[DIGEST_SIZE]);
+                               uint8_t packed[CLUSTER_PACKED_MAX], size_t *packed_len);
 
 struct unpacker;
 struct unpacker *unpacker_new(void);

@@ -10,6 +10,7 @@ static void vm_disk_free(void *data)
     g_free(disk->target);
     g_free(disk->source);
     g_free(disk->skipped);
+    g_free(disk->format);
     g_ptr_array_unref(disk->images);
     g_free(disk);
 }
@@ -61,12 +62,14 @@ static char *reason_to_skip(const struct xml_node *node)
 static struct vm_disk *vm_disk_new(const struct xml_node *node)
 {
     struct vm_disk *disk = g_new0(struct vm_disk, 1);
-    g_autofree char *format = xml_string(node, "driver/@type");
 
     disk->target = xml_string(node, "target/@dev");
     disk->source = xml_string(node, "source/@file | source/@dev");
     disk->skipped = reason_to_skip(node);
-    disk->tracked = g_strcmp0(format, "qcow2") == 0;
+    disk->format = xml_string(node, "driver/@type");
+    if (!disk->format)
+        disk->format = g_strdup("raw"); /* libvirt's default */
+    disk->tracked = g_str_equal(disk->format, "qcow2");
     disk->images = g_ptr_array_new_with_free_func(g_free);
     add_images(disk->images, node, "source");
     add_images(disk->images, node, "backingStore//source");

@@ -11,6 +11,7 @@ struct vm_disk {
     char *target;      /* "vda" */
     char *source;      /* file or device, or NULL (a network disk) */
     char *skipped;     /* why it is not in the point: "cdrom", "read-only", ...; NULL: it is */
+    char *format;      /* "qcow2", "raw" */
     bool tracked;      /* qcow2: can hold a dirty bitmap */
     GPtrArray *images; /* identities of its image and of those below it; none of a network disk */
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/job.h"
 
+#include "snapshot/bitmaps.h"
+
 #include <errno.h>
 #include <unistd.h>
 
@@ -105,7 +107,7 @@ static void describe_disk(const struct job *job, const struct vm_disk *disk,
     xml_set_attr(node, "exportname", disk->target);
     if (reference_covers(job->reference, disk)) {
         xml_set_attr(node, "backupmode", "incremental");
-        xml_set_attr(node, "incremental", job->reference->base->checkpoint);
+        xml_set_attr(node, "incremental", job->reference->checkpoint);
         xml_set_attr(node, "exportbitmap", JOB_BITMAP);
     } else {
         xml_set_attr(node, "backupmode", "full");
@@ -134,7 +136,7 @@ static char *backup_xml(const struct job *job)
 static char *checkpoint_xml(const struct job *job)
 {
     AUTO(xml) xml = xml_new("domaincheckpoint");
-    g_autofree char *description = reference_describe(job->disks);
+    g_autofree char *description = bitmaps_describe(job->disks);
     struct xml_node *disks;
 
     xml_add(xml_root(xml), "name", job->checkpoint);

@@ -11,8 +11,10 @@ enum chunk_state { CHUNK_FREE, CHUNK_READING, CHUNK_READ, CHUNK_PACKED };
 
 struct chunk_cluster {
     uint64_t number;
-    enum cluster_need need;
-    enum cluster_kind kind; /* from here on: once packed */
+    bool empty;                 /* reads as zeros, and was not read */
+    uint8_t there[DIGEST_SIZE]; /* what the baseline has, if there is one */
+    bool same;                  /* from here on: once packed */
+    enum cluster_kind kind;
     size_t packed_len;
     uint8_t digest[DIGEST_SIZE];
 };
@@ -42,6 +44,7 @@ struct mover {
     uint64_t window_first;
     unsigned window_count, window_at;
     uint8_t window[WINDOW_CLUSTERS];
+    uint64_t read_clusters;
 
     GMutex lock;
     GCond changed;
@@ -87,17 +90,28 @@ static uint8_t *chunk_packed(const struct chunk *chunk, unsigned i)
     return chunk->packed + (size_t)i * CLUSTER_PACKED_MAX;
 }
 
+/* Compressing is what costs: it is left to what must be sent. */
+static void pack_cluster(struct chunk *chunk, unsigned i, struct packer *packer)
+{
+    struct chunk_cluster *cluster = &chunk->clusters[i];
+    bool zero = true;
+
+    if (!cluster->empty)
+        zero = cluster_digest(chunk_plain(chunk, i), cluster->digest);
+    else
+        memcpy(cluster->digest, cluster_zero_digest(), DIGEST_SIZE);
+    cluster->same =
+        chunk->mover->move->baseline && memcmp(cluster->digest, cluster->there, DIGEST_SIZE) == 0;
+    if (!cluster->same)
+        cluster->kind = zero ? CLUSTER_ZERO
+                             : cluster_pack(packer, chunk_plain(chunk, i), chunk_packed(chunk, i),
+                                            &cluster->packed_len);
+}
+
 static void chunk_pack(struct chunk *chunk, struct packer *packer)
 {
-    for (unsigned i = 0; i < chunk->count; i++) {
-        struct chunk_cluster *cluster = &chunk->clusters[i];
-
-        if (cluster->need == NEED_ZERO)
-            cluster->kind = CLUSTER_ZERO;
-        else
-            cluster->kind = cluster_pack(packer, chunk_plain(chunk, i), chunk_packed(chunk, i),
-                                         &cluster->packed_len, cluster->digest);
-    }
+    for (unsigned i = 0; i < chunk->count; i++)
+        pack_cluster(chunk, i, packer);
 }
 
 /* The next chunk to pack in ring order, or NULL at the end. Taken in order, so that the writer
@@ -142,6 +156,8 @@ static bool chunk_compose(const struct chunk *chunk, struct composer *composer, 
         const struct chunk_cluster *cluster = &chunk->clusters[i];
         bool ok = false;
 
+        if (cluster->same)
+            continue;
         switch (cluster->kind) {
         case CLUSTER_ZERO:
             ok = composer_zero(composer, cluster->number, 1, error);
@@ -206,44 +222,71 @@ static void *writer_main(void *data)
 
 /* --- reading (the calling thread) ------------------------------------------------------------ */
 
-/* The next cluster that matters; *NUMBER = n_clusters at the end of the disk. */
-static bool next_cluster(struct mover *mover, uint64_t *number, enum cluster_need *need,
+static bool is_zero_digest(const uint8_t digest[DIGEST_SIZE])
+{
+    return memcmp(digest, cluster_zero_digest(), DIGEST_SIZE) == 0;
+}
+
+/* Classify the clusters behind the window; window_count = 0 at the end of the disk. */
+static bool move_window(struct mover *mover, GError **error)
+{
+    mover->window_first += mover->window_count;
+    mover->window_at = 0;
+    mover->window_count = (unsigned)MIN(mover->n_clusters - mover->window_first, WINDOW_CLUSTERS);
+    return mover->window_count == 0 ||
+           (interrupt_check(error) && reader_classify(mover->move->reader, mover->window_first,
+                                                      mover->window_count, mover->window, error));
+}
+
+/* Can CLUSTER, which QEMU calls CLEAN or not, be left out without reading it? Fills in what the
+ * baseline has. */
+static bool look_at_cluster(struct mover *mover, struct chunk_cluster *cluster, bool clean,
+                            bool *skip, GError **error)
+{
+    struct baseline *baseline = mover->move->baseline;
+    bool newer = false;
+
+    if (baseline && !baseline_digest(baseline, cluster->number, cluster->there, &newer, error))
+        return false;
+    *skip = (clean && !newer) || (baseline && cluster->empty && is_zero_digest(cluster->there));
+    return true;
+}
+
+/* The next cluster that may matter; *FOUND is false at the end of the disk. */
+static bool next_cluster(struct mover *mover, struct chunk_cluster *cluster, bool *found,
                          GError **error)
 {
-    for (;;) {
-        while (mover->window_at < mover->window_count) {
-            unsigned at = mover->window_at++;
+    bool skip = true;
+    unsigned state;
 
-            if (mover->window[at] != NEED_NOTHING) {
-                *number = mover->window_first + at;
-                *need = mover->window[at];
-                return true;
-            }
-        }
-        mover->window_first += mover->window_count;
-        mover->window_at = 0;
-        mover->window_count =
-            (unsigned)MIN(mover->n_clusters - mover->window_first, WINDOW_CLUSTERS);
-        if (mover->window_count == 0) {
-            *number = mover->n_clusters;
-            return true;
-        }
-        if (!interrupt_check(error) || !reader_classify(mover->move->reader, mover->window_first,
-                                                        mover->window_count, mover->window, error))
+    do {
+        if (mover->window_at == mover->window_count && !move_window(mover, error))
             return false;
-    }
+        *found = mover->window_count > 0;
+        if (!*found)
+            return true;
+        state = mover->window[mover->window_at];
+        cluster->number = mover->window_first + mover->window_at++;
+        cluster->empty = (state & ~CLUSTER_CLEAN) == CLUSTER_EMPTY;
+        if (!look_at_cluster(mover, cluster, state & CLUSTER_CLEAN, &skip, error))
+            return false;
+    } while (skip);
+    return true;
 }
 
 static bool chunk_fill(struct mover *mover, struct chunk *chunk, GError **error)
 {
+    bool found = true;
+
     chunk->count = 0;
     while (chunk->count < MOVER_CHUNK_CLUSTERS) {
         struct chunk_cluster *cluster = &chunk->clusters[chunk->count];
 
-        if (!next_cluster(mover, &cluster->number, &cluster->need, error))
+        if (!next_cluster(mover, cluster, &found, error))
             return false;
-        if (cluster->number == mover->n_clusters)
+        if (!found)
             break;
+        mover->read_clusters += !cluster->empty;
         chunk->count++;
     }
     return true;
@@ -277,9 +320,9 @@ static bool chunk_read(struct mover *mover, struct chunk *chunk, GError **error)
     chunk->state = CHUNK_READING;
     for (unsigned i = 0, n; i < chunk->count; i = n) {
         n = i + 1;
-        if (chunk->clusters[i].need != NEED_DATA)
+        if (chunk->clusters[i].empty)
             continue;
-        while (n < chunk->count && chunk->clusters[n].need == NEED_DATA &&
+        while (n < chunk->count && !chunk->clusters[n].empty &&
                chunk->clusters[n].number == chunk->clusters[n - 1].number + 1)
             n++;
         if (!read_run(mover, chunk, i, n, error))
@@ -401,7 +444,7 @@ static void mover_free(struct mover *mover)
 }
 DEFINE_CLEANUP(mover)
 
-bool mover_run(const struct move *move, GError **error)
+bool mover_run(const struct move *move, uint64_t *read_bytes, GError **error)
 {
     AUTO(mover) mover = mover_new(move);
     unsigned n_workers = CLAMP(g_get_num_processors(), 1, 8);
@@ -419,5 +462,6 @@ bool mover_run(const struct move *move, GError **error)
         g_propagate_error(error, g_steal_pointer(&mover->error));
         return false;
     }
+    *read_bytes = mover->read_clusters * CLUSTER_BYTES;
     return true;
 }

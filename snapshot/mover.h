@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moving one disk of a running backup job into an image: read ‖ compress ‖ write, with a ring of
- * chunks between, so that memory is bounded (2 MiB a chunk, plain and packed) and clusters reach
- * the composer in ascending order. Private to snapshot/.
+ * Moving one disk of a running backup job into an image: read ‖ digest, compress ‖ write, with a ring
+ * of chunks between, so that memory is bounded (2 MiB a chunk, plain and packed) and clusters reach
+ * the composer in ascending order. A cluster that the baseline has already is dropped as soon as
+ * its digest is known. Private to snapshot/.
  */
 #pragma once
 
+#include "snapshot/baseline.h"
 #include "snapshot/composer.h"
 #include "snapshot/reader.h"
 
@@ -15,6 +17,9 @@
 struct move {
     struct reader *reader;
     struct composer *composer;
+    /* What is not in the image reads as this; NULL: nobody knows, so all that the reader calls
+     * changed goes into the image. */
+    struct baseline *baseline;
     int compression;
     const char *subject; /* "db/vda", for progress */
     struct progress *progress;
@@ -23,5 +28,6 @@ struct move {
     void *watch_context;
 };
 
-/* Returns when every cluster that matters is in the composer. */
-bool mover_run(const struct move *move, GError **error);
+/* Returns when every cluster that matters is in the composer. *READ_BYTES: what was read to find
+ * them. */
+bool mover_run(const struct move *move, uint64_t *read_bytes, GError **error);

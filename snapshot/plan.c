@@ -2,14 +2,6 @@
 /* What a point would be, without taking it. */
 #include "snapshot/capture.h"
 
-static void point_plan_disk_free(void *data)
-{
-    struct point_plan_disk *disk = data;
-
-    g_free(disk->target);
-    g_free(disk);
-}
-
 /* <disk name='vda' ... size='BYTES'/> of a checkpoint's XML. */
 static uint64_t checkpoint_size(const struct xml *checkpoint, const char *target)
 {
@@ -27,43 +19,46 @@ static struct xml *checkpoint_sizes(struct domain *domain, const char *checkpoin
     return text ? xml_parse(text, checkpoint, NULL) : NULL;
 }
 
-static void plan_disk(struct point_plan *plan, const struct vm_disk *disk,
-                      const struct reference *reference, const struct xml *sizes)
+static GPtrArray *plan_disks(const struct capture *capture)
 {
-    struct point_plan_disk *planned = g_new0(struct point_plan_disk, 1);
+    const char *checkpoint = capture->reference->checkpoint;
+    AUTO(xml) sizes = checkpoint ? checkpoint_sizes(capture->request->domain, checkpoint) : NULL;
+    GPtrArray *disks = capture_disks(capture);
 
-    planned->target = g_strdup(disk->target);
-    planned->incremental = sizes && reference_covers(reference, disk);
-    if (planned->incremental)
-        planned->dirty_bytes = checkpoint_size(sizes, disk->target);
-    g_ptr_array_add(plan->disks, planned);
+    for (unsigned i = 0; sizes && i < disks->len; i++) {
+        struct point_disk *disk = disks->pdata[i];
+
+        if (disk->mode == DISK_INCREMENT)
+            disk->read_bytes = checkpoint_size(sizes, disk->target);
+    }
+    return disks;
+}
+
+static char **skipped_disks(const struct capture *capture)
+{
+    g_autoptr(GStrvBuilder) skipped = g_strv_builder_new();
+
+    for (unsigned i = 0; i < capture->disks->len; i++) {
+        const struct vm_disk *disk = capture->disks->pdata[i];
+        g_autofree char *text = g_strdup_printf("%s: %s", disk->target, disk->skipped);
+
+        if (disk->skipped)
+            g_strv_builder_add(skipped, text);
+    }
+    return g_strv_builder_end(skipped);
 }
 
 struct point_plan *snapshot_plan_point(const struct point_request *request, GError **error)
 {
     AUTO(capture) capture = capture_new(request, error);
     AUTO(point_plan) plan = g_new0(struct point_plan, 1);
-    AUTO(xml) sizes = NULL;
-    g_autoptr(GStrvBuilder) skipped = g_strv_builder_new();
 
-    plan->disks = g_ptr_array_new_with_free_func(point_plan_disk_free);
     if (!capture || !capture_look(capture, error) || !capture_choose_reference(capture, error))
         return NULL;
-    if (capture->reference->base)
-        sizes = checkpoint_sizes(request->domain, capture->reference->base->checkpoint);
-    for (unsigned i = 0; i < capture->disks->len; i++) {
-        const struct vm_disk *disk = capture->disks->pdata[i];
-
-        g_autofree char *text = g_strdup_printf("%s: %s", disk->target, disk->skipped);
-
-        if (disk->skipped)
-            g_strv_builder_add(skipped, text);
-        else
-            plan_disk(plan, disk, capture->reference, sizes);
-    }
-    plan->base = capture->reference->base ? g_strdup(capture->reference->base->point) : NULL;
-    plan->reason = g_strdup(capture->reference->reason);
-    plan->skipped = g_strv_builder_end(skipped);
+    plan->disks = plan_disks(capture);
+    plan->base = g_strdup(reference_newest_base(capture->reference));
+    plan->reason = reference_reason(capture->reference);
+    plan->skipped = skipped_disks(capture);
     return g_steal_pointer(&plan);
 }
 

@@ -129,7 +129,7 @@ static bool mark_from(struct reader *reader, struct marking *marking, uint64_t a
     return true;
 }
 
-bool reader_classify(struct reader *reader, uint64_t first, unsigned count, uint8_t *needs,
+bool reader_classify(struct reader *reader, uint64_t first, unsigned count, uint8_t *states,
                      GError **error)
 {
     uint64_t start = first * CLUSTER_BYTES;
@@ -137,20 +137,19 @@ bool reader_classify(struct reader *reader, uint64_t first, unsigned count, uint
         .reader = reader,
         .start = start,
         .end = MIN(start + (uint64_t)count * CLUSTER_BYTES, reader->size),
-        .marks = needs,
+        .marks = states,
     };
 
-    memset(needs, 0, count);
+    memset(states, 0, count);
     for (uint64_t at = start; at < marking.end;)
         if (!mark_from(reader, &marking, at, &at, error))
             return false;
     for (unsigned i = 0; i < count; i++) {
-        bool data = needs[i] & MARK_DATA;
+        bool data = states[i] & MARK_DATA;
 
-        if (reader->context)
-            needs[i] = !(needs[i] & MARK_DIRTY) ? NEED_NOTHING : data ? NEED_DATA : NEED_ZERO;
-        else
-            needs[i] = data ? NEED_DATA : NEED_NOTHING;
+        bool clean = reader->context && !(states[i] & MARK_DIRTY);
+
+        states[i] = (data ? CLUSTER_READ : CLUSTER_EMPTY) | (clean ? CLUSTER_CLEAN : 0);
     }
     return true;
 }

@@ -1,33 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading one disk of a running backup job over NBD (libnbd): which clusters matter, and their
- * bytes with many requests in flight. One thread only. Private to snapshot/.
+ * Reading one disk of a running backup job over NBD (libnbd): which clusters may matter, and
+ * their bytes with many requests in flight. One thread only. Private to snapshot/.
  */
 #pragma once
 
 #include "snapshot/snapshot.h"
 #include "snapshot/cluster.h"
 
-/* What a cluster of the disk needs to be in the point. */
-enum cluster_need {
-    NEED_NOTHING, /* clean, or zero in a full image */
-    NEED_DATA,    /* read it */
-    NEED_ZERO,    /* changed, and zero now: an explicit zero, or stale data would shine through */
+/* What QEMU tells of a cluster of the disk without reading it. */
+enum cluster_state {
+    CLUSTER_READ, /* it may hold anything */
+    CLUSTER_EMPTY, /* it reads as zeros. Unless the base does so too, this must be in an increment, or
+                    * stale data would shine through */
+    CLUSTER_CLEAN = 0x80, /* this bit beside either of them: the bitmap knows of no change */
 };
 
 struct reader;
 
-/* Connect to EXPORT on the unix socket SOCKET. With BITMAP (the exportbitmap name) only clusters
- * dirty in it matter; NULL reads everything that is allocated. */
+/* Connect to EXPORT on the unix socket SOCKET. Without BITMAP (the exportbitmap name)
+ * no cluster is clean. */
 struct reader *reader_open(const char *socket, const char *export, const char *bitmap,
                            GError **error);
 void reader_free(struct reader *reader);
 DEFINE_CLEANUP(reader)
 uint64_t reader_size(const struct reader *reader); /* bytes */
 
-/* The needs of COUNT clusters from FIRST into NEEDS (enum cluster_need), from one pass over both
+/* COUNT clusters from FIRST into STATES (enum cluster_state), from one pass over both
  * NBD contexts. All of them lie on the disk; the last one may be short. */
-bool reader_classify(struct reader *reader, uint64_t first, unsigned count, uint8_t *needs,
+bool reader_classify(struct reader *reader, uint64_t first, unsigned count, uint8_t *states,
                      GError **error);
 
 /* Begin to read LEN bytes at OFFSET into DATA, which must stay until DONE(CONTEXT) is called from

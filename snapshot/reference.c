@@ -1,235 +1,334 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/reference.h"
 
-/* What the image of DISK is known by; "" if it has no path. */
-static const char *disk_identity(const struct vm_disk *disk)
+#include <string.h>
+
+#include "snapshot/bitmaps.h"
+
+const char *disk_mode_name(enum disk_mode mode)
 {
-    return disk->images->len > 0 ? disk->images->pdata[0] : "";
+    static const char *const names[] = {
+        [DISK_FULL] = "full", [DISK_INCREMENT] = "increment", [DISK_COMPARE] = "compare"};
+
+    return names[mode];
 }
 
-char *reference_describe(const GPtrArray *disks)
+static void disk_reference_free(void *data)
 {
-    json_auto_t *images = json_object();
+    struct disk_reference *disk = data;
 
-    for (unsigned i = 0; i < disks->len; i++) {
-        const struct vm_disk *disk = disks->pdata[i];
-
-        if (!disk->skipped && disk->tracked)
-            json_set_string(images, disk->target, disk_identity(disk));
-    }
-    return json_text(images, 0);
-}
-
-/* Targets with a bitmap and their images, from <domaincheckpoint>. Without a description that is
- * ours nothing is covered. */
-static GHashTable *bitmap_targets(struct domain *domain, const char *checkpoint, GError **error)
-{
-    g_autofree char *text = domain_checkpoint_xml(domain, checkpoint, false, error);
-    AUTO(xml) xml = text ? xml_parse(text, checkpoint, error) : NULL;
-
-    if (!xml)
-        return NULL;
-    g_autofree char *description = xml_string(xml_root(xml), "/domaincheckpoint/description");
-    json_auto_t *images =
-        description ? json_parse(description, strlen(description), checkpoint, NULL) : NULL;
-    g_autoptr(GPtrArray) disks =
-        xml_find_all(xml_root(xml), "/domaincheckpoint/disks/disk[@checkpoint='bitmap']");
-    GHashTable *targets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-
-    for (unsigned i = 0; i < disks->len; i++) {
-        char *name = xml_attr(disks->pdata[i], "name");
-        const char *image = name ? json_string_value(json_object_get(images, name)) : NULL;
-
-        if (image)
-            g_hash_table_insert(targets, name, g_strdup(image));
-        else
-            g_free(name);
-    }
-    return targets;
-}
-
-static const struct manifest *find_point(const GPtrArray *points, const char *id)
-{
-    for (unsigned i = 0; i < points->len; i++) {
-        const struct manifest *manifest = points->pdata[i];
-
-        if (g_str_equal(manifest->point, id))
-            return manifest;
-    }
-    return NULL;
-}
-
-/* The points at a destination, by VM. Those of other VMs are asked for when a disk stands on one. */
-struct known_points {
-    struct store *destination;
-    GHashTable *of_vm; /* UUID -> GPtrArray of struct manifest */
-};
-
-static const GPtrArray *points_of(struct known_points *known, const char *vm_uuid, GError **error)
-{
-    GPtrArray *points = g_hash_table_lookup(known->of_vm, vm_uuid);
-
-    if (points)
-        return points;
-    points = store_points(known->destination, vm_uuid, error);
-    if (points)
-        g_hash_table_insert(known->of_vm, g_strdup(vm_uuid), points);
-    return points;
-}
-
-/* Is every point there that DISK is based on? Bases are older, so this ends. */
-static bool check_chain(struct known_points *known, const struct manifest *manifest,
-                        const struct manifest_disk *disk, bool *complete, GError **error)
-{
-    while (disk && disk->base) {
-        const GPtrArray *points = points_of(known, manifest_base_vm(manifest, disk), error);
-
-        if (!points)
-            return false;
-        manifest = find_point(points, disk->base);
-        disk = manifest ? manifest_disk(manifest, manifest_base_target(disk)) : NULL;
-    }
-    *complete = disk != NULL;
-    return true;
-}
-
-static bool check_chains(struct known_points *known, const struct manifest *manifest,
-                         bool *complete, GError **error)
-{
-    *complete = true;
-    for (unsigned i = 0; *complete && i < manifest->disks->len; i++)
-        if (!check_chain(known, manifest, manifest->disks->pdata[i], complete, error))
-            return false;
-    return true;
-}
-
-static bool has_its_bases(struct store *destination, GPtrArray *points,
-                          const struct manifest *manifest, bool *complete, GError **error)
-{
-    struct known_points known = {
-        destination,
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref)};
-    bool known_all;
-
-    g_hash_table_insert(known.of_vm, g_strdup(manifest->uuid), g_ptr_array_ref(points));
-    known_all = check_chains(&known, manifest, complete, error);
-    g_hash_table_unref(known.of_vm);
-    return known_all;
-}
-
-/* The newest of POINTS whose checkpoint is among NAMES, or NULL; borrowed. */
-static struct manifest *newest_tracked(GPtrArray *points, char **names)
-{
-    for (unsigned i = 0; i < points->len; i++) {
-        struct manifest *manifest = points->pdata[i];
-
-        if (manifest->checkpoint &&
-            g_strv_contains((const char *const *)names, manifest->checkpoint))
-            return manifest;
-    }
-    return NULL;
-}
-
-/* Go on from TRACKED, one of POINTS, if it can be. */
-static bool take_base(struct reference *reference, struct domain *domain, struct store *destination,
-                      GPtrArray *points, struct manifest *tracked, GError **error)
-{
-    bool complete;
-    unsigned at;
-
-    if (!has_its_bases(destination, points, tracked, &complete, error))
-        return false;
-    if (!complete) {
-        reference->reason = g_strdup(
-            "a point that the last one is based on is missing at the destination: read in full");
-        return true;
-    }
-    reference->covered = bitmap_targets(domain, tracked->checkpoint, error);
-    if (!reference->covered)
-        return false;
-    reference->reason = g_strdup_printf("changes since %s", tracked->point);
-    g_ptr_array_find(points, tracked, &at);
-    reference->base = g_ptr_array_steal_index(points, at);
-    return true;
-}
-
-static bool find_base(struct reference *reference, struct domain *domain, struct store *destination,
-                      GPtrArray *points, bool force_full, GError **error)
-{
-    g_auto(GStrv) names = domain_checkpoints(domain, error);
-    struct manifest *tracked;
-
-    if (!names)
-        return false;
-    if (points->len == 0) {
-        reference->reason = g_strdup("first point: read in full");
-        return true;
-    }
-    reference->newest = g_strdup(((struct manifest *)points->pdata[0])->point);
-    if (force_full) {
-        reference->reason = g_strdup("full point as asked");
-        return true;
-    }
-    tracked = newest_tracked(points, names);
-    if (tracked)
-        return take_base(reference, domain, destination, points, tracked, error);
-    reference->reason = g_strdup("the VM has lost the checkpoint of its last point: read in full");
-    return true;
-}
-
-struct reference *reference_choose(struct domain *domain, struct store *destination,
-                                   bool force_full, GError **error)
-{
-    AUTO(reference) reference = g_new0(struct reference, 1);
-    struct store_info info = {0};
-
-    if (!store_info(destination, &info, error))
-        return NULL;
-    reference->tag = g_strdup_printf(CHECKPOINT_PREFIX "%.8s-", info.uuid);
-    store_info_clear(&info);
-    g_autoptr(GPtrArray) points = store_points(destination, domain_uuid(domain), error);
-
-    if (!points || !find_base(reference, domain, destination, points, force_full, error))
-        return NULL;
-    return g_steal_pointer(&reference);
-}
-
-void reference_drop_base(struct reference *reference, const char *reason)
-{
-    manifest_free(g_steal_pointer(&reference->base));
-    g_clear_pointer(&reference->covered, g_hash_table_unref);
-    g_free(reference->reason);
-    reference->reason = g_strdup(reason);
+    g_free(disk->target);
+    g_clear_pointer(&disk->chain, g_array_unref);
+    g_free(disk->why);
+    g_free(disk);
 }
 
 void reference_free(struct reference *reference)
 {
     if (!reference)
         return;
+    if (reference->spool_dir)
+        tree_remove(reference->spool_dir, NULL);
     g_free(reference->tag);
     g_free(reference->newest);
-    manifest_free(reference->base);
-    g_clear_pointer(&reference->covered, g_hash_table_unref);
+    g_free(reference->checkpoint);
+    history_free(reference->history);
+    g_clear_pointer(&reference->disks, g_ptr_array_unref);
+    g_free(reference->spool_dir);
     g_free(reference->reason);
     g_free(reference);
 }
 
-static bool is_same_image(const struct vm_disk *disk, const char *identity)
+/* --- choosing -------------------------------------------------------------------------------- */
+
+static void set_mode(struct disk_reference *disk, enum disk_mode mode, const char *why)
 {
-    for (unsigned i = 0; i < disk->images->len; i++)
-        if (g_str_equal(disk->images->pdata[i], identity))
-            return true;
-    return disk->images->len == 0 && *identity == '\0';
+    disk->mode = mode;
+    disk->compared = mode == DISK_COMPARE;
+    g_free(disk->why);
+    disk->why = g_strdup(why);
+    if (mode == DISK_FULL)
+        g_clear_pointer(&disk->chain, g_array_unref);
+}
+
+/* The newest point that has the disk, and all that it is based on. */
+static bool find_base(struct reference *reference, struct disk_reference *disk, const char *vm,
+                      GError **error)
+{
+    const GPtrArray *points = history_points(reference->history);
+    const char *why = "new disk";
+
+    for (unsigned i = 0; i < points->len && !disk->chain; i++) {
+        const struct manifest *manifest = points->pdata[i];
+        g_autoptr(GError) missing = NULL;
+
+        if (!manifest_disk(manifest, disk->target))
+            continue;
+        disk->chain =
+            history_chain(reference->history, vm, manifest->point, disk->target, &missing);
+        if (!disk->chain && !error_is(missing, ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&missing));
+            return false;
+        }
+        why = "a point that the last one is based on is missing at the destination";
+    }
+    if (!disk->chain)
+        set_mode(disk, DISK_FULL, why);
+    return true;
+}
+
+static const struct history_layer *base_of(const struct disk_reference *disk)
+{
+    return &g_array_index(disk->chain, struct history_layer, 0);
+}
+
+/* The bitmaps of a checkpoint count from the point that it was made with, whose id is in its name. Is
+ * POINT older (< 0), that point, or newer (> 0)? */
+static int order_to_maker(const struct reference *reference, const char *point)
+{
+    return strncmp(point, reference->checkpoint + strlen(reference->tag), strlen(point));
+}
+
+/* A newer base is fine: the bitmaps tell too much then, which comparing finds out. */
+static void choose_mode(const struct reference *reference, const struct bitmaps *bitmaps,
+                        const struct vm_disk *vm_disk, struct disk_reference *disk)
+{
+    g_autofree char *no_record =
+        vm_disk->tracked ? NULL
+                         : g_strdup_printf("%s: no record of changes is possible", vm_disk->format);
+    const char *lack = !vm_disk->tracked ? no_record
+                       : bitmaps         ? bitmaps_lack(bitmaps, vm_disk)
+                                         : "the VM has lost the checkpoint of its last point";
+    int order = lack ? 0 : order_to_maker(reference, base_of(disk)->point);
+
+    if (!lack && order < 0)
+        lack = "there is no record of its changes since the last point";
+    if (lack) {
+        set_mode(disk, DISK_COMPARE, lack);
+        return;
+    }
+    set_mode(disk, DISK_INCREMENT, NULL);
+    disk->compared = order > 0;
+}
+
+static bool choose_disk(struct reference *reference, const struct point_request *request,
+                        const struct bitmaps *bitmaps, const struct vm_disk *vm_disk,
+                        GError **error)
+{
+    struct disk_reference *disk = g_new0(struct disk_reference, 1);
+
+    g_ptr_array_add(reference->disks, disk);
+    disk->target = g_strdup(vm_disk->target);
+    if (reference->reason)
+        return true; /* full, whatever there is */
+    if (!find_base(reference, disk, domain_uuid(request->domain), error))
+        return false;
+    if (disk->chain)
+        choose_mode(reference, bitmaps, vm_disk, disk);
+    return true;
+}
+
+/* The checkpoint of the newest of the points that the VM still has. */
+static bool find_checkpoint(struct reference *reference, struct domain *domain, GError **error)
+{
+    const GPtrArray *points = history_points(reference->history);
+    g_auto(GStrv) names = domain_checkpoints(domain, error);
+
+    if (!names)
+        return false;
+    for (unsigned i = 0; i < points->len && !reference->checkpoint; i++) {
+        const char *name = ((struct manifest *)points->pdata[i])->checkpoint;
+
+        if (name && g_str_has_prefix(name, reference->tag) &&
+            g_strv_contains((const char *const *)names, name))
+            reference->checkpoint = g_strdup(name);
+    }
+    return true;
+}
+
+static bool choose(struct reference *reference, const struct point_request *request,
+                   const GPtrArray *disks, bool running, GError **error)
+{
+    const GPtrArray *points = history_points(reference->history);
+    AUTO(bitmaps) bitmaps = NULL;
+
+    if (points->len == 0)
+        reference->reason = g_strdup("first point: read in full");
+    else if (request->force_full)
+        reference->reason = g_strdup("full point as asked");
+    if (points->len > 0)
+        reference->newest = g_strdup(((struct manifest *)points->pdata[0])->point);
+    if (!find_checkpoint(reference, request->domain, error))
+        return false;
+    if (reference->checkpoint) {
+        bitmaps = bitmaps_look(request->domain, reference->checkpoint, running, error);
+        if (!bitmaps)
+            return false;
+    }
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct vm_disk *disk = disks->pdata[i];
+
+        if (!disk->skipped && !choose_disk(reference, request, bitmaps, disk, error))
+            return false;
+    }
+    return true;
+}
+
+struct reference *reference_choose(const struct point_request *request, const GPtrArray *disks,
+                                   bool running, GError **error)
+{
+    AUTO(reference) reference = g_new0(struct reference, 1);
+    struct store_info info = {0};
+    const char *uuid = domain_uuid(request->domain);
+
+    if (!store_info(request->destination, &info, error))
+        return NULL;
+    reference->tag = g_strdup_printf(CHECKPOINT_PREFIX "%.8s-", info.uuid);
+    store_info_clear(&info);
+    reference->spool_dir = g_strdup_printf("%s/%s.digests", request->scratch_dir, uuid);
+    reference->disks = g_ptr_array_new_with_free_func(disk_reference_free);
+    reference->history = history_new(request->destination, uuid, error);
+    if (!reference->history || !choose(reference, request, disks, running, error))
+        return NULL;
+    return g_steal_pointer(&reference);
+}
+
+struct disk_reference *reference_disk(const struct reference *reference, const char *target)
+{
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        struct disk_reference *disk = reference->disks->pdata[i];
+
+        if (g_str_equal(disk->target, target))
+            return disk;
+    }
+    return NULL;
 }
 
 bool reference_covers(const struct reference *reference, const struct vm_disk *disk)
 {
-    const char *identity =
-        reference->base ? g_hash_table_lookup(reference->covered, disk->target) : NULL;
-
-    return identity && disk->tracked && is_same_image(disk, identity) &&
-           manifest_disk(reference->base, disk->target);
+    return reference_disk(reference, disk->target)->mode == DISK_INCREMENT;
 }
+
+void reference_distrust_bitmaps(struct reference *reference)
+{
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        struct disk_reference *disk = reference->disks->pdata[i];
+
+        if (disk->mode == DISK_INCREMENT)
+            set_mode(disk, DISK_COMPARE, "the record of its changes is broken");
+    }
+}
+
+/* --- what the base has ----------------------------------------------------------------------- */
+
+static bool fetch_disk(const struct reference *reference, struct disk_reference *disk,
+                       GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    g_autofree char *why = NULL;
+
+    disk->fetched =
+        baseline_fetch(reference->history, disk->chain, reference->spool_dir, disk->target, &cause);
+    if (disk->fetched)
+        return true;
+    if (!error_is(cause, ERROR_INTEGRITY) && !error_is(cause, ERROR_NOT_FOUND)) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&cause),
+                                   "digests of disk %s: ", disk->target);
+        return false;
+    }
+    disk->compared = false;
+    if (disk->mode == DISK_INCREMENT)
+        return true; /* it tells too much, but nothing wrong */
+    why = g_strdup_printf("the digests of its last point cannot be had: %s", cause->message);
+    set_mode(disk, DISK_FULL, why);
+    return true;
+}
+
+bool reference_fetch(struct reference *reference, GError **error)
+{
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        struct disk_reference *disk = reference->disks->pdata[i];
+
+        if (disk->compared && !disk->fetched && !fetch_disk(reference, disk, error))
+            return false;
+    }
+    return true;
+}
+
+/* The layers of the base that its bitmap does not count from. When the image was rolled back behind
+ * our back, the bitmap was too, and it may call clean what only these layers have. */
+static unsigned newer_layers(const struct reference *reference, const struct disk_reference *disk)
+{
+    unsigned n = 0;
+
+    if (disk->mode != DISK_INCREMENT)
+        return 0;
+    while (n < disk->chain->len &&
+           order_to_maker(reference, g_array_index(disk->chain, struct history_layer, n).point) > 0)
+        n++;
+    return n;
+}
+
+bool reference_baseline(const struct reference *reference, const struct disk_reference *disk,
+                        struct baseline **baseline, GError **error)
+{
+    if (disk->mode == DISK_FULL)
+        *baseline = baseline_new_empty();
+    else if (disk->compared)
+        *baseline = baseline_open(disk->chain, reference->spool_dir, disk->target,
+                                  newer_layers(reference, disk), error);
+    else
+        *baseline = NULL;
+    return *baseline || !disk->compared;
+}
+
+/* --- for people ------------------------------------------------------------------------------ */
+
+char *disk_reference_cost(const struct disk_reference *disk)
+{
+    g_autofree char *read = bytes_format(disk->read_bytes);
+    g_autofree char *changed = bytes_format(disk->changed_bytes);
+
+    if (!disk->why)
+        return NULL;
+    if (disk->mode == DISK_FULL)
+        return g_strdup_printf("%s: read in full", disk->why);
+    if (!disk->done)
+        return g_strdup_printf("%s: read and compared", disk->why);
+    return g_strdup_printf("%s: read %s, %s differ", disk->why, read, changed);
+}
+
+const char *reference_newest_base(const struct reference *reference)
+{
+    const char *newest = NULL;
+
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        const struct disk_reference *disk = reference->disks->pdata[i];
+
+        if (disk->chain && g_strcmp0(base_of(disk)->point, newest) > 0)
+            newest = base_of(disk)->point;
+    }
+    return newest;
+}
+
+char *reference_reason(const struct reference *reference)
+{
+    g_autoptr(GString) reason = g_string_new(reference->reason);
+    const char *base = reference_newest_base(reference);
+
+    if (base)
+        g_string_append_printf(reason, "changes since %s", base);
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        const struct disk_reference *disk = reference->disks->pdata[i];
+        g_autofree char *cost = disk_reference_cost(disk);
+
+        if (cost)
+            g_string_append_printf(reason, "%s%s: %s", reason->len ? "; " : "", disk->target, cost);
+    }
+    return g_strdup(reason->str);
+}
+
+/* --- checkpoints ----------------------------------------------------------------------------- */
 
 char *reference_new_checkpoint(const struct reference *reference, const char *point)
 {

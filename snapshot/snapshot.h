@@ -31,8 +31,24 @@ struct point_request {
     struct progress *progress; /* or NULL */
 };
 
+/* How what changed on a disk since its last point is found. */
+enum disk_mode {
+    DISK_FULL,      /* there is none: all that is allocated goes into the point */
+    DISK_INCREMENT, /* by its dirty bitmap */
+    DISK_COMPARE,   /* all that is allocated is read and compared with digests of the last point */
+};
+const char *disk_mode_name(enum disk_mode mode); /* "full", "increment", "compare" */
+
+struct point_disk {
+    char *target;
+    enum disk_mode mode;
+    uint64_t read_bytes;    /* of a plan: what the bitmap tells, 0 without one */
+    uint64_t changed_bytes; /* of a plan: 0 */
+};
+
 struct point_result {
     struct manifest *manifest; /* as committed */
+    GPtrArray *disks;          /* of struct point_disk */
     uint64_t changed_bytes;
     uint64_t sent_bytes; /* over the wire; 0 for a local destination */
     double seconds;
@@ -51,18 +67,11 @@ bool snapshot_take_point(const struct point_request *request, struct point_resul
  * seconds that its agent may take to answer. */
 bool snapshot_watchdog(char *const *args, GError **error);
 
-/* What snapshot_take_point() would do now, for --dry-run: per disk its mode and the bytes to read.
- */
-struct point_plan_disk {
-    char *target;
-    bool incremental;
-    uint64_t virtual_bytes;
-    uint64_t dirty_bytes; /* incremental: of the bitmap; else the allocation, when known */
-};
+/* What snapshot_take_point() would do now, for --dry-run. */
 struct point_plan {
     char *base; /* point id or NULL */
     char *reason;
-    GPtrArray *disks; /* of struct point_plan_disk */
+    GPtrArray *disks; /* of struct point_disk */
     char **skipped;   /* "sda: cdrom", ... */
 };
 struct point_plan *snapshot_plan_point(const struct point_request *request, GError **error);

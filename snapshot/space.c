@@ -10,7 +10,6 @@
 
 /* Header, L1 table, refcount table and a refcount block. */
 #define IMAGE_MIN_BYTES (UINT64_C(4) * CLUSTER_BYTES)
-#define CLUSTER_ENTRY_BYTES 8 /* in an L2 table, of a cluster of zeros too */
 
 static uint64_t reserve_of(uint64_t total)
 {
@@ -32,29 +31,32 @@ bool space_left(const char *dir, uint64_t *bytes, GError **error)
 /* What is not known counts nothing: a wrong alarm costs a point. */
 struct need {
     unsigned disks;
-    uint64_t dirty; /* bytes that are known to have changed since the base */
-    uint64_t full;  /* bytes allocated in disks that are read in full */
+    uint64_t dirty;    /* bytes that bitmaps call changed; those of compared disks may not be */
+    uint64_t full;     /* bytes allocated in disks that are sent in full */
+    uint64_t compared; /* bytes allocated in disks that are read in full, and sent as they differ */
 };
 
-static struct need estimate(const struct point_request *request, const struct reference *reference,
-                            const GPtrArray *disks)
+static void add_disk(const struct point_request *request, const struct disk_reference *disk,
+                     struct need *need)
+{
+    uint64_t capacity, allocation;
+
+    need->disks++;
+    if (disk->mode == DISK_INCREMENT ||
+        !domain_disk_bytes(request->domain, disk->target, &capacity, &allocation, NULL))
+        return;
+    *(disk->mode == DISK_FULL ? &need->full : &need->compared) += MIN(allocation, capacity);
+}
+
+static struct need estimate(const struct point_request *request, const struct reference *reference)
 {
     struct need need = {0};
 
-    if (reference->base &&
-        !snapshot_dirty_bytes(request->domain, reference->base->checkpoint, &need.dirty))
+    if (reference->checkpoint &&
+        !snapshot_dirty_bytes(request->domain, reference->checkpoint, &need.dirty))
         need.dirty = 0;
-    for (unsigned i = 0; i < disks->len; i++) {
-        const struct vm_disk *disk = disks->pdata[i];
-        uint64_t capacity, allocation;
-
-        if (disk->skipped)
-            continue;
-        need.disks++;
-        if (!reference_covers(reference, disk) &&
-            domain_disk_bytes(request->domain, disk->target, &capacity, &allocation, NULL))
-            need.full += MIN(allocation, capacity);
-    }
+    for (unsigned i = 0; i < reference->disks->len; i++)
+        add_disk(request, reference->disks->pdata[i], &need);
     return need;
 }
 
@@ -67,7 +69,7 @@ static bool check_scratch(const struct point_request *request, const struct need
 
     if (!disk_space(request->scratch_dir, &free_bytes, &total, error))
         return false;
-    needed = reserve_of(total) + (need->dirty + need->full) / READ_SHARE;
+    needed = reserve_of(total) + (need->dirty + need->full + need->compared) / READ_SHARE;
     if (free_bytes >= needed)
         return true;
     g_autofree char *has = bytes_format(free_bytes);
@@ -82,8 +84,7 @@ static bool check_scratch(const struct point_request *request, const struct need
 static bool check_destination(const struct point_request *request, const struct need *need,
                               GError **error)
 {
-    uint64_t certain =
-        need->disks * IMAGE_MIN_BYTES + need->dirty / CLUSTER_BYTES * CLUSTER_ENTRY_BYTES;
+    uint64_t certain = need->disks * IMAGE_MIN_BYTES;
     struct store_info info;
 
     if (!store_info(request->destination, &info, error))
@@ -112,9 +113,9 @@ static bool check_destination(const struct point_request *request, const struct 
 }
 
 bool space_check(const struct point_request *request, const struct reference *reference,
-                 const GPtrArray *disks, GError **error)
+                 GError **error)
 {
-    struct need need = estimate(request, reference, disks);
+    struct need need = estimate(request, reference);
 
     return check_scratch(request, &need, error) && check_destination(request, &need, error);
 }

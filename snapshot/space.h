@@ -22,4 +22,4 @@ bool space_left(const char *dir, uint64_t *bytes, GError **error);
  *   known beforehand, and 64 KiB may shrink to some bytes, so what may be too little is only told.
  */
 bool space_check(const struct point_request *request, const struct reference *reference,
-                 const GPtrArray *disks, GError **error);
+                 GError **error);

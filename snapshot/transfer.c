@@ -4,12 +4,20 @@
 #include "snapshot/disk-sink.h"
 #include "snapshot/mover.h"
 
-static struct manifest_disk *describe_disk(struct capture *capture, const struct vm_disk *disk)
+static struct manifest_disk *describe_disk(struct capture *capture,
+                                           const struct disk_reference *disk)
 {
     struct manifest_disk *entry = manifest_add_disk(capture->manifest, disk->target);
+    const struct history_layer *base =
+        disk->chain ? &g_array_index(disk->chain, struct history_layer, 0) : NULL;
 
-    if (reference_covers(capture->reference, disk))
-        entry->base = g_strdup(capture->reference->base->point);
+    if (!base)
+        return entry;
+    entry->base = g_strdup(base->point);
+    if (!g_str_equal(base->vm, capture->manifest->uuid))
+        entry->base_vm = g_strdup(base->vm);
+    if (!g_str_equal(base->disk->target, disk->target))
+        entry->base_target = g_strdup(base->disk->target);
     return entry;
 }
 
@@ -18,21 +26,22 @@ static bool watch_job(void *context, GError **error)
     return job_watch(context, error);
 }
 
-static bool move_disk(struct capture *capture, const struct vm_disk *disk, struct disk_sink *sink,
+static bool move_disk(struct capture *capture, struct disk_reference *disk, struct disk_sink *sink,
                       GError **error)
 {
     g_autofree char *subject = g_strdup_printf("%s/%s", capture_vm(capture), disk->target);
-    AUTO(reader)
-    reader = reader_open(capture->job->socket, disk->target, sink->entry->base ? JOB_BITMAP : NULL,
-                         error);
+    const char *bitmap = disk->mode == DISK_INCREMENT ? JOB_BITMAP : NULL;
+    AUTO(reader) reader = reader_open(capture->job->socket, disk->target, bitmap, error);
+    AUTO(baseline) baseline = NULL;
 
-    if (!reader)
+    if (!reader || !reference_baseline(capture->reference, disk, &baseline, error))
         return false;
     sink->entry->virtual_bytes = reader_size(reader);
     AUTO(composer) composer = disk_sink_composer(sink, error);
     struct move move = {
         .reader = reader,
         .composer = composer,
+        .baseline = baseline,
         .compression = capture->request->compression,
         .subject = subject,
         .progress = capture->request->progress,
@@ -40,28 +49,41 @@ static bool move_disk(struct capture *capture, const struct vm_disk *disk, struc
         .watch_context = capture->job,
     };
 
-    return composer && mover_run(&move, error) &&
+    return composer && mover_run(&move, &disk->read_bytes, error) &&
            disk_sink_finish(sink, composer, capture->manifest, error);
 }
 
-static bool take_disk(struct capture *capture, const struct vm_disk *disk, GError **error)
+static void note_cost(const struct capture *capture, const struct disk_reference *disk)
+{
+    g_autofree char *cost = disk_reference_cost(disk);
+
+    if (cost)
+        progress_note(capture->request->progress, "%s/%s: %s", capture_vm(capture), disk->target,
+                      cost);
+}
+
+static bool take_disk(struct capture *capture, struct disk_reference *disk, GError **error)
 {
     struct manifest_disk *entry = describe_disk(capture, disk);
     struct disk_sink sink;
 
-    if (disk_sink_open(&sink, capture->incoming, entry, error) &&
-        move_disk(capture, disk, &sink, error))
-        return true;
-    g_prefix_error(error, "disk %s: ", disk->target);
-    return false;
+    if (!disk_sink_open(&sink, capture->incoming, entry, error) ||
+        !move_disk(capture, disk, &sink, error)) {
+        g_prefix_error(error, "disk %s: ", disk->target);
+        return false;
+    }
+    disk->done = true;
+    disk->changed_bytes = entry->changed_bytes;
+    note_cost(capture, disk);
+    return true;
 }
 
 bool capture_transfer(struct capture *capture, GError **error)
 {
-    for (unsigned i = 0; i < capture->disks->len; i++) {
-        const struct vm_disk *disk = capture->disks->pdata[i];
+    const GPtrArray *disks = capture->reference->disks;
 
-        if (!disk->skipped && !take_disk(capture, disk, error)) {
+    for (unsigned i = 0; i < disks->len; i++) {
+        if (!take_disk(capture, disks->pdata[i], error)) {
             job_explain(capture->job, error);
             return false;
         }

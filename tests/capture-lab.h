@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A site with one guest whose recovery points are taken into a real store: for tests of snapshot/.
- * The guest has no system: what it would write, qemu-io writes through its virtio disk.
+ * A site with one real guest, and recovery points of it by a real libvirtd into a real store; qemu-img
+ * is the oracle. The guest has no system: what it would write, qemu-io writes through its virtio disk.
  */
 #pragma once
 
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 
 #include "replicator/replicator.h"
 #include "snapshot/snapshot.h"
@@ -18,34 +19,44 @@
 
 /* --- a site with one guest ------------------------------------------------------------------- */
 
+struct lab_disk {
+    char target[8], format[8];
+    char *path;
+};
+
 struct lab {
     struct host *host;
     struct domain *domain;
     struct catalog *catalog;
     struct store *store;
     char *store_path, *run_dir, *scratch_dir, *truth_dir;
+    struct lab_disk disks[4]; /* those that belong into a point */
+    unsigned n_disks;
     struct progress *progress;
     enum quiesce quiesce;
 };
 
-G_GNUC_UNUSED static inline char *disk_path(const char *name, const char *target)
+G_GNUC_UNUSED static char *disk_path(const char *name, const char *target)
 {
     g_autofree char *file = g_strdup_printf("%s.%s", name, target);
 
     return image_path(file);
 }
 
-G_GNUC_UNUSED static inline void make_disk(const char *name, const char *target, const char *format,
-                                           uint64_t bytes)
+/* A disk that belongs into points from now on. */
+G_GNUC_UNUSED static struct lab_disk *add_disk(struct lab *lab, const char *name,
+                                               const char *target, const char *format)
 {
-    g_autofree char *path = disk_path(name, target);
-    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
+    struct lab_disk *disk = &lab->disks[lab->n_disks++];
 
-    RUN("qemu-img", "create", "-q", "-f", format, path, size);
+    g_strlcpy(disk->target, target, sizeof disk->target);
+    g_strlcpy(disk->format, format, sizeof disk->format);
+    disk->path = disk_path(name, target);
+    return disk;
 }
 
-G_GNUC_UNUSED static inline char *capture_disk_xml(const char *name, const char *target,
-                                                   const char *format)
+G_GNUC_UNUSED static char *capture_disk_xml(const char *name, const char *target,
+                                            const char *format)
 {
     g_autofree char *path = disk_path(name, target);
 
@@ -55,8 +66,8 @@ G_GNUC_UNUSED static inline char *capture_disk_xml(const char *name, const char 
         format, path, target);
 }
 
-G_GNUC_UNUSED static inline struct domain *define_capture_guest(struct host *host, const char *name,
-                                                                const char *vdb_format)
+G_GNUC_UNUSED static struct domain *define_capture_guest(struct host *host, const char *name,
+                                                         const char *vdb_format)
 {
     g_autofree char *vda = capture_disk_xml(name, "vda", "qcow2");
     g_autofree char *vdb = capture_disk_xml(name, "vdb", vdb_format);
@@ -75,7 +86,7 @@ G_GNUC_UNUSED static inline struct domain *define_capture_guest(struct host *hos
 }
 
 /* The site of guest NAME, which exists, as a process sees it that starts now. */
-G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
+G_GNUC_UNUSED static struct lab *lab_open(const char *name, const char *vdb_format)
 {
     g_autoptr(GError) error = NULL;
     struct lab *lab = g_new0(struct lab, 1);
@@ -92,10 +103,21 @@ G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
     lab->host = session_open();
     lab->domain = host_domain(lab->host, name, &error);
     unit_ok(lab->domain != NULL, error);
+    add_disk(lab, name, "vda", "qcow2");
+    add_disk(lab, name, "vdb", vdb_format);
     return lab;
 }
 
-G_GNUC_UNUSED static inline struct lab *lab_new(const char *name, const char *vdb_format)
+G_GNUC_UNUSED static void make_image(const char *name, const char *target, const char *format,
+                                     uint64_t bytes)
+{
+    g_autofree char *path = disk_path(name, target);
+    g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
+
+    RUN("qemu-img", "create", "-q", "-f", format, path, size);
+}
+
+G_GNUC_UNUSED static struct lab *lab_new(const char *name, const char *vdb_format)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *store = g_build_filename(session_dir, name, "store", NULL);
@@ -104,14 +126,22 @@ G_GNUC_UNUSED static inline struct lab *lab_new(const char *name, const char *vd
 
     unit_ok(dir_make(truth, 0700, &error), error);
     unit_ok(store_create(store, "dr1", &error), error);
-    make_disk(name, "vda", "qcow2", VDA_BYTES);
-    make_disk(name, "vdb", vdb_format, VDB_BYTES);
+    make_image(name, "vda", "qcow2", VDA_BYTES);
+    make_image(name, "vdb", vdb_format, VDB_BYTES);
     domain_free(define_capture_guest(host, name, vdb_format));
     VIRSH("start", "--paused", name);
-    return lab_open(name);
+    return lab_open(name, vdb_format);
 }
 
-G_GNUC_UNUSED static inline void lab_free(struct lab *lab)
+/* One more disk of the guest, empty. */
+G_GNUC_UNUSED static void make_disk(struct lab *lab, const char *name, const char *target,
+                                    const char *format, uint64_t bytes)
+{
+    make_image(name, target, format, bytes);
+    add_disk(lab, name, target, format);
+}
+
+G_GNUC_UNUSED static void lab_free(struct lab *lab)
 {
     store_free(lab->store);
     catalog_free(lab->catalog);
@@ -121,15 +151,16 @@ G_GNUC_UNUSED static inline void lab_free(struct lab *lab)
     g_free(lab->run_dir);
     g_free(lab->scratch_dir);
     g_free(lab->truth_dir);
+    for (unsigned i = 0; i < lab->n_disks; i++)
+        g_free(lab->disks[i].path);
     g_free(lab);
 }
 DEFINE_CLEANUP(lab)
 
 /* What the guest does to disk NUMBER (0: vda): a command of qemu-io. */
-G_GNUC_UNUSED static inline void guest_io(const struct lab *lab, unsigned number,
-                                          const char *format, ...) G_GNUC_PRINTF(3, 4);
-G_GNUC_UNUSED static inline void guest_io(const struct lab *lab, unsigned number,
-                                          const char *format, ...)
+G_GNUC_UNUSED static void guest_io(const struct lab *lab, unsigned number, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+G_GNUC_UNUSED static void guest_io(const struct lab *lab, unsigned number, const char *format, ...)
 {
     va_list args;
     g_autofree char *hmp = NULL;
@@ -146,9 +177,27 @@ G_GNUC_UNUSED static inline void guest_io(const struct lab *lab, unsigned number
     ck_assert_msg(!strstr(output, "rror") && !strstr(output, "failed"), "%s: %s", hmp, output);
 }
 
+/* As a crash of QEMU, or of its host. */
+G_GNUC_UNUSED static void kill_qemu(const struct lab *lab)
+{
+    g_autofree char *file =
+        g_strdup_printf("%s/run/libvirt/qemu/run/%s.pid", session_dir, domain_name(lab->domain));
+    g_autofree char *pid = NULL;
+
+    unit_ok(file_read(file, 32, &pid, NULL, NULL), (GError *)NULL);
+    kill((pid_t)g_ascii_strtoll(pid, NULL, 10), SIGKILL);
+    for (int64_t until = time_monotonic_ms() + 20000; time_monotonic_ms() < until;
+         g_usleep(20000)) {
+        enum domain_state state = state_of(lab->domain);
+
+        if (state == DOMAIN_OFF || state == DOMAIN_CRASHED)
+            break;
+    }
+}
+
 /* --- points and their truth ------------------------------------------------------------------ */
 
-G_GNUC_UNUSED static inline struct point_request request_of(const struct lab *lab)
+G_GNUC_UNUSED static struct point_request request_of(const struct lab *lab)
 {
     return (struct point_request){
         .domain = lab->domain,
@@ -164,62 +213,61 @@ G_GNUC_UNUSED static inline struct point_request request_of(const struct lab *la
     };
 }
 
-G_GNUC_UNUSED static inline char *truth_path(const struct lab *lab, const char *point,
-                                             const char *target)
+G_GNUC_UNUSED static char *truth_path(const struct lab *lab, const char *point, const char *target)
 {
     return g_strdup_printf("%s/%s.%s.raw", lab->truth_dir, point, target);
 }
 
 /* The content of the disks as the guest sees it now, which is that of POINT. */
-G_GNUC_UNUSED static inline void keep_truth(const struct lab *lab, const char *point,
-                                            const char *vdb_format)
+G_GNUC_UNUSED static void keep_truth(const struct lab *lab, const char *point)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        const char *target = i ? "vdb" : "vda";
-        g_autofree char *disk = disk_path(domain_name(lab->domain), target);
-        g_autofree char *truth = truth_path(lab, point, target);
+    for (unsigned i = 0; i < lab->n_disks; i++) {
+        const struct lab_disk *disk = &lab->disks[i];
+        g_autofree char *truth = truth_path(lab, point, disk->target);
 
-        guest_io(lab, i, "flush");
-        RUN("qemu-img", "convert", "-U", "-f", i ? vdb_format : "qcow2", "-O", "raw", disk, truth);
+        if (state_of(lab->domain) != DOMAIN_OFF)
+            guest_io(lab, i, "flush");
+        RUN("qemu-img", "convert", "-U", "-f", disk->format, "-O", "raw", disk->path, truth);
     }
 }
 
-G_GNUC_UNUSED static inline void assert_point_is_true(const struct lab *lab, const char *point)
+/* The disks that were there then have the content that they had then. */
+G_GNUC_UNUSED static void assert_point_is_true(const struct lab *lab, const char *point)
 {
-    const char *uuid = domain_uuid(lab->domain);
-    g_autofree char *dir = store_point_dir(lab->store_path, uuid, point);
+    g_autofree char *dir = store_point_dir(lab->store_path, domain_uuid(lab->domain), point);
 
-    for (unsigned i = 0; i < 2; i++) {
-        const char *target = i ? "vdb" : "vda";
-        g_autofree char *image = g_strdup_printf("%s/%s.qcow2", dir, target);
-        g_autofree char *truth = truth_path(lab, point, target);
+    for (unsigned i = 0; i < lab->n_disks; i++) {
+        g_autofree char *image = g_strdup_printf("%s/%s.qcow2", dir, lab->disks[i].target);
+        g_autofree char *truth = truth_path(lab, point, lab->disks[i].target);
 
+        if (!g_file_test(truth, G_FILE_TEST_EXISTS))
+            continue;
         RUN("qemu-img", "check", "-q", image);
         RUN("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", image, truth);
     }
 }
 
-G_GNUC_UNUSED static inline struct manifest *take_point(const struct lab *lab)
+G_GNUC_UNUSED static struct manifest *take_point(const struct lab *lab)
 {
     struct point_request request = request_of(lab);
     struct point_result result = {0};
     g_autoptr(GError) error = NULL;
 
     unit_ok(snapshot_take_point(&request, &result, &error), error);
+    g_clear_pointer(&result.disks, g_ptr_array_unref);
     return g_steal_pointer(&result.manifest);
 }
 
-G_GNUC_UNUSED static inline struct manifest *take_true_point(const struct lab *lab,
-                                                             const char *vdb_format)
+G_GNUC_UNUSED static struct manifest *take_true_point(const struct lab *lab)
 {
     struct manifest *manifest = take_point(lab);
 
-    keep_truth(lab, manifest->point, vdb_format);
+    keep_truth(lab, manifest->point);
     assert_point_is_true(lab, manifest->point);
     return manifest;
 }
 
-G_GNUC_UNUSED static inline unsigned count_checkpoints(const struct lab *lab)
+G_GNUC_UNUSED static unsigned count_checkpoints(const struct lab *lab)
 {
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) names = domain_checkpoints(lab->domain, &error);
@@ -228,7 +276,7 @@ G_GNUC_UNUSED static inline unsigned count_checkpoints(const struct lab *lab)
     return g_strv_length(names);
 }
 
-G_GNUC_UNUSED static inline void assert_nothing_is_left(const struct lab *lab)
+G_GNUC_UNUSED static void assert_nothing_is_left(const struct lab *lab)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *job = NULL;
@@ -244,7 +292,7 @@ G_GNUC_UNUSED static inline void assert_nothing_is_left(const struct lab *lab)
 }
 
 /* Root's libvirtd is the system daemon: as root these tests run as nobody. */
-G_GNUC_UNUSED static inline void become_ordinary_user(void)
+G_GNUC_UNUSED static void become_ordinary_user(void)
 {
     struct passwd *nobody = geteuid() == 0 ? getpwnam("nobody") : NULL;
 

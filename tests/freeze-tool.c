@@ -30,7 +30,6 @@ static bool freeze(char **args, GError **error)
     AUTO(catalog) catalog = catalog_open(store_path, error);
     AUTO(store)
     store = catalog ? store_open_local(store_path, catalog, &snapshot_point_ops, error) : NULL;
-    AUTO(reference) reference = store ? reference_choose(domain, store, true, error) : NULL;
     struct point_request request = {
         .domain = domain,
         .destination = store,
@@ -39,8 +38,11 @@ static bool freeze(char **args, GError **error)
         .scratch_dir = args[2],
         .quiesce = QUIESCE_REQUIRE,
         .quiesce_timeout_s = 5,
+        .force_full = true,
         .watchdog = watchdog,
     };
+    AUTO(reference)
+    reference = store ? reference_choose(&request, disks, true, error) : NULL;
     AUTO(job) job = reference ? job_prepare(&request, reference, disks, "1", error) : NULL;
 
     if (!job || !job_freeze(job, error))

@@ -23,7 +23,8 @@ static enum cluster_kind pack(size_t *len)
 {
     AUTO(packer) packer = packer_new(3);
     uint8_t digest[DIGEST_SIZE], expected[DIGEST_SIZE];
-    enum cluster_kind kind = cluster_pack(packer, plain, packed, len, digest);
+    enum cluster_kind kind =
+        cluster_digest(plain, digest) ? CLUSTER_ZERO : cluster_pack(packer, plain, packed, len);
 
     digest_buffer(plain, sizeof plain, expected);
     ck_assert_mem_eq(digest, expected, DIGEST_SIZE);
@@ -92,10 +93,9 @@ START_TEST(all_levels_make_frames_that_come_back)
     fill_random(plain, sizeof plain / 3);
     for (int level = -3; level <= 30; level++) {
         AUTO(packer) packer = packer_new(level);
-        uint8_t digest[DIGEST_SIZE];
         size_t len;
 
-        ck_assert_int_eq(cluster_pack(packer, plain, packed, &len, digest), CLUSTER_PACKED);
+        ck_assert_int_eq(cluster_pack(packer, plain, packed, &len), CLUSTER_PACKED);
         ck_assert(cluster_unpack(unpacker, packed, len, again));
         ck_assert_mem_eq(plain, again, sizeof plain);
     }

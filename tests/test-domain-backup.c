@@ -249,6 +249,27 @@ START_TEST(a_lost_checkpoint_or_bitmap_is_an_error_of_its_own)
 }
 END_TEST
 
+START_TEST(a_forgotten_checkpoint_is_redefined_if_its_bitmaps_are_good)
+{
+    AUTO(host) host = session_open();
+    AUTO(domain) domain = paused_guest(host, "forgotten");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = NULL;
+
+    unit_ok(take(domain, NULL, "c1", &error), error);
+    xml = domain_checkpoint_xml(domain, "c1", false, &error);
+    unit_ok(xml != NULL, error);
+    VIRSH("checkpoint-delete", "--metadata", "forgotten", "c1");
+    unit_ok(domain_checkpoint_redefine(domain, xml, &error), error);
+    unit_ok(take(domain, "c1", "c2", &error), error);
+    VIRSH("checkpoint-delete", "--metadata", "forgotten", "c2");
+    VIRSH("checkpoint-delete", "--metadata", "forgotten", "c1");
+    lose_bitmap(domain, "libvirt-2-format", "c1");
+    unit_fails(domain_checkpoint_redefine(domain, xml, &error), error, ERROR_INTEGRITY,
+               "cannot redefine a checkpoint of domain forgotten");
+}
+END_TEST
+
 START_TEST(a_begin_that_failed_may_leave_its_checkpoint)
 {
     AUTO(host) host = session_open();
@@ -344,6 +365,7 @@ int main(void)
         rings_when_the_guest_stops_and_never_once_the_watch_is_gone,
         knows_how_much_of_a_disk_is_allocated, tells_the_dirty_bytes_since_a_checkpoint,
         a_lost_checkpoint_or_bitmap_is_an_error_of_its_own,
+        a_forgotten_checkpoint_is_redefined_if_its_bitmaps_are_good,
         a_begin_that_failed_may_leave_its_checkpoint, deletes_a_checkpoint_with_its_bitmaps,
         deletes_the_bitmaps_of_the_other_disks_when_one_has_lost_its_own,
         a_domain_that_is_off_only_forgets_its_checkpoints,

@@ -169,7 +169,7 @@ static void assert_guest_writes(const struct lab *lab)
 START_TEST(a_job_is_given_up_before_its_guest_finds_no_space)
 {
     AUTO(lab) lab = lab_of_writer("given-up");
-    AUTO(manifest) before = take_true_point(lab, "qcow2");
+    AUTO(manifest) before = take_true_point(lab);
     struct siege siege;
 
     VIRSH("resume", "given-up");
@@ -181,7 +181,7 @@ START_TEST(a_job_is_given_up_before_its_guest_finds_no_space)
     ck_assert_uint_gt(siege.least_bytes, 0);
     assert_guest_writes(lab);
     VIRSH("suspend", "given-up");
-    AUTO(manifest) after = take_true_point(lab, "qcow2");
+    AUTO(manifest) after = take_true_point(lab);
 
     ck_assert_str_eq(after->base, before->point);
     assert_point_is_true(lab, before->point);
@@ -192,7 +192,7 @@ END_TEST
 START_TEST(a_guest_that_was_paused_because_the_scratch_space_is_full_is_resumed_at_once)
 {
     AUTO(lab) lab = lab_of_writer("resumed");
-    AUTO(manifest) before = take_true_point(lab, "qcow2");
+    AUTO(manifest) before = take_true_point(lab);
     struct siege siege = {0};
 
     VIRSH("resume", "resumed");
@@ -205,7 +205,7 @@ START_TEST(a_guest_that_was_paused_because_the_scratch_space_is_full_is_resumed_
     ck_assert_int_lt(siege.ended_ms, 5000);
     assert_guest_writes(lab);
     VIRSH("suspend", "resumed");
-    AUTO(manifest) after = take_true_point(lab, "qcow2");
+    AUTO(manifest) after = take_true_point(lab);
 
     ck_assert_str_eq(after->base, before->point);
     assert_point_is_true(lab, before->point);
@@ -225,7 +225,7 @@ START_TEST(no_point_begins_without_room_for_what_its_guest_overwrites)
     assert_nothing_is_left(lab);
     ck_assert_uint_eq(count_checkpoints(lab), 0);
     unlink(SMALL "/filler");
-    AUTO(manifest) manifest = take_true_point(lab, "qcow2");
+    AUTO(manifest) manifest = take_true_point(lab);
 }
 END_TEST
 

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Of which disks a checkpoint has the changes on record: libvirt and QEMU must have a good bitmap,
+ * and it must have been made of this image, because two disks of one VM have bitmaps of the same
+ * name, so neither of the two notices when their images change places. Private to snapshot/.
+ */
+#pragma once
+
+#include "snapshot/disks.h"
+
+struct bitmaps;
+/* RUNNING: ask QEMU too whether they are good. ERROR_NOT_FOUND when there is no such checkpoint. */
+struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool running,
+                             GError **error);
+void bitmaps_free(struct bitmaps *bitmaps);
+DEFINE_CLEANUP(bitmaps)
+/* NULL if the changes of DISK are on record; otherwise why not, for people. */
+const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *disk);
+
+/* What a new checkpoint remembers about the images of DISKS, for its description; g_free. */
+char *bitmaps_describe(const GPtrArray *disks);
