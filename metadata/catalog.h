@@ -27,6 +27,7 @@ enum catalog_table {
     CATALOG_STEPS,       /* "<run-id>/<subject>/<step>" -> step state */
     CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */
     CATALOG_REPLICATION, /* "<vm-uuid>/<destination>" -> last result */
+    CATALOG_SKETCHES,    /* "<vm-uuid>/<target>" -> sketch of the disk at one of its points */
     CATALOG_TABLES
 };
 

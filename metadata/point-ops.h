@@ -31,8 +31,10 @@ struct point_ops {
     /* Is every cluster in it what its digest says? */
     bool (*verify)(const char *dir, const struct manifest *manifest, struct progress *progress,
                    GError **error);
-    /* Both in snapshot.h. */
+    /* These in snapshot.h. */
     bool (*merge)(const struct merge_job *job, GError **error);
     bool (*same_content)(const struct image_layer *before, unsigned before_count,
                          const struct image_layer *after, unsigned after_count, GError **error);
+    bool (*sketch)(const struct image_layer *layers, unsigned count, struct sketch *sketch,
+                   GError **error);
 };

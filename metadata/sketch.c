@@ -121,6 +121,7 @@ static bool check_samples(const struct sketch *sketch, GError **error)
 
 bool sketch_from_json(const json_t *json, struct sketch *sketch, GError **error)
 {
+    g_autofree struct sketch *parsed = g_new0(struct sketch, 1);
     g_autofree uint8_t *bytes = NULL;
     const char *text;
     uint64_t level;
@@ -133,11 +134,14 @@ bool sketch_from_json(const json_t *json, struct sketch *sketch, GError **error)
     if (level > SKETCH_MAX_LEVEL || len % SAMPLE_BYTES != 0 || len > SKETCH_SAMPLES * SAMPLE_BYTES)
         return fail(error, ERROR_INTEGRITY, "%zu bytes of level %" PRIu64 " are not a sketch", len,
                     level);
-    sketch->level = (unsigned)level;
-    sketch->count = (unsigned)(len / SAMPLE_BYTES);
-    if (len > 0)
-        memcpy(sketch->samples, bytes, len);
-    for (unsigned i = 0; i < sketch->count; i++)
-        sketch->samples[i] = GUINT64_FROM_BE(sketch->samples[i]);
-    return check_samples(sketch, error);
+    parsed->level = (unsigned)level;
+    parsed->count = (unsigned)(len / SAMPLE_BYTES);
+    for (unsigned i = 0; i < parsed->count; i++) {
+        memcpy(&parsed->samples[i], bytes + i * SAMPLE_BYTES, SAMPLE_BYTES);
+        parsed->samples[i] = GUINT64_FROM_BE(parsed->samples[i]);
+    }
+    if (!check_samples(parsed, error))
+        return false;
+    *sketch = *parsed;
+    return true;
 }

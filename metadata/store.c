@@ -33,6 +33,17 @@ void bundle_id_free(struct bundle_id *id)
     g_free(id);
 }
 
+void similar_image_free(struct similar_image *image)
+{
+    if (!image)
+        return;
+    g_free(image->vm_uuid);
+    g_free(image->vm);
+    g_free(image->point);
+    g_free(image->target);
+    g_free(image);
+}
+
 bool store_info(struct store *store, struct store_info *out, GError **error)
 {
     struct store_info info = {0};
@@ -77,6 +88,20 @@ bool store_get(struct store *store, const char *vm_uuid, const char *point, cons
         return bad(error, store->label, "a safe file name", name);
     return labelled(store->ops->get(store, vm_uuid, point, name, offset, sink, context, error),
                     store->label, error);
+}
+
+bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
+                   struct similar_image **image, GError **error)
+{
+    struct similar_image *found = NULL;
+    int64_t ms;
+
+    if (!point_id_parse(before, &ms))
+        return bad(error, store->label, "the id of a point", before);
+    if (!labelled(store->ops->similar(store, sketch, before, &found, error), store->label, error))
+        return false;
+    *image = found;
+    return true;
 }
 
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "metadata/manifest.h"
+#include "metadata/sketch.h"
 
 #define STORE_FORMAT 1
 #define STORE_WRITE_MAX (1u << 20) /* bytes of one incoming_write() */
@@ -41,6 +42,18 @@ struct bundle_id {
 void bundle_id_free(struct bundle_id *id);
 DEFINE_CLEANUP(bundle_id)
 
+/* The image in a store that a disk is most like: how many of the clusters of the disk's sketch that
+ * were compared it has. */
+struct similar_image {
+    char *vm_uuid;
+    char *vm; /* its name */
+    char *point;
+    char *target;
+    struct sketch_overlap overlap;
+};
+void similar_image_free(struct similar_image *image);
+DEFINE_CLEANUP(similar_image)
+
 /* Takes LEN bytes that come after those of the call before. It must not use the store that it is
  * called by. */
 typedef bool store_sink_fn(void *context, const void *data, size_t len, GError **error);
@@ -61,6 +74,8 @@ struct store_ops {
     GPtrArray *(*points)(struct store *store, const char *vm, GError **error);
     bool (*get)(struct store *store, const char *vm_uuid, const char *point, const char *name,
                 uint64_t offset, store_sink_fn *sink, void *context, GError **error);
+    bool (*similar)(struct store *store, const struct sketch *sketch, const char *before,
+                    struct similar_image **image, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
                               GError **error);
     /* Highest generation of SITE; *ID NULL when there is none. */
@@ -93,6 +108,11 @@ GPtrArray *store_points(struct store *store, const char *vm, GError **error);
  * against its digest. */
 bool store_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
                uint64_t offset, store_sink_fn *sink, void *context, GError **error);
+/* What a disk of which there is no point yet is most like, among the images of the newest points of
+ * all VMs; *IMAGE is NULL if it is like none of them. Its point is older than BEFORE, the id of the
+ * point that is to be based on it. */
+bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
+                   struct similar_image **image, GError **error);
 /* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);

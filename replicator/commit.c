@@ -256,5 +256,6 @@ bool local_commit(struct local_incoming *self, const struct manifest *manifest, 
         return false;
     g_clear_pointer(&self->lane, lane_free);
     local_cache_put(self->store, manifest);
+    local_sketch_point(self->store, manifest);
     return true;
 }

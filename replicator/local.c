@@ -265,6 +265,7 @@ static const struct store_ops local_store_ops = {
     .info = local_info,
     .points = local_points,
     .get = local_get,
+    .similar = local_similar,
     .begin = local_begin,
     .newest_bundle = local_newest_bundle,
     .get_bundle = local_get_bundle,
@@ -272,51 +273,55 @@ static const struct store_ops local_store_ops = {
     .free = local_free,
 };
 
-/* A disk of a point. */
-struct place {
-    char *vm_uuid, *point, *target;
-};
-
-static void place_clear(struct place *place)
+void chain_place_clear(struct chain_place *place)
 {
     g_clear_pointer(&place->vm_uuid, g_free);
     g_clear_pointer(&place->point, g_free);
     g_clear_pointer(&place->target, g_free);
 }
-#define AUTO_PLACE __attribute__((cleanup(place_clear))) struct place
 
-/* Where the base of DISK is; nowhere if it has none. */
-static struct place place_below(const struct manifest *manifest, const struct manifest_disk *disk)
+static struct chain_place place_below(const struct manifest *manifest,
+                                      const struct manifest_disk *disk)
 {
     if (!disk->base)
-        return (struct place){0};
-    return (struct place){g_strdup(manifest_base_vm(manifest, disk)), g_strdup(disk->base),
-                          g_strdup(manifest_base_target(disk))};
+        return (struct chain_place){0};
+    return (struct chain_place){g_strdup(manifest_base_vm(manifest, disk)), g_strdup(disk->base),
+                                g_strdup(manifest_base_target(disk))};
 }
 
-/* The image at *PLACE, which becomes the place below it. */
-static char *chain_layer(struct local_store *self, struct place *place, GError **error)
+bool local_chain_step(struct local_store *self, struct chain_place *place,
+                      struct image_layer *layer, GError **error)
 {
     AUTO(manifest) manifest = local_manifest(self->path, place->vm_uuid, place->point, error);
     g_autofree char *dir = store_point_dir(self->path, place->vm_uuid, place->point);
     const struct manifest_disk *disk = manifest ? manifest_disk(manifest, place->target) : NULL;
-    g_autofree char *image = NULL;
 
     if (!manifest)
-        return NULL;
-    if (!disk) {
-        fail(error, ERROR_INTEGRITY, "point %s of VM %s has no disk %s", place->point,
-             place->vm_uuid, place->target);
-        return NULL;
-    }
-    image = g_build_filename(dir, disk->file, NULL);
-    if (!g_file_test(image, G_FILE_TEST_IS_REGULAR)) {
-        fail(error, ERROR_INTEGRITY, "%s is missing", image);
-        return NULL;
-    }
-    place_clear(place);
+        return false;
+    if (!disk)
+        return fail(error, ERROR_INTEGRITY, "point %s of VM %s has no disk %s", place->point,
+                    place->vm_uuid, place->target);
+    layer->image = g_build_filename(dir, disk->file, NULL);
+    layer->digests = g_build_filename(dir, disk->digests, NULL);
+    layer->virtual_bytes = disk->virtual_bytes;
+    chain_place_clear(place);
     *place = place_below(manifest, disk);
-    return g_steal_pointer(&image);
+    return true;
+}
+
+/* The image at *PLACE, which becomes the place below it. */
+static char *next_image(struct local_store *self, struct chain_place *place, GError **error)
+{
+    struct image_layer layer;
+
+    if (!local_chain_step(self, place, &layer, error))
+        return NULL;
+    g_free(layer.digests);
+    if (g_file_test(layer.image, G_FILE_TEST_IS_REGULAR))
+        return layer.image;
+    fail(error, ERROR_INTEGRITY, "%s is missing", layer.image);
+    g_free(layer.image);
+    return NULL;
 }
 
 char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,
@@ -324,12 +329,12 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
 {
     struct local_store *self = (struct local_store *)local;
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(g_free);
-    AUTO_PLACE at = {g_strdup(vm_uuid), g_strdup(point), g_strdup(target)};
+    AUTO_CHAIN_PLACE at = {g_strdup(vm_uuid), g_strdup(point), g_strdup(target)};
 
     g_assert(local->ops == &local_store_ops);
     /* It ends: manifest_parse() accepts only bases that are older, of whatever VM. */
     while (at.point) {
-        char *image = chain_layer(self, &at, error);
+        char *image = next_image(self, &at, error);
 
         if (!image) {
             /* Of the top it is the caller who knows that it should be there. */

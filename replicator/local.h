@@ -85,11 +85,32 @@ bool local_put_bundle(struct store *store, const char *data, size_t len, GError 
 
 /* store_points(). */
 GPtrArray *local_points(struct store *store, const char *vm, GError **error);
+/* UUIDs of all VMs, and other names that are in vms/; g_strfreev. */
+char **local_vms(struct local_store *self, GError **error);
+/* The newest point of VM_UUID, or NULL if there is none that can be read. */
+struct manifest *local_newest(struct local_store *self, const char *vm_uuid);
 /* The manifest of a committed point, from its directory. */
 struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
                                 GError **error);
 /* Let the catalog know a committed point as it is now; it is only a cache. */
 void local_cache_put(struct local_store *self, const struct manifest *manifest);
+/* A disk at a point: where a walk down a chain is. All NULL below the last image. */
+struct chain_place {
+    char *vm_uuid, *point, *target;
+};
+void chain_place_clear(struct chain_place *place);
+#define AUTO_CHAIN_PLACE __attribute__((cleanup(chain_place_clear))) struct chain_place
+/* The layer at *PLACE, whose paths the caller frees; *PLACE becomes the one below it. */
+bool local_chain_step(struct local_store *self, struct chain_place *place,
+                      struct image_layer *layer, GError **error);
+
+/* store_similar(). */
+bool local_similar(struct store *store, const struct sketch *sketch, const char *before,
+                   struct similar_image **image, GError **error);
+/* Let the catalog have the sketches of a point that was committed, as long as its digests are in memory;
+ * what goes wrong is found again when they are asked for. */
+void local_sketch_point(struct local_store *self, const struct manifest *manifest);
+
 /* Make DIR with exactly MODE, whatever the umask; an existing one is left as it is. */
 bool make_dir(const char *dir, mode_t mode, GError **error);
 /* Append to an ERROR_NO_SPACE how much is free where. */

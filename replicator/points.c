@@ -127,6 +127,37 @@ static void cache_forget(struct local_store *self, const char *vm_uuid, GHashTab
 
 /* --- Listing -------------------------------------------------------------------------------- */
 
+static struct manifest *load_point(struct local_store *self, const char *vm_uuid, const char *point,
+                                   const json_t *entry, GError **error)
+{
+    struct manifest *manifest = cached_manifest(self, entry, vm_uuid, point);
+
+    if (manifest)
+        return manifest;
+    manifest = local_manifest(self->path, vm_uuid, point, error);
+    if (manifest)
+        local_cache_put(self, manifest);
+    return manifest;
+}
+
+struct manifest *local_newest(struct local_store *self, const char *vm_uuid)
+{
+    g_autofree char *dir = g_build_filename(self->path, "vms", vm_uuid, NULL);
+    g_auto(GStrv) points = dir_list(dir, NULL);
+    struct manifest *manifest = NULL;
+    int64_t ms;
+
+    for (unsigned i = points ? g_strv_length(points) : 0; i > 0 && !manifest; i--) {
+        g_autofree char *key = cache_key(vm_uuid, points[i - 1]);
+        json_auto_t *entry = NULL;
+
+        if (point_id_parse(points[i - 1], &ms) &&
+            catalog_get(self->catalog, CATALOG_POINTS, key, &entry, NULL))
+            manifest = load_point(self, vm_uuid, points[i - 1], entry, NULL);
+    }
+    return manifest;
+}
+
 struct listing {
     struct local_store *store;
     GPtrArray *points;  /* of struct manifest, or NULL */
@@ -136,14 +167,9 @@ struct listing {
 static void add_point(struct listing *self, const char *vm_uuid, const char *point,
                       const json_t *entry)
 {
-    AUTO(manifest) manifest = cached_manifest(self->store, entry, vm_uuid, point);
     g_autoptr(GError) why = NULL;
+    AUTO(manifest) manifest = load_point(self->store, vm_uuid, point, entry, &why);
 
-    if (!manifest) {
-        manifest = local_manifest(self->store->path, vm_uuid, point, &why);
-        if (manifest)
-            local_cache_put(self->store, manifest);
-    }
     if (manifest && self->points)
         g_ptr_array_add(self->points, g_steal_pointer(&manifest));
     if (why && self->damaged)
@@ -169,7 +195,7 @@ static bool add_vm(struct listing *self, const char *vm_uuid, GError **error)
     return true;
 }
 
-static char **list_vms(struct local_store *self, GError **error)
+char **local_vms(struct local_store *self, GError **error)
 {
     g_autofree char *vms = g_build_filename(self->path, "vms", NULL);
 
@@ -199,7 +225,7 @@ static bool collect_vm(const char *key, json_t *value, void *data)
 
 static bool add_vms_called(struct listing *self, const char *name, GError **error)
 {
-    g_auto(GStrv) uuids = list_vms(self->store, error);
+    g_auto(GStrv) uuids = local_vms(self->store, error);
     g_autoptr(GHashTable) vms =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)json_decref);
 
@@ -215,7 +241,7 @@ static bool add_vms_called(struct listing *self, const char *name, GError **erro
 
 static bool add_all(struct listing *self, GError **error)
 {
-    g_auto(GStrv) uuids = list_vms(self->store, error);
+    g_auto(GStrv) uuids = local_vms(self->store, error);
 
     if (!uuids)
         return false;

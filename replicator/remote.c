@@ -156,6 +156,60 @@ static bool remote_get(struct store *store, const char *vm_uuid, const char *poi
     return true;
 }
 
+static bool similar_image_check(const struct similar_image *image, const char *before,
+                                GError **error)
+{
+    int64_t ms;
+
+    if (image->overlap.sampled <= SKETCH_SAMPLES && vm_name_is_valid(image->vm) &&
+        uuid_is_valid(image->vm_uuid) && point_id_parse(image->point, &ms) &&
+        strcmp(image->point, before) < 0 && name_is_safe(image->target) &&
+        image->overlap.matched <= image->overlap.sampled)
+        return true;
+    return fail(error, ERROR_INTEGRITY, "the other side names a similar image wrongly");
+}
+
+static bool similar_image_parse(const json_t *json, const char *before, struct similar_image **out,
+                                GError **error)
+{
+    AUTO(similar_image) image = g_new0(struct similar_image, 1);
+    const char *vm, *uuid, *point, *target;
+    uint64_t matched, sampled;
+
+    if (!json_need_string(json, "vm", &vm, error) ||
+        !json_need_string(json, "uuid", &uuid, error) ||
+        !json_need_string(json, "point", &point, error) ||
+        !json_need_string(json, "target", &target, error) ||
+        !json_need_u64(json, "matched", &matched, error) ||
+        !json_need_u64(json, "sampled", &sampled, error))
+        return false;
+    image->vm = g_strdup(vm);
+    image->vm_uuid = g_strdup(uuid);
+    image->point = g_strdup(point);
+    image->target = g_strdup(target);
+    image->overlap.matched = (unsigned)MIN(matched, UINT_MAX);
+    image->overlap.sampled = (unsigned)MIN(sampled, UINT_MAX);
+    if (!similar_image_check(image, before, error))
+        return false;
+    *out = g_steal_pointer(&image);
+    return true;
+}
+
+static bool remote_similar(struct store *store, const struct sketch *sketch, const char *before,
+                           struct similar_image **image, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    json_auto_t *result = NULL;
+    const json_t *found;
+
+    if (!client_ask(client, WIRE_SIMILAR, with_string(sketch_json(sketch), "before", before), NULL,
+                    NULL, &result, error))
+        return false;
+    *image = NULL;
+    found = json_object_get(result, "image");
+    return !found || json_is_null(found) || similar_image_parse(found, before, image, error);
+}
+
 static bool bundle_id_parse(const json_t *bundle, const char *site, struct bundle_id **out,
                             GError **error)
 {
@@ -375,6 +429,7 @@ static const struct store_ops remote_store_ops = {
     .info = remote_info,
     .points = remote_points,
     .get = remote_get,
+    .similar = remote_similar,
     .begin = remote_begin,
     .newest_bundle = remote_newest_bundle,
     .get_bundle = remote_get_bundle,

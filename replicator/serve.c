@@ -183,6 +183,40 @@ static bool handle_get(struct session *self, const struct frame *frame, GError *
     return ok(self, frame->request, object, error);
 }
 
+static json_t *similar_image_json(const struct similar_image *image)
+{
+    json_t *json = image ? json_object() : json_null();
+
+    if (!image)
+        return json;
+    json_set_string(json, "vm", image->vm);
+    json_set_string(json, "uuid", image->vm_uuid);
+    json_set_string(json, "point", image->point);
+    json_set_string(json, "target", image->target);
+    json_set_u64(json, "matched", image->overlap.matched);
+    json_set_u64(json, "sampled", image->overlap.sampled);
+    return json;
+}
+
+static bool handle_similar(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_autofree struct sketch *sketch = g_new(struct sketch, 1);
+    AUTO(similar_image) image = NULL;
+    const char *before;
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "before", &before, error) ||
+        !sketch_from_json(request, sketch, error))
+        return false;
+    if (!store_similar(self->local, sketch, before, &image, &why))
+        return refuse(self, frame->request, why, error);
+    object = json_object();
+    json_object_set_new(object, "image", similar_image_json(image));
+    return ok(self, frame->request, object, error);
+}
+
 /* --- A point that arrives ------------------------------------------------------------------- */
 
 static void forget_point(struct session *self)
@@ -472,6 +506,7 @@ static const struct {
     [WIRE_BUNDLE_PUT] = {handle_bundle_put, REQUEST},
     [WIRE_PING] = {handle_ping, 0},
     [WIRE_GET] = {handle_get, REQUEST},
+    [WIRE_SIMILAR] = {handle_similar, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

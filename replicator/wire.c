@@ -32,6 +32,7 @@ static const char *const type_names[] = {
     [WIRE_BUNDLE_PUT] = "BUNDLE-PUT",
     [WIRE_PING] = "PING",
     [WIRE_GET] = "GET",
+    [WIRE_SIMILAR] = "SIMILAR",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",

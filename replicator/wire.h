@@ -34,6 +34,7 @@
  *     BUNDLE-PUT, DATA*   {bytes}                        OK {}
  *     PING                {}                             -
  *     GET                 {vm, point, name, offset}      DATA*, OK {bytes}
+ *     SIMILAR             {before, level, samples}       OK {image: {...} | null}
  */
 #pragma once
 
@@ -61,6 +62,7 @@ enum wire_type {
     WIRE_BUNDLE_PUT,
     WIRE_PING,
     WIRE_GET,
+    WIRE_SIMILAR,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,

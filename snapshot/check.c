@@ -332,4 +332,5 @@ const struct point_ops snapshot_point_ops = {
     .verify = snapshot_verify_point,
     .merge = snapshot_merge,
     .same_content = snapshot_same_content,
+    .sketch = snapshot_sketch,
 };

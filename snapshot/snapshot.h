@@ -104,5 +104,11 @@ bool snapshot_merge(const struct merge_job *job, GError **error);
 bool snapshot_same_content(const struct image_layer *before, unsigned before_count,
                            const struct image_layer *after, unsigned after_count, GError **error);
 
+/* Bring SKETCH up to what COUNT layers, top first, say. It is that of the image that the last one stands
+ * on, which has the size of all of them; or empty where that one stands on nothing. Reads only
+ * digests. */
+bool snapshot_sketch(const struct image_layer *layers, unsigned count, struct sketch *sketch,
+                     GError **error);
+
 /* What a store needs of all this. */
 extern const struct point_ops snapshot_point_ops;

@@ -24,7 +24,14 @@ static inline bool points_accept(const char *dir, const struct manifest *manifes
     return true;
 }
 
-static const struct point_ops points_accept_ops = {.check = points_accept};
+/* What is made up has no sketch. */
+static inline bool points_sketch(const struct image_layer *layers, unsigned count,
+                                 struct sketch *sketch, GError **error)
+{
+    return fail(error, ERROR_INTEGRITY, "%s holds no digests", layers->digests);
+}
+
+static const struct point_ops points_accept_ops = {.check = points_accept, .sketch = points_sketch};
 
 static inline void points_fill(uint8_t *data, uint64_t offset, size_t len, uint32_t seed)
 {
