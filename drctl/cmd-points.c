@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "drctl/command.h"
 #include "drctl/output.h"
+#include "drctl/verification.h"
 
 #include <stdio.h>
 
@@ -29,10 +29,19 @@ static char *base_text(struct store *store, const struct manifest *manifest)
     return g_strdup(manifest->base ? manifest->base : "full");
 }
 
+/* "-" where nobody has looked since the commit; g_free. */
+static char *verdict_text(const struct verdict *verdict)
+{
+    if (verdict->damage)
+        return g_strdup("DAMAGED");
+    return verdict->verified_ms ? time_format_local(verdict->verified_ms) : NULL;
+}
+
 static void point_row(struct table *table, struct store *store, const struct manifest *manifest,
-                      int64_t now)
+                      const struct verdict *verdict, int64_t now)
 {
     g_autofree char *base = base_text(store, manifest);
+    g_autofree char *verified = verdict_text(verdict);
     g_autofree char *time = time_format_local(manifest->time_ms);
     g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);
     g_autofree char *changed = bytes_format(manifest_changed_bytes(manifest));
@@ -40,14 +49,26 @@ static void point_row(struct table *table, struct store *store, const struct man
 
     table_row(table, (const char *[]){manifest->vm, manifest->point, time, age,
                                       consistency_name(manifest->consistency), changed, stored,
-                                      base, manifest->site});
+                                      base, manifest->site, verified});
+}
+
+static json_t *point_json(const struct manifest *manifest, const char *dir,
+                          const struct verdict *verdict)
+{
+    json_t *json = manifest_summary(manifest, dir);
+    g_autofree char *time = verdict->verified_ms ? time_format(verdict->verified_ms) : NULL;
+
+    json_set_string(json, "verified", time);
+    json_set_string(json, "damage", verdict->damage);
+    return json;
 }
 
 static bool print_points(struct context *context, struct store *store, GPtrArray *points,
                          GError **error)
 {
-    static const char *const headers[] = {"VM",       "POINT",   "TIME", ">AGE", "CONSISTENCY",
-                                          ">CHANGED", ">STORED", "BASE", "FROM", NULL};
+    static const char *const headers[] = {"VM",          "POINT",    "TIME",    ">AGE",
+                                          "CONSISTENCY", ">CHANGED", ">STORED", "BASE",
+                                          "FROM",        "VERIFIED", NULL};
     const char *vm = context->args[0];
     bool local = store == context->store;
     AUTO(table) table = table_new(headers);
@@ -58,9 +79,12 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
         const struct manifest *manifest = points->pdata[i];
         g_autofree char *dir =
             local ? store_point_dir(context->config->store, manifest->uuid, manifest->point) : NULL;
+        AUTO_VERDICT verdict = {0};
 
-        json_array_append_new(list, manifest_summary(manifest, dir));
-        point_row(table, store, manifest, now);
+        if (local)
+            verdict_of(context, manifest, &verdict);
+        json_array_append_new(list, point_json(manifest, dir, &verdict));
+        point_row(table, store, manifest, &verdict, now);
     }
     if (vm && json_array_size(list) == 0)
         return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in %s%s", vm,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/jobs.h"
 #include "drctl/output.h"
+#include "drctl/verification.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -97,14 +98,19 @@ static json_t *received_json(const struct manifest *newest)
     describe_age(time, json);
     json_set_u64(json, "points", 0);
     json_set_u64(json, "stored_bytes", 0);
+    json_set_u64(json, "damaged", 0);
     return json;
 }
 
-static void count_point(json_t *json, const struct manifest *manifest)
+static void count_point(struct context *context, json_t *json, const struct manifest *manifest)
 {
+    AUTO_VERDICT verdict = {0};
+    uint64_t damaged = (uint64_t)json_integer_value(json_object_get(json, "damaged"));
     uint64_t points = (uint64_t)json_integer_value(json_object_get(json, "points"));
     uint64_t stored = (uint64_t)json_integer_value(json_object_get(json, "stored_bytes"));
 
+    verdict_of(context, manifest, &verdict);
+    json_set_u64(json, "damaged", damaged + (verdict.damage != NULL));
     json_set_u64(json, "points", points + 1);
     json_set_u64(json, "stored_bytes", stored + manifest_stored_bytes(manifest));
 }
@@ -127,7 +133,7 @@ static bool received_list(struct context *context, json_t *list, GError **error)
             json_array_append_new(list, json);
             g_hash_table_insert(by_uuid, manifest->uuid, json);
         }
-        count_point(json, manifest);
+        count_point(context, json, manifest);
     }
     return true;
 }
@@ -146,6 +152,11 @@ static char *bytes_text(const json_t *json, const char *key)
     const json_t *bytes = json_object_get(json, key);
 
     return json_is_integer(bytes) ? bytes_format((uint64_t)json_integer_value(bytes)) : NULL;
+}
+
+static char *number_text(const json_t *json, const char *key)
+{
+    return g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(json, key)));
 }
 
 static void print_protected(json_t *list)
@@ -175,8 +186,8 @@ static void print_protected(json_t *list)
 
 static void print_received(json_t *list)
 {
-    static const char *const headers[] = {"VM",      "FROM",    "LAST POINT",  ">AGE",
-                                          ">POINTS", ">STORED", "CONSISTENCY", NULL};
+    static const char *const headers[] = {"VM",       "FROM",    "LAST POINT",  ">AGE", ">POINTS",
+                                          ">DAMAGED", ">STORED", "CONSISTENCY", NULL};
     AUTO(table) table = table_new(headers);
     size_t i;
     json_t *json;
@@ -186,12 +197,12 @@ static void print_received(json_t *list)
     {
         g_autofree char *age = age_text(json);
         g_autofree char *stored = bytes_text(json, "stored_bytes");
-        g_autofree char *points = g_strdup_printf(
-            "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(json, "points")));
+        g_autofree char *points = number_text(json, "points");
+        g_autofree char *damaged = number_text(json, "damaged");
 
         table_row(table,
                   (const char *[]){json_get_string(json, "vm"), json_get_string(json, "site"),
-                                   json_get_string(json, "point"), age, points, stored,
+                                   json_get_string(json, "point"), age, points, damaged, stored,
                                    json_get_string(json, "consistency")});
     }
     table_print(table);

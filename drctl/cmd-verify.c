@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "drctl/command.h"
 #include "drctl/output.h"
+#include "drctl/verification.h"
 
 #include <stdio.h>
 
@@ -14,30 +14,6 @@ static json_t *verdict_json(const struct manifest *manifest, const GError *error
     json_object_set_new(json, "ok", json_boolean(!error));
     json_set_string(json, "error", error ? error->message : NULL);
     return json;
-}
-
-/* Every layer below this point is there and is what its manifest says. */
-static bool verify_chains(struct context *context, const struct manifest *manifest, GError **error)
-{
-    for (unsigned i = 0; i < manifest->disks->len; i++) {
-        const struct manifest_disk *disk = manifest->disks->pdata[i];
-        g_auto(GStrv) chain =
-            store_chain(context->store, manifest->uuid, manifest->point, disk->target, error);
-
-        if (!chain)
-            return false;
-    }
-    return true;
-}
-
-static bool verify_point(struct context *context, const struct manifest *manifest, GError **error)
-{
-    const char *store = context->config->store;
-    g_autofree char *dir = store_point_dir(store, manifest->uuid, manifest->point);
-
-    return store_verify_point(store, manifest, context->progress, error) &&
-           snapshot_check_point(dir, manifest, error) && verify_chains(context, manifest, error) &&
-           snapshot_verify_point(dir, manifest, context->progress, error);
 }
 
 struct verification {
@@ -61,10 +37,8 @@ static bool verify_one(struct context *context, const struct manifest *manifest,
 {
     g_autoptr(GError) damage = NULL;
 
-    if (!verify_point(context, manifest, &damage) && error_is(damage, ERROR_CANCELLED)) {
-        g_propagate_error(error, g_steal_pointer(&damage));
+    if (!verify_point(context, manifest, &damage, error))
         return false;
-    }
     add_verdict(verification, manifest, damage);
     return true;
 }
@@ -107,6 +81,7 @@ static bool add_unreadable(struct context *context, const GPtrArray *points,
         if (!is_wanted(context, manifest))
             continue;
         fail(&damage, ERROR_INTEGRITY, "%s", g_strchug(parts[2]));
+        note_unreadable(context, manifest, damage);
         add_verdict(verification, manifest, damage);
     }
     return true;
@@ -119,16 +94,127 @@ static bool finish(struct context *context, const struct verification *verificat
         print_json(verification->list);
     else if (verification->points > 0)
         table_print(verification->table);
-    if (verification->points == 0)
+    if (verification->points == 0 && !option_set(context, "cycle"))
         return fail(error, ERROR_NOT_FOUND,
                     "there is no such recovery point in this store; see: drctl points");
     if (verification->damaged > 0)
-        return fail(
-            error, ERROR_INTEGRITY,
-            "%u of %u points are damaged; they and the points based on them cannot be trusted. "
-            "The next point is whole again if it is taken with: drctl replicate --full",
-            verification->damaged, verification->points);
+        return fail(error, ERROR_INTEGRITY,
+                    "%u of %u points are damaged; they are kept, but not used. The next point of "
+                    "each of these "
+                    "VMs has afresh what is damaged, and what can be healed is: drctl heal",
+                    verification->damaged, verification->points);
     return true;
+}
+
+static bool verify_all(struct context *context, const GPtrArray *points,
+                       struct verification *verification, GError **error)
+{
+    /* Oldest first: what is wrong with a base matters to those above it. */
+    for (unsigned i = points->len; i-- > 0;)
+        if (is_wanted(context, points->pdata[i]) &&
+            !verify_one(context, points->pdata[i], verification, error))
+            return false;
+    return add_unreadable(context, points, verification, error);
+}
+
+/* --- a part of it each time ------------------------------------------------------------------- */
+
+/* Where the time of the last run with --cycle is kept, beside the verdicts. */
+#define CYCLE_KEY "cycle"
+#define FIRST_INTERVAL_MS ((int64_t)24 * 60 * 60 * 1000)
+
+struct candidate {
+    const struct manifest *point;
+    int64_t verified_ms;
+};
+
+/* All of a point was read back when it was committed. */
+static GArray *candidates_new(struct context *context, const GPtrArray *points)
+{
+    GArray *candidates = g_array_new(FALSE, FALSE, sizeof(struct candidate));
+
+    for (unsigned i = 0; i < points->len; i++) {
+        struct candidate candidate = {.point = points->pdata[i]};
+        AUTO_VERDICT verdict = {0};
+
+        verdict_of(context, candidate.point, &verdict);
+        candidate.verified_ms = MAX(candidate.point->time_ms, verdict.verified_ms);
+        g_array_append_val(candidates, candidate);
+    }
+    return candidates;
+}
+
+static int oldest_first(const void *a, const void *b)
+{
+    const struct candidate *left = a, *right = b;
+
+    return left->verified_ms < right->verified_ms ? -1 : left->verified_ms > right->verified_ms;
+}
+
+static int64_t last_run_ms(struct context *context, int64_t now_ms)
+{
+    json_auto_t *json = NULL;
+    const char *time;
+    int64_t ms = now_ms - FIRST_INTERVAL_MS;
+
+    if (catalog_get(context->catalog, CATALOG_VERIFIED, CYCLE_KEY, &json, NULL) && json &&
+        (time = json_get_string(json, "time")))
+        time_parse(time, &ms, NULL);
+    return MIN(ms, now_ms);
+}
+
+static bool remember_run(struct context *context, int64_t now_ms, GError **error)
+{
+    json_auto_t *json = json_object();
+    g_autofree char *time = time_format(now_ms);
+
+    json_set_string(json, "time", time);
+    return catalog_put(context->catalog, CATALOG_VERIFIED, CYCLE_KEY, json, error);
+}
+
+static unsigned count_due(struct context *context, const GArray *candidates, int64_t now_ms,
+                          int64_t cycle_ms)
+{
+    g_autofree struct cycle_item *items = g_new0(struct cycle_item, candidates->len);
+
+    for (unsigned i = 0; i < candidates->len; i++) {
+        const struct candidate *candidate = &g_array_index(candidates, struct candidate, i);
+
+        items[i].bytes = manifest_stored_bytes(candidate->point);
+        items[i].verified_ms = candidate->verified_ms;
+    }
+    return cycle_due(items, candidates->len, now_ms, cycle_ms,
+                     now_ms - last_run_ms(context, now_ms));
+}
+
+static bool verify_due(struct context *context, const GPtrArray *points,
+                       struct verification *verification, GError **error)
+{
+    g_autoptr(GArray) candidates = candidates_new(context, points);
+    int64_t now_ms = time_now_ms(), cycle_ms;
+    unsigned due;
+
+    if (!duration_parse(option_value(context, "cycle"), &cycle_ms, NULL) || cycle_ms <= 0)
+        return fail(error, ERROR_USAGE, "--cycle %s is not a time, such as 30d",
+                    option_value(context, "cycle"));
+    g_array_sort(candidates, oldest_first);
+    due = count_due(context, candidates, now_ms, cycle_ms);
+    for (unsigned i = 0; i < due; i++)
+        if (!verify_one(context, g_array_index(candidates, struct candidate, i).point, verification,
+                        error))
+            return false;
+    return add_unreadable(context, points, verification, error) &&
+           remember_run(context, now_ms, error);
+}
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+static bool verify(struct context *context, const GPtrArray *points,
+                   struct verification *verification, GError **error)
+{
+    return (option_set(context, "cycle") ? verify_due : verify_all)(context, points, verification,
+                                                                    error) &&
+           finish(context, verification, error);
 }
 
 static bool cmd_verify(struct context *context, GError **error)
@@ -138,20 +224,18 @@ static bool cmd_verify(struct context *context, GError **error)
     AUTO(table) table = table_new(headers);
     struct verification verification = {.list = list, .table = table};
 
+    if (option_set(context, "cycle") && (context->args[0] || option_set(context, "point")))
+        return fail(error, ERROR_USAGE, "--cycle is about the whole store: no VM, no --point");
     if (!context_store(context, error))
         return false;
     g_autoptr(GPtrArray) points = store_points(context->store, context->args[0], error);
 
-    for (unsigned i = 0; points && i < points->len; i++)
-        if (is_wanted(context, points->pdata[i]) &&
-            !verify_one(context, points->pdata[i], &verification, error))
-            return false;
-    return points && add_unreadable(context, points, &verification, error) &&
-           finish(context, &verification, error);
+    return points && verify(context, points, &verification, error);
 }
 
 static const struct option verify_options[] = {
     {"point", "POINT", "only this point"},
+    {"cycle", "TIME", "only what is due so that all is verified once in this time, such as 30d"},
     {0},
 };
 
@@ -165,7 +249,9 @@ const struct command verify_commands[] = {
         .text =
             "Reads every file of the points in this site's store against SHA256SUMS, checks the\n"
             "structure of the images, unpacks every cluster and compares it with the digest taken\n"
-            "of it at the source. Exit status 5 when anything differs.",
+            "of it at the source. Exit status 5 when anything differs. A damaged point is kept "
+            "and\n"
+            "marked: it is not used until it is healed.",
         .options = verify_options,
         .run = cmd_verify,
     },

@@ -28,6 +28,7 @@ enum catalog_table {
     CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */
     CATALOG_REPLICATION, /* "<vm-uuid>/<destination>" -> last result */
     CATALOG_SKETCHES,    /* "<vm-uuid>/<target>" -> sketch of the disk at one of its points */
+    CATALOG_VERIFIED,    /* "<vm-uuid>/<point>" -> {time, ok, error} of its last verification */
     CATALOG_TABLES
 };
 

@@ -12,6 +12,8 @@
 #include "metadata/config.h"
 #include "metadata/manifest.h"
 #include "metadata/sketch.h"
+#include "metadata/cycle.h"
+#include "metadata/damage.h"
 #include "metadata/store.h"
 #include "metadata/bundle.h"
 #include "metadata/catalog.h"

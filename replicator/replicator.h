@@ -33,6 +33,10 @@ char **store_chain(struct store *local, const char *vm_uuid, const char *point, 
 /* Re-read a committed local point: every file against SHA256SUMS, sizes against the manifest. */
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error);
+/* The same for the point in directory DIR, but all that is wrong goes into DAMAGE. False only when
+ * interrupted. */
+bool store_find_damage(const char *dir, const struct manifest *manifest, struct progress *progress,
+                       struct damage *damage, GError **error);
 /* "<vm-uuid>/<point>: why" for each directory that store_points() of VM leaves out, because its
  * manifest cannot be read and the catalog does not know it: one damaged point must not keep the
  * others from being used. NULL-terminated, possibly empty; g_strfreev. */

@@ -10,25 +10,26 @@
 
 struct verification {
     const struct manifest *manifest;
-    char *dir;
+    const char *dir;
     GHashTable *sums; /* name -> hex digest */
     struct progress *progress;
     struct lane *lane; /* for the digests */
     uint64_t done, total;
-    GString *damage; /* what is wrong, all of it */
+    struct damage *damage;
 };
 
-static void damaged(struct verification *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static void damaged(struct verification *self, const char *name, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
 
-static void damaged(struct verification *self, const char *format, ...)
+static void damaged(struct verification *self, const char *name, const char *format, ...)
 {
+    g_autofree char *why = NULL;
     va_list args;
 
-    if (self->damage->len)
-        g_string_append(self->damage, "; ");
     va_start(args, format);
-    g_string_append_vprintf(self->damage, format, args);
+    why = g_strdup_vprintf(format, args);
     va_end(args);
+    damage_add(self->damage, name, why);
 }
 
 static bool digest_piece(struct piece *piece, GError **error)
@@ -78,16 +79,16 @@ static bool verify_file(struct verification *self, const char *name, int64_t byt
     struct stat st;
 
     if (fd < 0 || fstat(fd, &st) < 0) {
-        damaged(self, "%s: %s", name, g_strerror(errno));
+        damaged(self, name, "%s", g_strerror(errno));
         return true;
     }
     if (bytes >= 0 && st.st_size != bytes) {
-        damaged(self, "%s has %" PRId64 " bytes instead of %" PRId64, name, (int64_t)st.st_size,
+        damaged(self, name, "it has %" PRId64 " bytes instead of %" PRId64, (int64_t)st.st_size,
                 bytes);
         return true;
     }
     if (!expected) {
-        damaged(self, "%s is not in " SHA256SUMS_NAME, name);
+        damaged(self, SHA256SUMS_NAME, "%s is not in it", name);
         return true;
     }
     if (!digest_of(self, &file, (uint64_t)st.st_size, digest, &why)) {
@@ -95,12 +96,12 @@ static bool verify_file(struct verification *self, const char *name, int64_t byt
             g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
-        damaged(self, "%s", why->message);
+        damaged(self, name, "%s", why->message);
         return true;
     }
     digest_to_hex(digest, hex);
     if (strcmp(hex, expected) != 0)
-        damaged(self, "%s has changed: its SHA-256 is not the one of its commit", name);
+        damaged(self, name, "it has changed: its SHA-256 is not the one of its commit");
     return true;
 }
 
@@ -108,9 +109,6 @@ static bool verify_files(struct verification *self, GError **error)
 {
     const struct manifest *manifest = self->manifest;
 
-    self->sums = sums_read(self->dir, error);
-    if (!self->sums)
-        return false;
     for (unsigned i = 0; i < manifest->files->len; i++)
         self->total += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
     if (!verify_file(self, MANIFEST_NAME, -1, error))
@@ -121,28 +119,43 @@ static bool verify_files(struct verification *self, GError **error)
         if (!verify_file(self, file->name, (int64_t)file->bytes, error))
             return false;
     }
-    if (self->damage->len)
-        return fail(error, ERROR_INTEGRITY, "%s", self->damage->str);
     return true;
+}
+
+bool store_find_damage(const char *dir, const struct manifest *manifest, struct progress *progress,
+                       struct damage *damage, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GHashTable) sums = sums_read(dir, &why);
+    AUTO(lane) lane = NULL;
+    struct verification self = {
+        .manifest = manifest,
+        .dir = dir,
+        .sums = sums,
+        .progress = progress,
+        .damage = damage,
+    };
+
+    if (!sums) {
+        damage_add(damage, SHA256SUMS_NAME, why->message);
+        return true;
+    }
+    self.lane = lane = lane_new(digest_piece);
+    return verify_files(&self, error);
 }
 
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error)
 {
-    struct verification self = {
-        .manifest = manifest,
-        .dir = store_point_dir(store_path, manifest->uuid, manifest->point),
-        .progress = progress,
-        .lane = lane_new(digest_piece),
-        .damage = g_string_new(NULL),
-    };
-    bool ok = verify_files(&self, error);
+    g_autofree char *dir = store_point_dir(store_path, manifest->uuid, manifest->point);
+    AUTO(damage) damage = damage_new();
+    g_autofree char *text = NULL;
+    bool ok = store_find_damage(dir, manifest, progress, damage, error);
 
+    text = damage_text(damage);
+    if (ok && damage->files->len)
+        ok = fail(error, ERROR_INTEGRITY, "%s", text);
     if (!ok)
         g_prefix_error(error, "point %s of %s: ", manifest->point, manifest->vm);
-    lane_free(self.lane);
-    g_free(self.dir);
-    g_clear_pointer(&self.sums, g_hash_table_unref);
-    g_string_free(self.damage, TRUE);
     return ok;
 }

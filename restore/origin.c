@@ -61,7 +61,26 @@ static bool add_disk(struct origin *origin, const struct site *site,
     for (char **file = disk->chain; file && *file; file++)
         if (!check_layer(*file, checked, error))
             return false;
-    return disk->chain != NULL;
+    return disk->chain && snapshot_chain_is_whole(disk->chain, error);
+}
+
+/* Files that a VM is made of, beside its disks, must not be noted as damaged. */
+static bool check_files(const char *dir, GError **error)
+{
+    static const char *const needed[] = {MANIFEST_NAME, DEFINITION_NAME, NVRAM_NAME};
+    AUTO(damage) damage = NULL;
+
+    if (!damage_load(dir, &damage, error))
+        return false;
+    for (size_t i = 0; damage && i < G_N_ELEMENTS(needed); i++) {
+        const struct damaged_file *file = damage_file(damage, needed[i]);
+
+        if (file)
+            return fail(error, ERROR_INTEGRITY,
+                        "%s is damaged (%s); `drctl heal` can get it from another store",
+                        file->name, file->why);
+    }
+    return true;
 }
 
 static bool read_files(struct origin *origin, const char *dir, GError **error)
@@ -80,7 +99,7 @@ static bool load(struct origin *origin, const struct site *site, const char *dir
     g_autoptr(GHashTable) checked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
     origin->manifest = load_manifest(dir, error);
-    if (!origin->manifest)
+    if (!origin->manifest || !check_files(dir, error))
         return false;
     for (unsigned i = 0; i < origin->manifest->disks->len; i++)
         if (!add_disk(origin, site, origin->manifest->disks->pdata[i], checked, error))

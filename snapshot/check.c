@@ -149,6 +149,7 @@ struct verifier {
     GCond returned; /* a batch was done */
     unsigned in_flight;
     GError *error; /* the first */
+    GArray *bad;   /* of uint64_t: clusters that are wrong, to go on with the others; or NULL */
     struct progress *progress;
     char *subject;
 };
@@ -171,19 +172,48 @@ static bool verify_item(const struct verifier *verifier, const struct item *item
     return true;
 }
 
-static bool verify_batch(const struct verifier *verifier, const struct batch *batch, GError **error)
+/* A cluster that is wrong: an error, or noted. */
+static bool verify_or_note(struct verifier *verifier, const struct item *item, const uint8_t *data,
+                           struct unpacker *unpacker, uint8_t *plain, GError **error)
+{
+    if (!verifier->bad)
+        return verify_item(verifier, item, data, unpacker, plain, error);
+    if (data && verify_item(verifier, item, data, unpacker, plain, NULL))
+        return true;
+    g_mutex_lock(&verifier->lock);
+    g_array_append_val(verifier->bad, item->cluster.number);
+    g_mutex_unlock(&verifier->lock);
+    return true;
+}
+
+/* Somewhere in BATCH the disk cannot be read: which clusters can? */
+static bool verify_apart(struct verifier *verifier, const struct batch *batch,
+                         struct unpacker *unpacker, uint8_t *data, uint8_t *plain, GError **error)
+{
+    for (unsigned i = 0; i < batch->count; i++) {
+        const struct item *item = &batch->items[i];
+        bool got = fd_read_at(image_fd(verifier->disk->image), item->cluster.offset, data,
+                              item->cluster.len, verifier->disk->image_path, NULL);
+
+        if (!verify_or_note(verifier, item, got ? data : NULL, unpacker, plain, error))
+            return false;
+    }
+    return true;
+}
+
+static bool verify_batch(struct verifier *verifier, const struct batch *batch, GError **error)
 {
     AUTO(unpacker) unpacker = unpacker_new();
     g_autofree uint8_t *data = g_malloc(batch->end - batch->start);
     g_autofree uint8_t *plain = g_malloc(CLUSTER_BYTES);
 
     if (!fd_read_at(image_fd(verifier->disk->image), batch->start, data, batch->end - batch->start,
-                    verifier->disk->image_path, error))
-        return false;
+                    verifier->disk->image_path, verifier->bad ? NULL : error))
+        return verifier->bad && verify_apart(verifier, batch, unpacker, data, plain, error);
     for (unsigned i = 0; i < batch->count; i++)
-        if (!verify_item(verifier, &batch->items[i],
-                         data + (batch->items[i].cluster.offset - batch->start), unpacker, plain,
-                         error))
+        if (!verify_or_note(verifier, &batch->items[i],
+                            data + (batch->items[i].cluster.offset - batch->start), unpacker, plain,
+                            error))
             return false;
     return true;
 }
@@ -301,11 +331,12 @@ static bool run_verifier(struct verifier *verifier, GError **error)
 }
 
 static bool verify_disk(const char *dir, const char *vm, const struct manifest_disk *entry,
-                        struct progress *progress, GError **error)
+                        struct progress *progress, GArray *bad, GError **error)
 {
     AUTO_DISK disk = {};
     g_autofree char *subject = g_strdup_printf("%s/%s", vm, entry->target);
-    struct verifier verifier = {.disk = &disk, .progress = progress, .subject = subject};
+    struct verifier verifier = {
+        .disk = &disk, .bad = bad, .progress = progress, .subject = subject};
 
     if (!disk_open(&disk, dir, entry, error))
         return false;
@@ -322,7 +353,90 @@ bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
                            struct progress *progress, GError **error)
 {
     for (guint i = 0; i < manifest->disks->len; i++)
-        if (!verify_disk(dir, manifest->vm, g_ptr_array_index(manifest->disks, i), progress, error))
+        if (!verify_disk(dir, manifest->vm, g_ptr_array_index(manifest->disks, i), progress, NULL,
+                         error))
+            return false;
+    return true;
+}
+
+/* ---- damage ---- */
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *left = a, *right = b;
+
+    return *left < *right ? -1 : *left > *right;
+}
+
+static void note_clusters(struct damage *damage, const struct manifest_disk *entry, GArray *bad)
+{
+    g_autofree char *why =
+        g_strdup_printf("%u clusters do not have the content of their digests", bad->len);
+    struct damaged_file *file = damage_add(damage, entry->file, why);
+
+    g_array_sort(bad, by_number);
+    for (unsigned i = 0; i < bad->len; i++)
+        damaged_file_add(file, g_array_index(bad, uint64_t, i), 1);
+}
+
+/* The clusters of an image that cannot be read itself; false if its digests cannot be either. */
+static bool note_digests(const char *dir, const struct manifest_disk *entry,
+                         struct damaged_file *file)
+{
+    g_autofree char *path = g_build_filename(dir, entry->digests, NULL);
+    AUTO(digest_reader) digests = digest_reader_open(path, entry->virtual_bytes, NULL);
+    struct digest_record record;
+    bool found = true;
+
+    while (digests && found) {
+        if (!digest_reader_next(digests, &record, &found, NULL))
+            return false;
+        if (found)
+            damaged_file_add(file, record.cluster, 1);
+    }
+    return digests != NULL;
+}
+
+static void note_image(const char *dir, const struct manifest_disk *entry, struct damage *damage,
+                       const char *why)
+{
+    bool knows_clusters = !damage_file(damage, entry->digests);
+    struct damaged_file *file = damage_add(damage, entry->file, why);
+
+    if (knows_clusters && note_digests(dir, entry, file))
+        return;
+    g_array_set_size(file->clusters, 0);
+    damaged_file_add(file, 0, cluster_count(entry->virtual_bytes));
+}
+
+static bool find_disk_damage(const char *dir, const char *vm, const struct manifest_disk *entry,
+                             struct progress *progress, struct damage *damage, GError **error)
+{
+    g_autoptr(GArray) bad = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_autoptr(GError) why = NULL;
+
+    /* The image is what it was; what would differ is what the digests say now. */
+    if (damage_file(damage, entry->digests) && !damage_file(damage, entry->file))
+        return true;
+    if (verify_disk(dir, vm, entry, progress, bad, &why)) {
+        if (bad->len)
+            note_clusters(damage, entry, bad);
+        return true;
+    }
+    if (error_is(why, ERROR_CANCELLED)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    note_image(dir, entry, damage, why->message);
+    return true;
+}
+
+bool snapshot_find_damage(const char *dir, const struct manifest *manifest,
+                          struct progress *progress, struct damage *damage, GError **error)
+{
+    for (guint i = 0; i < manifest->disks->len; i++)
+        if (!find_disk_damage(dir, manifest->vm, g_ptr_array_index(manifest->disks, i), progress,
+                              damage, error))
             return false;
     return true;
 }

@@ -103,6 +103,14 @@ bool snapshot_merge(const struct merge_job *job, GError **error);
  * first cluster that differs. */
 bool snapshot_same_content(const struct image_layer *before, unsigned before_count,
                            const struct image_layer *after, unsigned after_count, GError **error);
+/* The same, but all that is wrong goes into DAMAGE, to the cluster where that is known. DAMAGE has
+ * already what store_find_damage() found: an image whose file is unchanged is not read against
+ * digests that are not. False only when interrupted. */
+bool snapshot_find_damage(const char *dir, const struct manifest *manifest,
+                          struct progress *progress, struct damage *damage, GError **error);
+/* Is nothing of what the chain of images gives (store_chain(): paths, top first) noted as damaged?
+ * What a layer above has afresh is not missed. ERROR_INTEGRITY says which point lacks what. */
+bool snapshot_chain_is_whole(char *const *images, GError **error);
 
 /* Bring SKETCH up to what COUNT layers, top first, say. It is that of the image that the last one stands
  * on, which has the size of all of them; or empty where that one stands on nothing. Reads only

@@ -216,6 +216,31 @@ START_TEST(a_damaged_point_is_passed_over_for_an_older_one)
 }
 END_TEST
 
+START_TEST(noted_damage_is_passed_over_where_the_point_needs_what_is_damaged)
+{
+    AUTO(lab) lab = lab_open("noted");
+    AUTO(lost_guest) guest = lost_guest(lab, "note-vm", "");
+    g_autofree char *newest = layer_path(lab, guest, 1);
+    g_autofree char *dir = g_path_get_dirname(newest);
+    AUTO(damage) damage = damage_new();
+    AUTO(failover_plan) whole = NULL;
+    AUTO(failover_plan) plan = NULL;
+    struct damaged_file *file = damage_add(damage, "vda.qcow2", "a bit was turned");
+    g_autoptr(GError) error = NULL;
+
+    /* Only the file is not what it was: nothing of the disk is missing. */
+    unit_ok(damage_save(dir, damage, &error), error);
+    whole = plan_of(lab, "note-vm");
+    ck_assert_str_eq(planned(whole, 0)->point, guest->points[1]);
+    damaged_file_add(file, 16, 1);
+    unit_ok(damage_save(dir, damage, &error), error);
+    plan = plan_of(lab, "note-vm");
+    ck_assert_str_eq(planned(plan, 0)->point, guest->points[0]);
+    ck_assert(has_finding(planned(plan, 0), "a bit was turned"));
+    ck_assert(has_finding(planned(plan, 0), "drctl heal"));
+}
+END_TEST
+
 START_TEST(a_vm_without_a_whole_point_is_blocked)
 {
     AUTO(lab) lab = lab_open("broken");
@@ -392,8 +417,9 @@ int main(void)
         a_clone_runs_from_a_point_of_its_template, a_guest_with_firmware_gets_a_copy_of_its_nvram,
         a_second_failover_at_the_same_time_is_refused,
         this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
-        a_damaged_point_is_passed_over_for_an_older_one, a_vm_without_a_whole_point_is_blocked,
-        a_vm_of_the_same_name_is_never_touched,
+        a_damaged_point_is_passed_over_for_an_older_one,
+        noted_damage_is_passed_over_where_the_point_needs_what_is_damaged,
+        a_vm_without_a_whole_point_is_blocked, a_vm_of_the_same_name_is_never_touched,
         the_original_that_still_exists_here_is_never_touched,
         a_blocked_vm_fails_and_those_after_it_are_skipped,
         a_forged_uuid_in_a_definition_cannot_reach_another_vm,

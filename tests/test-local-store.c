@@ -663,7 +663,7 @@ START_TEST(verifying_finds_every_damage)
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         g_autofree char *path = point_file(&place, POINT_1, files[i]);
         g_autofree char *good = NULL;
-        g_autofree char *expected = g_strdup_printf("%s has changed", files[i]);
+        g_autofree char *expected = g_strdup_printf("%s: it has changed", files[i]);
         size_t len;
 
         unit_ok(file_read(path, IMAGE_BYTES, &good, &len, &error), error);
@@ -694,13 +694,13 @@ START_TEST(verifying_names_all_that_is_wrong)
     ck_assert_int_eq(unlink(domain), 0);
     unit_fails(
         store_verify_point(place.path, points->pdata[0], NULL, &error), error, ERROR_INTEGRITY,
-        "vda.qcow2 has 1000 bytes instead of 3145728; domain.xml: No such file or directory");
+        "vda.qcow2: it has 1000 bytes instead of 3145728; domain.xml: No such file or directory");
     write_text(sums, "nonsense\n");
     unit_fails(store_verify_point(place.path, points->pdata[0], NULL, &error), error,
                ERROR_INTEGRITY, "line 1");
     write_text(sums, "");
     unit_fails(store_verify_point(place.path, points->pdata[0], NULL, &error), error,
-               ERROR_INTEGRITY, "vda.digests is not in SHA256SUMS");
+               ERROR_INTEGRITY, "SHA256SUMS: manifest.json is not in it");
     place_free(&place);
 }
 END_TEST

@@ -105,6 +105,21 @@ START_TEST(what_is_not_there_is_not_found)
 }
 END_TEST
 
+START_TEST(a_point_that_is_noted_as_damaged_is_refused_with_the_way_out)
+{
+    AUTO(lab) lab = lab_open("harm");
+    AUTO(lost_guest) guest = lost_guest(lab, "harm-vm", "");
+    g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[1]);
+    struct restore_request request = {.vm = "harm-vm", .point = guest->points[1], .as = "x"};
+    AUTO(damage) damage = damage_new();
+    g_autoptr(GError) error = NULL;
+
+    damage_add(damage, "domain.xml", "it is gone");
+    unit_ok(damage_save(dir, damage, &error), error);
+    unit_fails(refuses(lab, &request, &error), error, ERROR_INTEGRITY, "drctl heal");
+}
+END_TEST
+
 START_TEST(a_restored_copy_does_not_stand_for_its_original)
 {
     AUTO(lab) lab = lab_open("decoy");
@@ -308,6 +323,7 @@ int main(void)
     return SESSION_RUN(
         "restore", a_copy_runs_beside_the_original, an_older_point_is_restored_without_starting_it,
         an_existing_name_is_refused, what_is_not_there_is_not_found,
+        a_point_that_is_noted_as_damaged_is_refused_with_the_way_out,
         a_restored_copy_does_not_stand_for_its_original,
         plain_files_need_neither_libvirt_nor_the_store,
         plain_files_of_a_clone_hold_what_is_its_templates, a_file_that_exists_is_never_overwritten,

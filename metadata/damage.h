@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was found to be damaged in a committed point: damage.json in the point's directory, see
+ * drctl-store(5). It is no file of the point: whoever verifies writes it, and whoever heals the point
+ * or finds it whole removes it. As long as it is there the damaged files are kept, and not trusted.
+ *
+ *     {"format": 1, "time": RFC 3339,
+ *      "files": [{"name", "why", "clusters": [[first, count], ...]}]}
+ *
+ * Clusters are those of the disk that the file, an image, cannot give any more.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/common.h"
+
+#define DAMAGE_NAME "damage.json"
+#define DAMAGE_FORMAT 1
+/* More stretches than that in one file are told as fewer, larger ones. */
+#define DAMAGE_MAX_RANGES 4096u
+
+struct cluster_range {
+    uint64_t first, count;
+};
+
+struct damaged_file {
+    char *name;
+    char *why;        /* one line */
+    GArray *clusters; /* of struct cluster_range, ascending, apart from each other */
+};
+
+struct damage {
+    int64_t time_ms;  /* when it was found */
+    GPtrArray *files; /* of struct damaged_file, each name once */
+};
+
+struct damage *damage_new(void);
+void damage_free(struct damage *damage);
+DEFINE_CLEANUP(damage)
+
+/* File NAME is damaged, and this is WHY; of several reasons the first is kept. Borrowed. */
+struct damaged_file *damage_add(struct damage *damage, const char *name, const char *why);
+struct damaged_file *damage_file(const struct damage *damage, const char *name);
+/* Clusters must ascend. */
+void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count);
+uint64_t damaged_file_clusters(const struct damaged_file *file);
+bool damaged_file_has(const struct damaged_file *file, uint64_t cluster);
+/* Add to RANGES, which stays ascending; the last of too many grow together. */
+void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count);
+json_t *cluster_ranges_json(const GArray *ranges);
+/* Replaces what is in RANGES; ERROR_INTEGRITY. */
+bool cluster_ranges_parse(const json_t *json, GArray *ranges, GError **error);
+
+/* "vda.qcow2: why; domain.xml: why"; g_free. */
+char *damage_text(const struct damage *damage);
+
+/* Of the point in directory DIR; *DAMAGE is NULL when none is noted. A note that cannot be read says
+ * that everything is damaged: ERROR_INTEGRITY. */
+bool damage_load(const char *dir, struct damage **damage, GError **error);
+/* Note it durably. */
+bool damage_save(const char *dir, const struct damage *damage, GError **error);
+/* The point was found to be whole. */
+bool damage_forget(const char *dir, GError **error);

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Damage of points: how it is found, to the cluster, how it is noted, and what it means for the
+ * points above. The damage is done by turning bits in real files.
+ */
+#include "tests/disk.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+/* p0: clusters 0 to 63; p1: clusters 10 to 19 of them again. */
+struct chain {
+    char *dir, *p0, *p1;
+    struct manifest *base, *delta;
+};
+
+static void save_manifest(struct manifest *manifest, const char *dir, const char *point,
+                          const char *base)
+{
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    struct manifest_disk *disk = manifest->disks->pdata[0];
+
+    manifest->uuid = g_strdup("11111111-2222-4333-8444-555555555555");
+    manifest->point = g_strdup(point);
+    manifest->site = g_strdup("dc1");
+    manifest->base = g_strdup(base);
+    manifest_add_file(manifest, disk->file, disk->stored_bytes);
+    manifest_add_file(manifest, disk->digests, 40);
+    text = manifest_text(manifest);
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+}
+
+#define P0 "20261120T221500.001Z"
+#define P1 "20261120T221500.002Z"
+
+static struct chain chain_new(void)
+{
+    struct chain chain = {.dir = unit_dir()};
+    AUTO(disk) disk = disk_new(chain.dir, 8 * MIB, 11);
+
+    disk_write(disk, 0, 4 * MIB, DISK_RANDOM);
+    chain.base = disk_point(disk, P0);
+    disk_write(disk, 10 * CLUSTER_BYTES, 10 * CLUSTER_BYTES, DISK_RANDOM);
+    chain.delta = disk_point(disk, P1);
+    chain.p0 = g_build_filename(chain.dir, P0, NULL);
+    chain.p1 = g_build_filename(chain.dir, P1, NULL);
+    save_manifest(chain.base, chain.p0, P0, NULL);
+    save_manifest(chain.delta, chain.p1, P1, P0);
+    return chain;
+}
+
+static void chain_clear(struct chain *chain)
+{
+    manifest_free(chain->base);
+    manifest_free(chain->delta);
+    g_free(chain->dir);
+    g_free(chain->p0);
+    g_free(chain->p1);
+}
+#define AUTO_CHAIN __attribute__((cleanup(chain_clear))) struct chain
+
+static void turn_bit(const char *dir, const char *name, uint64_t offset)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+
+    ck_assert_int_eq(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)offset), 1);
+}
+
+/* Where CLUSTER lies in the image of DIR. */
+static uint64_t offset_of(const char *dir, uint64_t number)
+{
+    g_autofree char *path = g_build_filename(dir, "vda.qcow2", NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(image) image = image_open(path, &error);
+    struct image_cluster cluster;
+    bool found;
+
+    do
+        unit_ok(image && image_next(image, &cluster, &found, &error), error);
+    while (found && cluster.number != number);
+    ck_assert(found);
+    return cluster.offset;
+}
+
+static struct damage *find(const char *dir, const struct manifest *manifest)
+{
+    struct damage *damage = damage_new();
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(snapshot_find_damage(dir, manifest, NULL, damage, &error), error);
+    return damage;
+}
+
+static bool is_whole(const struct chain *chain, bool top, GError **error)
+{
+    g_autofree char *base = g_build_filename(chain->p0, "vda.qcow2", NULL);
+    g_autofree char *delta = g_build_filename(chain->p1, "vda.qcow2", NULL);
+
+    return snapshot_chain_is_whole(top ? (char *[]){delta, base, NULL} : (char *[]){base, NULL},
+                                   error);
+}
+
+START_TEST(a_whole_point_has_no_damage)
+{
+    AUTO_CHAIN chain = chain_new();
+    AUTO(damage) damage = find(chain.p0, chain.base);
+    g_autoptr(GError) error = NULL;
+
+    ck_assert_uint_eq(damage->files->len, 0);
+    unit_ok(is_whole(&chain, true, &error), error);
+}
+END_TEST
+
+START_TEST(damage_is_found_to_the_cluster)
+{
+    AUTO_CHAIN chain = chain_new();
+    const struct damaged_file *file;
+
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 3) + 100);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 4) + 100);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 60) + 65000);
+    AUTO(damage) damage = find(chain.p0, chain.base);
+
+    ck_assert_uint_eq(damage->files->len, 1);
+    ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
+    ck_assert_uint_eq(file->clusters->len, 2);
+    ck_assert_uint_eq(damaged_file_clusters(file), 3);
+    ck_assert(damaged_file_has(file, 3) && damaged_file_has(file, 4) && damaged_file_has(file, 60));
+    ck_assert(!damaged_file_has(file, 2) && !damaged_file_has(file, 5) &&
+              !damaged_file_has(file, 61));
+}
+END_TEST
+
+START_TEST(an_image_that_cannot_be_read_lacks_all_its_clusters)
+{
+    AUTO_CHAIN chain = chain_new();
+    const struct damaged_file *file;
+
+    turn_bit(chain.p1, "vda.qcow2", 0);
+    AUTO(damage) damage = find(chain.p1, chain.delta);
+
+    ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
+    ck_assert_uint_eq(damaged_file_clusters(file), 10);
+    ck_assert(damaged_file_has(file, 10) && damaged_file_has(file, 19));
+}
+END_TEST
+
+START_TEST(without_image_and_digests_the_whole_disk_is_missing)
+{
+    AUTO_CHAIN chain = chain_new();
+
+    turn_bit(chain.p1, "vda.qcow2", 0);
+    turn_bit(chain.p1, "vda.digests", 0);
+    AUTO(damage) damage = find(chain.p1, chain.delta);
+
+    ck_assert_uint_eq(damaged_file_clusters(damage_file(damage, "vda.qcow2")),
+                      8 * MIB / CLUSTER_BYTES);
+}
+END_TEST
+
+START_TEST(an_unchanged_image_is_not_doubted_because_of_its_digests)
+{
+    AUTO_CHAIN chain = chain_new();
+    AUTO(damage) damage = damage_new();
+    g_autoptr(GError) error = NULL;
+
+    turn_bit(chain.p0, "vda.digests", 100);
+    damage_add(damage, "vda.digests", "it has changed");
+    unit_ok(snapshot_find_damage(chain.p0, chain.base, NULL, damage, &error), error);
+    ck_assert_uint_eq(damage->files->len, 1);
+}
+END_TEST
+
+START_TEST(what_a_later_point_has_afresh_is_not_missed_by_it)
+{
+    AUTO_CHAIN chain = chain_new();
+    AUTO(damage) damage = damage_new();
+    struct damaged_file *file = damage_add(damage, "vda.qcow2", "a test");
+    GError *error = NULL;
+
+    damaged_file_add(file, 12, 3);
+    unit_ok(damage_save(chain.p0, damage, &error), error);
+    unit_ok(is_whole(&chain, true, &error), error);
+    unit_fails(is_whole(&chain, false, &error), error, ERROR_INTEGRITY, "3 clusters");
+    damaged_file_add(file, 19, 2);
+    unit_ok(damage_save(chain.p0, damage, &error), error);
+    unit_fails(is_whole(&chain, true, &error), error, ERROR_INTEGRITY, "1 clusters");
+    unit_ok(damage_forget(chain.p0, &error), error);
+    unit_ok(is_whole(&chain, true, &error), error);
+}
+END_TEST
+
+START_TEST(a_note_is_read_as_it_was_written)
+{
+    g_autofree char *dir = unit_dir();
+    AUTO(damage) damage = damage_new();
+    AUTO(damage) again = NULL;
+    g_autoptr(GError) error = NULL;
+    struct damaged_file *file = damage_add(damage, "vda.qcow2", "bits \"turned\"");
+
+    damaged_file_add(file, 1, 2);
+    damaged_file_add(file, 3, 1);
+    damaged_file_add(file, 9, 1);
+    damage_add(damage, "domain.xml", "gone");
+    unit_ok(damage_save(dir, damage, &error), error);
+    unit_ok(damage_load(dir, &again, &error), error);
+    ck_assert_uint_eq(again->files->len, 2);
+    ck_assert_int_eq(again->time_ms, damage->time_ms);
+    file = damage_file(again, "vda.qcow2");
+    ck_assert_str_eq(file->why, "bits \"turned\"");
+    ck_assert_uint_eq(file->clusters->len, 2);
+    ck_assert_uint_eq(damaged_file_clusters(file), 4);
+    ck_assert_uint_eq(damaged_file_clusters(damage_file(again, "domain.xml")), 0);
+}
+END_TEST
+
+START_TEST(too_many_stretches_become_fewer_larger_ones)
+{
+    g_autofree char *dir = unit_dir();
+    AUTO(damage) damage = damage_new();
+    AUTO(damage) again = NULL;
+    g_autoptr(GError) error = NULL;
+    struct damaged_file *file = damage_add(damage, "vda.qcow2", "why");
+
+    for (uint64_t i = 0; i < 2 * DAMAGE_MAX_RANGES; i++)
+        damaged_file_add(file, 2 * i, 1);
+    ck_assert_uint_eq(file->clusters->len, DAMAGE_MAX_RANGES);
+    for (uint64_t i = 0; i < 2 * DAMAGE_MAX_RANGES; i++)
+        ck_assert(damaged_file_has(file, 2 * i));
+    ck_assert(!damaged_file_has(file, 1));
+    unit_ok(damage_save(dir, damage, &error) && damage_load(dir, &again, &error), error);
+    ck_assert_uint_eq(damage_file(again, "vda.qcow2")->clusters->len, DAMAGE_MAX_RANGES);
+}
+END_TEST
+
+START_TEST(a_note_that_cannot_be_read_is_damage_too)
+{
+    static const char *const texts[] = {
+        "{",
+        "[]",
+        "{\"format\":2,\"time\":\"2026-11-20T22:15:00.123Z\",\"files\":[]}",
+        "{\"format\":1,\"time\":\"2026-11-20T22:15:00.123Z\",\"files\":[{\"name\":\"../x\",\"why\":"
+        "\"\",\"clusters\":[]}]}",
+        "{\"format\":1,\"time\":\"2026-11-20T22:15:00.123Z\",\"files\":[{\"name\":\"x\",\"why\":"
+        "\"\",\"clusters\":[[5,1],[2,1]]}]}",
+        "{\"format\":1,\"time\":\"2026-11-20T22:15:00.123Z\",\"files\":[{\"name\":\"x\",\"why\":"
+        "\"\",\"clusters\":[[-5,1]]}]}",
+    };
+    AUTO_CHAIN chain = chain_new();
+    g_autofree char *path = g_build_filename(chain.p0, DAMAGE_NAME, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        GError *error = NULL;
+
+        unit_ok(file_write(path, texts[i], strlen(texts[i]), 0600, &error), error);
+        unit_fails(is_whole(&chain, true, &error), error, ERROR_INTEGRITY, DAMAGE_NAME);
+    }
+}
+END_TEST
+
+/* --- cycles ----------------------------------------------------------------------------------- */
+
+#define DAY ((int64_t)86400000)
+
+START_TEST(a_cycle_spreads_the_store_evenly)
+{
+    struct cycle_item items[30];
+    unsigned runs[30] = {0};
+
+    /* All were verified at once; a run a day must not leave them all to the last. */
+    for (unsigned i = 0; i < 30; i++)
+        items[i] = (struct cycle_item){100, 0};
+    for (unsigned day = 1; day <= 30; day++) {
+        unsigned due = cycle_due(items, 30, day * DAY, 30 * DAY, DAY);
+
+        runs[day - 1] = due;
+        ck_assert_uint_le(due, 2);
+        memmove(items, items + due, (30 - due) * sizeof *items);
+        for (unsigned i = 30 - due; i < 30; i++)
+            items[i] = (struct cycle_item){100, day * DAY};
+    }
+    for (unsigned i = 0; i < 30; i++)
+        ck_assert_int_gt(items[i].verified_ms, 0);
+    ck_assert_uint_ge(runs[0], 1);
+}
+END_TEST
+
+START_TEST(what_is_overdue_is_verified_at_once)
+{
+    struct cycle_item items[] = {{100, 0}, {100, 0}, {100, 40 * DAY}};
+
+    ck_assert_uint_eq(cycle_due(items, 3, 40 * DAY, 30 * DAY, 0), 2);
+    ck_assert_uint_eq(cycle_due(items, 0, 40 * DAY, 30 * DAY, DAY), 0);
+}
+END_TEST
+
+START_TEST(the_pace_looks_ahead_at_what_will_be_due_together)
+{
+    struct cycle_item items[] = {{1, 10 * DAY}, {1000, 11 * DAY}};
+
+    /* 1001 bytes in 11 days: the large one begins before its last day. */
+    ck_assert_uint_eq(cycle_due(items, 2, 30 * DAY, 30 * DAY, DAY), 2);
+    /* Nothing is due when nothing has passed. */
+    ck_assert_uint_eq(cycle_due(items, 2, 30 * DAY, 30 * DAY, 0), 0);
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN("damage", a_whole_point_has_no_damage, damage_is_found_to_the_cluster,
+                    an_image_that_cannot_be_read_lacks_all_its_clusters,
+                    without_image_and_digests_the_whole_disk_is_missing,
+                    an_unchanged_image_is_not_doubted_because_of_its_digests,
+                    what_a_later_point_has_afresh_is_not_missed_by_it,
+                    a_note_is_read_as_it_was_written, too_many_stretches_become_fewer_larger_ones,
+                    a_note_that_cannot_be_read_is_damage_too, a_cycle_spreads_the_store_evenly,
+                    what_is_overdue_is_verified_at_once,
+                    the_pace_looks_ahead_at_what_will_be_due_together);
+}
