@@ -37,6 +37,11 @@ static const char template[] =
     "# Sockets; a short path, at most 60 bytes.\n"
     "#run-dir = %s\n"
     "\n"
+    "# Which points stay in the store, see RETENTION in drctl.conf(5); without it all.\n"
+    "#keep = last=24 hourly=48 daily=14 weekly=8 monthly=12 yearly=3\n"
+    "# Chains longer than this are shortened by `drctl prune`.\n"
+    "#chain-depth = 32\n"
+    "\n"
     "# Another site that recovery points can be sent to. `drctl site add NAME ADDRESS` appends "
     "such a\n"
     "# group, asks you to confirm the host key and prints the line for the other site's\n"
@@ -65,7 +70,9 @@ static const char template[] =
     "#quiesce = try\n"
     "#quiesce-timeout = 10s\n"
     "# zstd level 1 to 19; 1 is nearly always the best for the time it takes.\n"
-    "#compression = 1\n";
+    "#compression = 1\n"
+    "# Which of its points stay at the destination; without it all.\n"
+    "#keep = last=24 daily=14 weekly=8\n";
 
 /* What GKeyFile would read differently than it was meant. */
 static bool check_plain(const char *value, GError **error)

@@ -102,6 +102,7 @@ static struct config *config_new(const char *dir)
     config->images = g_build_filename(data, "images", NULL);
     config->scratch = g_build_filename(data, "scratch", NULL);
     config->run_dir = g_build_filename(root ? "/run" : g_get_user_runtime_dir(), "drctl", NULL);
+    config->chain_depth = CONFIG_CHAIN_DEPTH;
     config->remotes = g_ptr_array_new_with_free_func(remote_free);
     config->protections = g_ptr_array_new_with_free_func(protection_free);
     return config;
@@ -182,10 +183,33 @@ static bool read_site_name(const struct reader *reader, GError **error)
     return true;
 }
 
+static bool read_keep(const struct reader *reader, struct retention *keep, GError **error)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GError) problem = NULL;
+
+    if (!keyfile_string(reader->keyfile, reader->group, "keep", &text, error))
+        return false;
+    if (text && !retention_parse(text, keep, &problem))
+        return keyfile_fail(reader->keyfile, reader->group, "keep", error, "%s", problem->message);
+    return true;
+}
+
+static bool read_chain_depth(const struct reader *reader, GError **error)
+{
+    int64_t depth = reader->config->chain_depth;
+
+    if (!keyfile_number(reader->keyfile, reader->group, "chain-depth", 2, CONFIG_CHAIN_DEPTH_MAX,
+                        &depth, error))
+        return false;
+    reader->config->chain_depth = (unsigned)depth;
+    return true;
+}
+
 static bool read_site(const struct reader *reader, GError **error)
 {
     static const char *const keys[] = {"name",    "libvirt", "store", "images",
-                                       "scratch", "run-dir", NULL};
+                                       "scratch", "run-dir", "keep", "chain-depth", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -195,6 +219,7 @@ static bool read_site(const struct reader *reader, GError **error)
            read_path(reader, "images", NULL, &config->images, error) &&
            read_path(reader, "scratch", NULL, &config->scratch, error) &&
            read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
+           read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
            check_directories(reader, error);
 }
 
@@ -310,7 +335,7 @@ static bool read_subject(const struct reader *reader, struct protection *protect
 static bool read_protection(const struct reader *reader, GError **error)
 {
     static const char *const keys[] = {
-        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "compression", NULL};
+        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "compression", "keep", NULL};
     struct protection *protection = g_new0(struct protection, 1);
     unsigned quiesce = QUIESCE_TRY;
     int64_t timeout_ms = 10 * 1000, compression = 1;
@@ -324,7 +349,8 @@ static bool read_protection(const struct reader *reader, GError **error)
         !keyfile_word(reader->keyfile, reader->group, "quiesce", quiesce_names, &quiesce, error) ||
         !keyfile_duration(reader->keyfile, reader->group, "quiesce-timeout", QUIESCE_MIN_MS,
                           QUIESCE_MAX_MS, &timeout_ms, error) ||
-        !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression, error))
+        !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression, error) ||
+        !read_keep(reader, &protection->keep, error))
         return false;
     protection->quiesce = (enum quiesce)quiesce;
     protection->quiesce_timeout_s = (unsigned)((timeout_ms + 999) / 1000);

@@ -13,6 +13,8 @@
  *     images = /var/lib/drctl/images      disks of VMs that are restored or failed over here
  *     scratch = /var/lib/drctl/scratch    QEMU's copy-before-write space during a point
  *     run-dir = /run/drctl                sockets; at most 60 bytes, as socket paths are short
+ *     keep = last=24 daily=14             which points stay in the store (retention.h); default: all
+ *     chain-depth = 32                    layers of a chain, 2 to 150, before it is shortened
  *
  *     [remote dr1]
  *     address = root@10.77.0.2:22         [user@]host[:port]; user: ours, port: 22
@@ -28,8 +30,9 @@
  *     quiesce = try                       off | try | require
  *     quiesce-timeout = 10s
  *     compression = 1                     zstd level 1..19
+ *     keep = last=24 daily=14 weekly=8    which of its points stay at the destination; default: all
  *
- * key = id_ed25519 and known-hosts = known_hosts are defaults, as are the last three above; address
+ * key = id_ed25519 and known-hosts = known_hosts are defaults, as are quiesce and what follows; address
  * and destination, and one of vapp and vms, must be given.
  */
 #pragma once
@@ -40,10 +43,13 @@
 #include <stdint.h>
 
 #include "common/common.h"
+#include "metadata/retention.h"
 
 #include "metadata/limit.h"
 
 #define CONFIG_MAX_BYTES (1u << 20)
+#define CONFIG_CHAIN_DEPTH 32
+#define CONFIG_CHAIN_DEPTH_MAX 150 /* libvirt refuses chains of about 200 layers */
 #define CONFIG_RUN_DIR_MAX 60 /* of the 107 of a UNIX socket's path */
 
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
@@ -69,6 +75,7 @@ struct protection {
     enum quiesce quiesce;
     unsigned quiesce_timeout_s;
     int compression;
+    struct retention keep; /* may be empty */
 };
 
 struct config {
@@ -80,6 +87,8 @@ struct config {
     char *images;
     char *scratch;
     char *run_dir;
+    struct retention keep; /* of this site's store; may be empty */
+    unsigned chain_depth;
     GPtrArray *remotes;     /* of struct remote, in file order */
     GPtrArray *protections; /* of struct protection, in file order */
 };

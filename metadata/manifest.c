@@ -118,6 +118,38 @@ void manifest_add_file(struct manifest *manifest, const char *name, uint64_t byt
     g_ptr_array_add(manifest->files, file);
 }
 
+void manifest_remove_file(struct manifest *manifest, const char *name)
+{
+    for (unsigned i = 0; i < manifest->files->len; i++) {
+        const struct manifest_file *file = manifest->files->pdata[i];
+
+        if (strcmp(file->name, name) != 0)
+            continue;
+        g_ptr_array_remove_index(manifest->files, i);
+        return;
+    }
+}
+
+/* Of any disk, or NULL. */
+static const char *newest_base(const struct manifest *manifest)
+{
+    const char *newest = NULL;
+
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        if (disk->base && (!newest || strcmp(disk->base, newest) > 0))
+            newest = disk->base;
+    }
+    return newest;
+}
+
+void manifest_set_base(struct manifest *manifest)
+{
+    g_free(manifest->base);
+    manifest->base = g_strdup(newest_base(manifest));
+}
+
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target)
 {
     for (unsigned i = 0; i < manifest->disks->len; i++) {
@@ -442,19 +474,14 @@ static bool check_disk_files(const struct manifest *manifest, GError **error)
 
 static bool check_disks(const struct manifest *manifest, GError **error)
 {
-    const char *newest = NULL;
+    const char *newest = newest_base(manifest);
 
     if (manifest->disks->len > MANIFEST_MAX_DISKS)
         return fail(error, ERROR_INTEGRITY, "has %u disks, more than %d", manifest->disks->len,
                     MANIFEST_MAX_DISKS);
-    for (unsigned i = 0; i < manifest->disks->len; i++) {
-        const struct manifest_disk *disk = manifest->disks->pdata[i];
-
-        if (!check_disk(manifest, disk, error))
+    for (unsigned i = 0; i < manifest->disks->len; i++)
+        if (!check_disk(manifest, manifest->disks->pdata[i], error))
             return false;
-        if (disk->base && (!newest || strcmp(disk->base, newest) > 0))
-            newest = disk->base;
-    }
     if (g_strcmp0(manifest->base, newest) != 0)
         return fail(error, ERROR_INTEGRITY, "\"base\" is %s, but the newest base of a disk is %s",
                     manifest->base ? manifest->base : "null", newest ? newest : "null");
@@ -634,6 +661,15 @@ json_t *manifest_summary(const struct manifest *manifest, const char *path)
     json_set_string(json, "path", path);
     json_object_set_new(json, "disks", disk_summaries(manifest));
     return json;
+}
+
+uint64_t manifest_bytes(const struct manifest *manifest)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < manifest->files->len; i++)
+        sum += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
+    return sum;
 }
 
 uint64_t manifest_changed_bytes(const struct manifest *manifest)

@@ -91,6 +91,10 @@ DEFINE_CLEANUP(manifest)
 /* With file and digests named after TARGET. */
 struct manifest_disk *manifest_add_disk(struct manifest *manifest, const char *target);
 void manifest_add_file(struct manifest *manifest, const char *name, uint64_t bytes);
+/* Forget a file. */
+void manifest_remove_file(struct manifest *manifest, const char *name);
+/* Let the base of the point be the newest of its disks' bases. */
+void manifest_set_base(struct manifest *manifest);
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target);
 const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name);
 /* Where the base of DISK is, which must have one: whose point, which disk of it. */
@@ -112,6 +116,8 @@ char *manifest_text(const struct manifest *manifest);
 /* The object of `drctl points --json`: vm, uuid, point, time, consistency, base, path, disks[...].
  * PATH may be NULL. */
 json_t *manifest_summary(const struct manifest *manifest, const char *path);
+/* Of all files. */
+uint64_t manifest_bytes(const struct manifest *manifest);
 /* Sums over the disks. */
 uint64_t manifest_changed_bytes(const struct manifest *manifest);
 uint64_t manifest_stored_bytes(const struct manifest *manifest);

@@ -104,6 +104,38 @@ bool store_similar(struct store *store, const struct sketch *sketch, const char 
     return true;
 }
 
+static void prune_decision_free(void *data)
+{
+    struct prune_decision *decision = data;
+
+    g_free(decision->vm);
+    g_free(decision->uuid);
+    g_free(decision->point);
+    g_free(decision->rule);
+    g_free(decision);
+}
+
+void prune_result_clear(struct prune_result *result)
+{
+    g_clear_pointer(&result->decisions, g_ptr_array_unref);
+}
+
+bool store_prune(struct store *store, const struct prune_request *request,
+                 struct prune_result *result, GError **error)
+{
+    struct prune_result found = {.decisions = g_ptr_array_new_with_free_func(prune_decision_free)};
+    bool pruned =
+        uuid_is_valid(request->vm_uuid)
+            ? labelled(store->ops->prune(store, request, &found, error), store->label, error)
+            : bad(error, store->label, "a UUID", request->vm_uuid);
+
+    if (pruned)
+        *result = found;
+    else
+        prune_result_clear(&found);
+    return pruned;
+}
+
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error)
 {

@@ -18,6 +18,7 @@
 
 #include "metadata/manifest.h"
 #include "metadata/sketch.h"
+#include "metadata/retention.h"
 
 #define STORE_FORMAT 1
 #define STORE_WRITE_MAX (1u << 20) /* bytes of one incoming_write() */
@@ -58,6 +59,29 @@ DEFINE_CLEANUP(similar_image)
  * called by. */
 typedef bool store_sink_fn(void *context, const void *data, size_t len, GError **error);
 
+/* Drop points of one VM that no policy keeps. */
+struct prune_request {
+    const char *vm_uuid;
+    struct retention keep; /* empty: only the policy of the store's own site */
+    bool dry_run;          /* decide only */
+    struct progress *progress;
+};
+
+struct prune_decision {
+    char *vm; /* name */
+    char *uuid;
+    char *point;
+    bool keep;
+    char *rule; /* why, see retention.h; or what forbids to drop it */
+    uint64_t bytes;
+};
+
+struct prune_result {
+    GPtrArray *decisions; /* of struct prune_decision, newest first */
+    uint64_t freed_bytes; /* of a dry run: at most */
+};
+void prune_result_clear(struct prune_result *result);
+
 struct store {
     const struct store_ops *ops;
     char *label; /* for messages: "dr1", "local store" */
@@ -78,6 +102,8 @@ struct store_ops {
                     struct similar_image **image, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
                               GError **error);
+    bool (*prune)(struct store *store, const struct prune_request *request,
+                  struct prune_result *result, GError **error);
     /* Highest generation of SITE; *ID NULL when there is none. */
     bool (*newest_bundle)(struct store *store, const char *site, struct bundle_id **id,
                           GError **error);
@@ -113,6 +139,13 @@ bool store_get(struct store *store, const char *vm_uuid, const char *point, cons
  * point that is to be based on it. */
 bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
                    struct similar_image **image, GError **error);
+/* A point goes if neither the policy of the request nor that of the site of the store keeps it, and
+ * nothing else forbids it: the two newest points stay, and the newest that was verified, what is in
+ * use, and what several points are based on. The content of a dropped point goes into the one
+ * that is based on it. Crash-safe: a kill leaves every point as it was, or without those that were to
+ * go. On an error some may be gone already. */
+bool store_prune(struct store *store, const struct prune_request *request,
+                 struct prune_result *result, GError **error);
 /* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);

@@ -30,9 +30,9 @@ static bool check_files(struct local_incoming *self, const struct manifest *mani
                         "%s should have %" PRIu64 " bytes, but %" PRIu64 " arrived", file->name,
                         listed->bytes, file->size);
     }
-    if (self->files->len != manifest->files->len)
+    if (self->files->len + self->linked->len != manifest->files->len)
         return fail(error, ERROR_INTEGRITY, "%u files arrived, the manifest lists %u",
-                    self->files->len, manifest->files->len);
+                    self->files->len + self->linked->len, manifest->files->len);
     return true;
 }
 
@@ -208,6 +208,26 @@ static bool settle_files(struct local_incoming *self, GString *sums, GError **er
     return true;
 }
 
+/* What is linked has not changed: its digests are those of the point that is replaced. */
+static bool add_linked(struct local_incoming *self, GString *sums, GError **error)
+{
+    g_autofree char *old = store_point_dir(self->store->path, self->vm_uuid, self->point);
+    g_autoptr(GHashTable) digests = self->linked->len ? sums_read(old, error) : NULL;
+
+    if (self->linked->len && !digests)
+        return false;
+    for (unsigned i = 0; i < self->linked->len; i++) {
+        const char *name = self->linked->pdata[i];
+        const char *hex = g_hash_table_lookup(digests, name);
+        uint8_t digest[DIGEST_SIZE];
+
+        if (!hex || !digest_from_hex(hex, digest))
+            return fail(error, ERROR_INTEGRITY, "%s is not in %s/" SHA256SUMS_NAME, name, old);
+        sums_append(sums, name, digest);
+    }
+    return true;
+}
+
 /* --- Make it visible ------------------------------------------------------------------------ */
 
 static bool write_manifest(struct local_incoming *self, const struct manifest *manifest,
@@ -244,17 +264,24 @@ static bool publish(struct local_incoming *self, GError **error)
     return false;
 }
 
-bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error)
+bool local_settle(struct local_incoming *self, const struct manifest *manifest,
+                  const struct manifest *fresh, GError **error)
 {
     g_autoptr(GString) sums = g_string_new(NULL);
 
     if (!local_flush(self, error) || !check_manifest(self, manifest, error) ||
-        !settle_files(self, sums, error) ||
-        !self->store->point_ops->check(self->dir, manifest, error) ||
-        !write_manifest(self, manifest, sums, error) || !dir_sync(self->dir, error) ||
-        !publish(self, error))
+        !settle_files(self, sums, error) || !add_linked(self, sums, error) ||
+        !self->store->point_ops->check(self->dir, fresh, error) ||
+        !write_manifest(self, manifest, sums, error) || !dir_sync(self->dir, error))
         return false;
     g_clear_pointer(&self->lane, lane_free);
+    return true;
+}
+
+bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error)
+{
+    if (!local_settle(self, manifest, manifest, error) || !publish(self, error))
+        return false;
     local_cache_put(self->store, manifest);
     local_sketch_point(self->store, manifest);
     return true;

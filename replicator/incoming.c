@@ -53,6 +53,9 @@ static bool check_reserve(struct local_incoming *self, GError **error)
     g_autofree char *text = NULL;
 
     self->unchecked = 0;
+    /* Who makes room needs some for a while. */
+    if (self->replaces)
+        return true;
     if (!disk_space(path, &free_bytes, &total_bytes, error))
         return false;
     reserve = MIN(total_bytes / RESERVE_PART, RESERVE_MAX_BYTES);
@@ -230,6 +233,7 @@ static void local_incoming_free(struct incoming *incoming)
 
     discard(self);
     g_ptr_array_unref(self->files);
+    g_ptr_array_unref(self->linked);
     file_lock_free(self->lock);
     g_free(self->vm_uuid);
     g_free(self->point);
@@ -245,7 +249,7 @@ static const struct incoming_ops local_incoming_ops = {
     .free = local_incoming_free,
 };
 
-static struct file_lock *take_place(struct local_store *store, const char *vm_uuid, GError **error)
+struct file_lock *local_take_place(struct local_store *store, const char *vm_uuid, GError **error)
 {
     g_autofree char *path = local_lock_path(store->path, vm_uuid);
     g_autofree char *what = g_strdup_printf("the place of VM %s", vm_uuid);
@@ -267,37 +271,67 @@ static struct file_lock *take_place(struct local_store *store, const char *vm_uu
 /* The directory in incoming/, empty, under the lock. */
 static bool make_place(struct local_incoming *self, GError **error)
 {
-    g_autofree char *final = store_point_dir(self->store->path, self->vm_uuid, self->point);
-
-    if (g_file_test(final, G_FILE_TEST_EXISTS))
-        return fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", self->point,
-                    self->vm_uuid);
     return local_sweep_vm(self->store->path, self->vm_uuid, error) && check_reserve(self, error) &&
            make_dir(self->dir, MODE_PRIVATE_DIR, error);
+}
+
+/* Takes LOCK, which is NULL if the caller keeps it. */
+static struct local_incoming *begin(struct local_store *store, const char *vm_uuid,
+                                    const char *point, struct file_lock *lock, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("%s.%s", vm_uuid, point);
+    struct local_incoming *incoming = g_new0(struct local_incoming, 1);
+
+    incoming->incoming.ops = &local_incoming_ops;
+    incoming->incoming.label = store->store.label;
+    incoming->store = store;
+    incoming->lock = lock;
+    incoming->vm_uuid = g_strdup(vm_uuid);
+    incoming->point = g_strdup(point);
+    incoming->dir = g_build_filename(store->path, "incoming", name, NULL);
+    incoming->files = g_ptr_array_new_with_free_func(arriving_file_free);
+    incoming->replaces = !lock;
+    incoming->linked = g_ptr_array_new_with_free_func(g_free);
+    incoming->lane = lane_new(work_on);
+    if (make_place(incoming, error))
+        return incoming;
+    explain_no_space(store->path, error);
+    incoming_free(&incoming->incoming);
+    return NULL;
 }
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error)
 {
     struct local_store *self = (struct local_store *)store;
-    g_autofree char *name = g_strdup_printf("%s.%s", vm_uuid, point);
-    struct file_lock *lock = take_place(self, vm_uuid, error);
+    g_autofree char *final = store_point_dir(self->path, vm_uuid, point);
+    AUTO(file_lock) lock = local_take_place(self, vm_uuid, error);
     struct local_incoming *incoming;
 
     if (!lock)
         return NULL;
-    incoming = g_new0(struct local_incoming, 1);
-    incoming->incoming.ops = &local_incoming_ops;
-    incoming->store = self;
-    incoming->lock = lock;
-    incoming->vm_uuid = g_strdup(vm_uuid);
-    incoming->point = g_strdup(point);
-    incoming->dir = g_build_filename(self->path, "incoming", name, NULL);
-    incoming->files = g_ptr_array_new_with_free_func(arriving_file_free);
-    incoming->lane = lane_new(work_on);
-    if (make_place(incoming, error))
-        return &incoming->incoming;
-    explain_no_space(self->path, error);
-    incoming_free(&incoming->incoming);
-    return NULL;
+    if (g_file_test(final, G_FILE_TEST_EXISTS)) {
+        fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", point, vm_uuid);
+        return NULL;
+    }
+    incoming = begin(self, vm_uuid, point, g_steal_pointer(&lock), error);
+    return incoming ? &incoming->incoming : NULL;
+}
+
+struct local_incoming *local_begin_again(struct local_store *store, const char *vm_uuid,
+                                         const char *point, GError **error)
+{
+    return begin(store, vm_uuid, point, NULL, error);
+}
+
+bool local_link(struct local_incoming *self, const char *name, GError **error)
+{
+    g_autofree char *old = store_point_dir(self->store->path, self->vm_uuid, self->point);
+    g_autofree char *from = g_build_filename(old, name, NULL);
+    g_autofree char *to = g_build_filename(self->dir, name, NULL);
+
+    if (link(from, to) < 0)
+        return fail_errno(error, errno, "cannot link %s to %s", from, to);
+    g_ptr_array_add(self->linked, g_strdup(name));
+    return true;
 }

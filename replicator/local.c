@@ -48,6 +48,20 @@ char *local_lock_path(const char *store_path, const char *vm_uuid)
     return g_build_filename(store_path, "locks", name, NULL);
 }
 
+char *local_read_lock_path(const char *store_path, const char *vm_uuid)
+{
+    g_autofree char *name = g_strdup_printf("read-%s.lock", vm_uuid);
+
+    return g_build_filename(store_path, "locks", name, NULL);
+}
+
+struct file_lock *store_read_lock(const char *store_path, const char *vm_uuid, GError **error)
+{
+    g_autofree char *path = local_read_lock_path(store_path, vm_uuid);
+
+    return file_lock_share(path, error);
+}
+
 /* --- Making and opening --------------------------------------------------------------------- */
 
 bool store_create(const char *path, const char *site, GError **error)
@@ -191,6 +205,16 @@ struct store *store_open_local(const char *path, struct catalog *catalog,
     return &self->store;
 }
 
+struct store *store_open_site(const struct config *config, struct catalog *catalog,
+                              const struct point_ops *point_ops, GError **error)
+{
+    struct store *store = store_open_local(config->store, catalog, point_ops, error);
+
+    if (store)
+        ((struct local_store *)store)->config = config;
+    return store;
+}
+
 struct store *store_open_destination(const struct config *config, struct catalog *catalog,
                                      const char *destination, const struct point_ops *point_ops,
                                      GError **error)
@@ -198,7 +222,7 @@ struct store *store_open_destination(const struct config *config, struct catalog
     const struct remote *remote;
 
     if (strcmp(destination, "local") == 0)
-        return store_open_local(config->store, catalog, point_ops, error);
+        return store_open_site(config, catalog, point_ops, error);
     remote = config_remote(config, destination, error);
     return remote ? store_open_remote(remote, error) : NULL;
 }
@@ -267,6 +291,7 @@ static const struct store_ops local_store_ops = {
     .get = local_get,
     .similar = local_similar,
     .begin = local_begin,
+    .prune = local_prune,
     .newest_bundle = local_newest_bundle,
     .get_bundle = local_get_bundle,
     .put_bundle = local_put_bundle,

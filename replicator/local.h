@@ -31,7 +31,8 @@ struct local_store {
     char *path;
     char uuid[37];
     char *site;
-    struct catalog *catalog; /* borrowed */
+    struct catalog *catalog;     /* borrowed */
+    const struct config *config; /* of the site whose store it is, borrowed; or NULL */
     const struct point_ops *point_ops;
 };
 
@@ -58,14 +59,25 @@ struct local_incoming {
     char *point;
     char *dir;             /* in incoming/ */
     GPtrArray *files;      /* of struct arriving_file */
+    GPtrArray *linked;     /* char *: names of files taken over from the point that it replaces */
     struct lane *lane;     /* digests and writes; NULL when nothing arrives any more */
     struct piece *filling; /* taken from the lane, not put yet; or NULL */
     uint64_t unchecked;    /* bytes since we last looked how much of the disk is free */
+    bool replaces;         /* it has been committed before, with the same content */
     bool gone;             /* committed, or discarded after an error */
 };
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);
+/* The same for a point that replaces the committed one of that name; the caller holds the lock. */
+struct local_incoming *local_begin_again(struct local_store *store, const char *vm_uuid,
+                                         const char *point, GError **error);
+/* Let it have file NAME of the point that it replaces: the same file, by a link. */
+bool local_link(struct local_incoming *self, const char *name, GError **error);
+/* The lock of whoever writes points of VM_UUID. */
+struct file_lock *local_take_place(struct local_store *store, const char *vm_uuid, GError **error);
+/* "STORE/locks/read-<uuid>.lock"; g_free. */
+char *local_read_lock_path(const char *store_path, const char *vm_uuid);
 /* Remove what a killed transfer of VM_UUID left; its lock must be held. */
 bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error);
 /* "STORE/locks/point-<uuid>.lock"; g_free. */
@@ -74,6 +86,10 @@ char *local_lock_path(const char *store_path, const char *vm_uuid);
 void arriving_file_end_run(struct arriving_file *file);
 /* Let everything that arrived be written, and wait for it. */
 bool local_flush(struct local_incoming *self, GError **error);
+/* The commit up to where the point becomes visible: everything is in its directory and on the disk.
+ * FRESH is MANIFEST, or one of only those of its disks whose files were not linked. */
+bool local_settle(struct local_incoming *self, const struct manifest *manifest,
+                  const struct manifest *fresh, GError **error);
 /* incoming_ops.commit without the clean-up. */
 bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error);
 
@@ -82,6 +98,10 @@ bool local_newest_bundle(struct store *store, const char *site, struct bundle_id
 bool local_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+
+/* store_ops.prune: drop points, and merge their clusters into those that stay. */
+bool local_prune(struct store *store, const struct prune_request *request,
+                 struct prune_result *result, GError **error);
 
 /* store_points(). */
 GPtrArray *local_points(struct store *store, const char *vm, GError **error);
@@ -111,6 +131,8 @@ bool local_similar(struct store *store, const struct sketch *sketch, const char 
  * what goes wrong is found again when they are asked for. */
 void local_sketch_point(struct local_store *self, const struct manifest *manifest);
 
+/* Let it forget a point that is gone. */
+void local_cache_remove(struct local_store *self, const char *vm_uuid, const char *point);
 /* Make DIR with exactly MODE, whatever the umask; an existing one is left as it is. */
 bool make_dir(const char *dir, mode_t mode, GError **error);
 /* Append to an ERROR_NO_SPACE how much is free where. */

@@ -112,17 +112,22 @@ static struct manifest *cached_manifest(struct local_store *self, const json_t *
     return g_steal_pointer(&manifest);
 }
 
+void local_cache_remove(struct local_store *self, const char *vm_uuid, const char *point)
+{
+    g_autofree char *key = cache_key(vm_uuid, point);
+
+    catalog_remove(self->catalog, CATALOG_POINTS, key, NULL);
+    catalog_remove(self->catalog, CATALOG_VERIFIED, key, NULL);
+}
+
 static void cache_forget(struct local_store *self, const char *vm_uuid, GHashTable *entries)
 {
     GHashTableIter iter;
     void *point;
 
     g_hash_table_iter_init(&iter, entries);
-    while (g_hash_table_iter_next(&iter, &point, NULL)) {
-        g_autofree char *key = cache_key(vm_uuid, point);
-
-        catalog_remove(self->catalog, CATALOG_POINTS, key, NULL);
-    }
+    while (g_hash_table_iter_next(&iter, &point, NULL))
+        local_cache_remove(self, vm_uuid, point);
 }
 
 /* --- Listing -------------------------------------------------------------------------------- */

@@ -16,6 +16,11 @@ bool store_create(const char *path, const char *site, GError **error);
  */
 struct store *store_open_local(const char *path, struct catalog *catalog,
                                const struct point_ops *point_ops, GError **error);
+/* The same for the store of the site of CONFIG, which is borrowed and must outlive it. Only such a store
+ * can be pruned: of others it is not known who uses their points, nor what their site wants to
+ * keep. */
+struct store *store_open_site(const struct config *config, struct catalog *catalog,
+                              const struct point_ops *point_ops, GError **error);
 /* Connect over ssh: strict host key, key file, HELLO; at the rate of REMOTE->limit. REMOTE is
  * borrowed as long as the store is open. */
 struct store *store_open_remote(const struct remote *remote, GError **error);
@@ -30,6 +35,10 @@ char *store_point_dir(const char *store_path, const char *vm_uuid, const char *p
  * layer's point must be committed: ERROR_INTEGRITY names what is missing. g_strfreev. */
 char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,
                    GError **error);
+/* Whoever reads points of a VM from the files of a local store, and those that they are based on, holds
+ * this of each of these VMs. Meanwhile no point of it is replaced or removed. Waits for the instant in
+ * which that happens. */
+struct file_lock *store_read_lock(const char *store_path, const char *vm_uuid, GError **error);
 /* Re-read a committed local point: every file against SHA256SUMS, sizes against the manifest. */
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error);

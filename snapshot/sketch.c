@@ -67,15 +67,15 @@ static void add_candidate(struct candidates *candidates, uint64_t cluster)
 static bool find_candidates(struct reader *reader, struct candidates *candidates, GError **error)
 {
     uint64_t clusters = cluster_count(reader_size(reader));
-    g_autofree uint8_t *needs = g_malloc(WINDOW_CLUSTERS);
+    g_autofree uint8_t *states = g_malloc(WINDOW_CLUSTERS);
 
     for (uint64_t first = 0; first < clusters; first += WINDOW_CLUSTERS) {
         unsigned count = (unsigned)MIN(clusters - first, WINDOW_CLUSTERS);
 
-        if (!interrupt_check(error) || !reader_classify(reader, first, count, needs, error))
+        if (!interrupt_check(error) || !reader_classify(reader, first, count, states, error))
             return false;
         for (unsigned i = 0; i < count; i++)
-            if (needs[i] == NEED_DATA)
+            if (states[i] == CLUSTER_READ)
                 add_candidate(candidates, first + i);
     }
     return true;

@@ -3,7 +3,7 @@
  * Points of real disks (tests/disk.h) in a real store, each with a copy of what its disks were: the
  * truth that qemu-img compares its images with, whatever has been done to the store since.
  *
- * The directory of a lab holds store/, disks/<target>/ (see disk_new()) and truth/<point>.<target>.
+ * The directory of a lab holds drctl.conf, store/, images/, disks/<target>/ (see disk_new()) and truth/<point>.<target>.
  */
 #pragma once
 
@@ -16,6 +16,7 @@
 
 struct disk_lab {
     char *dir, *path; /* path: of the store */
+    struct config *config;
     struct catalog *catalog;
     struct store *store;
     char *uuid;
@@ -30,7 +31,7 @@ G_GNUC_UNUSED static void disk_lab_open_store(struct disk_lab *lab)
 
     lab->catalog = catalog_open(lab->path, &error);
     unit_ok(lab->catalog != NULL, error);
-    lab->store = store_open_local(lab->path, lab->catalog, &snapshot_point_ops, &error);
+    lab->store = store_open_site(lab->config, lab->catalog, &snapshot_point_ops, &error);
     unit_ok(lab->store != NULL, error);
 }
 
@@ -38,6 +39,22 @@ G_GNUC_UNUSED static void disk_lab_close_store(struct disk_lab *lab)
 {
     g_clear_pointer(&lab->store, store_free);
     g_clear_pointer(&lab->catalog, catalog_free);
+}
+
+/* Open the store anew with LINES in the [site] of its drctl.conf. */
+G_GNUC_UNUSED static void disk_lab_configure(struct disk_lab *lab, const char *lines)
+{
+    g_autofree char *text = g_strdup_printf("[site]\nname = dc1\nstore = %s\nimages = %s/images\n"
+                                            "scratch = %s/scratch\nrun-dir = /run/x\n%s",
+                                            lab->path, lab->dir, lab->dir, lines);
+    g_autofree char *path = g_build_filename(lab->dir, "drctl.conf", NULL);
+    g_autoptr(GError) error = NULL;
+
+    disk_lab_close_store(lab);
+    g_clear_pointer(&lab->config, config_free);
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+    unit_ok(lab->config = config_load(lab->dir, &error), error);
+    disk_lab_open_store(lab);
 }
 
 G_GNUC_UNUSED static struct disk_lab *disk_lab_new(void)
@@ -53,7 +70,7 @@ G_GNUC_UNUSED static struct disk_lab *disk_lab_new(void)
     lab->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_free);
     unit_ok(store_create(lab->path, "dc1", &error), error);
     unit_ok(dir_make(truth, 0700, &error), error);
-    disk_lab_open_store(lab);
+    disk_lab_configure(lab, "");
     return lab;
 }
 
@@ -62,6 +79,7 @@ G_GNUC_UNUSED static void disk_lab_free(struct disk_lab *lab)
     if (!lab)
         return;
     disk_lab_close_store(lab);
+    config_free(lab->config);
     g_ptr_array_unref(lab->disks);
     g_free(lab->last);
     g_free(lab->uuid);

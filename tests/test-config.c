@@ -40,9 +40,9 @@ START_TEST(reads_every_key)
     static const char text[] =
         "# a comment\n\n[site]\nname=dc1\n  libvirt = qemu:///system ; "
         "qemu+unix:///system?socket=/run/b\nstore = /srv/store/\nimages = /srv/images\n"
-        "scratch = /srv/scratch\nrun-dir = /run/x\n"
+        "scratch = /srv/scratch\nrun-dir = /run/x\nkeep = yearly=3 last=2\nchain-depth = 7\n"
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
-        "quiesce-timeout = 2min\ncompression = 19\n"
+        "quiesce-timeout = 2min\ncompression = 19\nkeep = daily=9\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
         "store = /srv/other\nlimit = 20MiB/s\nlimit mon..fri 08:00-18:00 = 5 MiB/s\n"
         "limit  sat,sun = none\n"
@@ -64,6 +64,8 @@ START_TEST(reads_every_key)
     ck_assert_str_eq(config->images, "/srv/images");
     ck_assert_str_eq(config->scratch, "/srv/scratch");
     ck_assert_str_eq(config->run_dir, "/run/x");
+    ck_assert_uint_eq(config->keep.keep[RETENTION_YEARLY], 3);
+    ck_assert_uint_eq(config->chain_depth, 7);
     dr1 = config_remote(config, "dr1", &error);
     unit_ok(dr1, error);
     ck_assert_str_eq(dr1->user, "root");
@@ -87,7 +89,9 @@ START_TEST(reads_every_key)
     ck_assert_int_eq(shop->quiesce, QUIESCE_REQUIRE);
     ck_assert_uint_eq(shop->quiesce_timeout_s, 120);
     ck_assert_int_eq(shop->compression, 19);
+    ck_assert_uint_eq(shop->keep.keep[RETENTION_DAILY], 9);
     lone = config_protection_of_vm(config, "app");
+    ck_assert(retention_is_empty(&lone->keep));
     ck_assert_ptr_nonnull(lone);
     ck_assert_str_eq(lone->name, "lone");
     ck_assert_str_eq(lone->vms[0], "db 1");
@@ -142,6 +146,11 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "images = /a\nscratch = /b/../a\n", "[site] scratch: /a is the directory of images"},
         {SITE "run-dir = /run/0123456789012345678901234567890123456789012345678901234567890\n",
          "[site] run-dir: /run/012345"},
+        {SITE "keep = all\n", "[site] keep: 'all' is no rule"},
+        {SITE "keep = daily=0\n", "[site] keep: 'daily=0': how many"},
+        {SITE "chain-depth = 1\n", "[site] chain-depth: '1' is not a whole number from 2 to 150"},
+        {SITE "chain-depth = 151\n", "[site] chain-depth: '151' is not"},
+        {SITE "[protection p]\nvms = db\nkeep = last\n", "[protection p] keep: 'last' is no"},
         {SITE "[remote dr1]\n", "[remote dr1] address: is missing"},
         {SITE "[remote DR]\naddress = h\n", "[remote DR]: 'DR' is not a name"},
         {SITE "[remote local]\naddress = h\n", "[remote local]: 'local' is not a name"},
