@@ -32,14 +32,24 @@ static void add_verdict(struct verification *verification, const struct manifest
               (const char *[]){manifest->vm, manifest->point, damage ? damage->message : "whole"});
 }
 
-static bool verify_one(struct context *context, const struct manifest *manifest,
+/* LISTED may have been dropped or replaced since it was listed; from here on it is not. */
+static bool verify_one(struct context *context, const struct manifest *listed,
                        struct verification *verification, GError **error)
 {
+    AUTO(file_lock) lock = store_read_lock(context->config->store, listed->uuid, error);
+    g_autofree char *dir = store_point_dir(context->config->store, listed->uuid, listed->point);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    AUTO(manifest) now = NULL;
     g_autoptr(GError) damage = NULL;
 
-    if (!verify_point(context, manifest, &damage, error))
+    if (!lock)
         return false;
-    add_verdict(verification, manifest, damage);
+    if (!g_file_test(dir, G_FILE_TEST_IS_DIR))
+        return true;
+    now = manifest_load(path, NULL);
+    if (!verify_point(context, now ? now : listed, &damage, error))
+        return false;
+    add_verdict(verification, listed, damage);
     return true;
 }
 

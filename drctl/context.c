@@ -23,8 +23,7 @@ struct store *context_store(struct context *context, GError **error)
     const struct config *config = context_config(context, error);
 
     if (config && !context->store && context_catalog(context, error))
-        context->store =
-            store_open_local(config->store, context->catalog, &snapshot_point_ops, error);
+        context->store = store_open_site(config, context->catalog, &snapshot_point_ops, error);
     return context->store;
 }
 

@@ -24,6 +24,7 @@ void origin_free(struct origin *origin)
     g_free(origin->definition);
     g_free(origin->nvram);
     g_ptr_array_unref(origin->disks);
+    g_clear_pointer(&origin->locks, g_hash_table_unref);
     g_free(origin);
 }
 
@@ -48,6 +49,45 @@ static bool check_layer(const char *file, GHashTable *checked, GError **error)
     return g_hash_table_add(checked, g_steal_pointer(&dir));
 }
 
+/* *NEW: it was not held before. */
+static bool hold_vm(struct origin *origin, const struct site *site, const char *vm_uuid, bool *new,
+                    GError **error)
+{
+    struct file_lock *lock;
+
+    if (g_hash_table_contains(origin->locks, vm_uuid))
+        return true;
+    lock = store_read_lock(site->config->store, vm_uuid, error);
+    if (!lock)
+        return false;
+    g_hash_table_insert(origin->locks, g_strdup(vm_uuid), lock);
+    *new = true;
+    return true;
+}
+
+/* A chain may lead through points of other VMs. While those were not held it may have changed, so it
+ * is asked for again until all are. */
+static char **held_chain(struct origin *origin, const struct site *site, const char *target,
+                         GError **error)
+{
+    for (;;) {
+        g_auto(GStrv) chain = store_chain(site->store, origin->manifest->uuid,
+                                          origin->manifest->point, target, error);
+        bool new = false;
+
+        for (char **file = chain; file && *file; file++) {
+            g_autofree char *dir = g_path_get_dirname(*file);
+            g_autofree char *vm_dir = g_path_get_dirname(dir);
+            g_autofree char *vm_uuid = g_path_get_basename(vm_dir);
+
+            if (!hold_vm(origin, site, vm_uuid, &new, error))
+                return NULL;
+        }
+        if (!new)
+            return g_steal_pointer(&chain);
+    }
+}
+
 static bool add_disk(struct origin *origin, const struct site *site,
                      const struct manifest_disk *from, GHashTable *checked, GError **error)
 {
@@ -56,8 +96,7 @@ static bool add_disk(struct origin *origin, const struct site *site,
     g_ptr_array_add(origin->disks, disk);
     disk->target = g_strdup(from->target);
     disk->virtual_bytes = from->virtual_bytes;
-    disk->chain = store_chain(site->store, origin->manifest->uuid, origin->manifest->point,
-                              from->target, error);
+    disk->chain = held_chain(origin, site, from->target, error);
     for (char **file = disk->chain; file && *file; file++)
         if (!check_layer(*file, checked, error))
             return false;
@@ -112,14 +151,19 @@ struct origin *origin_open(const struct site *site, const char *vm_uuid, const c
 {
     AUTO(origin) origin = g_new0(struct origin, 1);
     g_autofree char *dir = NULL;
+    bool new;
 
     origin->disks = g_ptr_array_new_with_free_func(disk_free);
+    origin->locks =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)file_lock_free);
     /* Both become parts of a path. */
     if (!uuid_is_valid(vm_uuid) || !name_is_safe(point)) {
         fail(error, ERROR_NOT_FOUND, "'%s' is not the id of a point", point);
         return NULL;
     }
     dir = store_point_dir(site->config->store, vm_uuid, point);
+    if (!hold_vm(origin, site, vm_uuid, &new, error))
+        return NULL;
     if (!g_file_test(dir, G_FILE_TEST_IS_DIR)) {
         fail(error, ERROR_NOT_FOUND, "VM %s has no point %s here; `drctl points` lists them",
              vm_uuid, point);

@@ -2,7 +2,7 @@
 /*
  * What a VM is brought up from: one recovery point of the local store that was found to be complete.
  * Every layer of every disk is committed, and snapshot_check_point() trusts each point in the chain,
- * so QEMU may open it.
+ * so QEMU may open it. As long as an origin exists, its files stay where they are.
  */
 #pragma once
 
@@ -17,9 +17,10 @@ struct origin_disk {
 
 struct origin {
     struct manifest *manifest;
-    char *definition; /* domain.xml */
-    char *nvram;      /* absolute path in the point, or NULL */
-    GPtrArray *disks; /* of struct origin_disk */
+    char *definition;  /* domain.xml */
+    char *nvram;       /* absolute path in the point, or NULL */
+    GPtrArray *disks;  /* of struct origin_disk */
+    GHashTable *locks; /* UUID -> struct file_lock: nothing of these VMs is dropped meanwhile */
 };
 
 /* Open POINT of VM_UUID and check it, to the last layer. */

@@ -85,7 +85,7 @@ G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
     unit_ok(lab->config != NULL, error);
     lab->catalog = catalog_open(lab->config->store, &error);
     unit_ok(lab->catalog != NULL, error);
-    lab->store = store_open_local(lab->config->store, lab->catalog, &snapshot_point_ops, &error);
+    lab->store = store_open_site(lab->config, lab->catalog, &snapshot_point_ops, &error);
     unit_ok(lab->store != NULL, error);
     lab->hosts = g_ptr_array_new_with_free_func(lab_free_host);
     g_ptr_array_add(lab->hosts, session_open());

@@ -122,6 +122,27 @@ START_TEST(a_clone_runs_from_a_point_of_its_template)
 }
 END_TEST
 
+static bool is_held(const struct lab *lab, const struct lost_guest *guest)
+{
+    g_autofree char *path =
+        g_strdup_printf("%s/locks/read-%s.lock", lab->config->store, guest->uuid);
+
+    return file_lock_held(path);
+}
+
+START_TEST(nothing_that_a_plan_names_is_dropped_meanwhile)
+{
+    AUTO(lab) lab = lab_open("held");
+    AUTO(lost_guest) original = lost_guest(lab, "held-original", "");
+    AUTO(lost_guest) clone = lost_clone(lab, "held-clone", original);
+    struct failover_plan *plan = plan_of(lab, "held-clone");
+
+    ck_assert(is_held(lab, clone) && is_held(lab, original));
+    failover_plan_free(plan);
+    ck_assert(!is_held(lab, clone) && !is_held(lab, original));
+}
+END_TEST
+
 START_TEST(a_guest_with_firmware_gets_a_copy_of_its_nvram)
 {
     AUTO(lab) lab = lab_open("uefi");
@@ -414,7 +435,8 @@ int main(void)
     return SESSION_RUN(
         "failover", a_lost_vapp_runs_again_from_its_newest_points, planning_touches_nothing,
         the_journal_keeps_the_plan_and_the_result, a_lone_vm_fails_over_by_name_and_by_uuid,
-        a_clone_runs_from_a_point_of_its_template, a_guest_with_firmware_gets_a_copy_of_its_nvram,
+        a_clone_runs_from_a_point_of_its_template, nothing_that_a_plan_names_is_dropped_meanwhile,
+        a_guest_with_firmware_gets_a_copy_of_its_nvram,
         a_second_failover_at_the_same_time_is_refused,
         this_sites_own_definition_serves_where_no_bundle_is, an_unknown_name_is_not_found,
         a_damaged_point_is_passed_over_for_an_older_one,
