@@ -37,4 +37,8 @@ struct point_ops {
                          const struct image_layer *after, unsigned after_count, GError **error);
     bool (*sketch)(const struct image_layer *layers, unsigned count, struct sketch *sketch,
                    GError **error);
+    /* Tell SINK which clusters of disk TARGET are whole in DIRS: what arrived of points whose
+     * transfer was interrupted, the newest first; see incoming_partial(). */
+    bool (*salvage)(char *const *dirs, const char *target, store_sink_fn *sink, void *context,
+                    GError **error);
 };

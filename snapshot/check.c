@@ -447,4 +447,5 @@ const struct point_ops snapshot_point_ops = {
     .merge = snapshot_merge,
     .same_content = snapshot_same_content,
     .sketch = snapshot_sketch,
+    .salvage = snapshot_salvage,
 };

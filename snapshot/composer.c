@@ -6,7 +6,8 @@
 #include "snapshot/composer.h"
 #include "snapshot/qcow2.h"
 
-#define BUFFER_BYTES (1u << 20)
+/* Image and digests leave together whenever the file has grown to a multiple of this. */
+#define STEP_BYTES (1u << 20)
 
 struct composer {
     struct composer_output output;
@@ -16,9 +17,13 @@ struct composer {
     uint64_t next;     /* lowest cluster that may come */
     uint64_t changed;  /* clusters in this image */
 
-    uint64_t end;    /* of the file so far, what is buffered included */
-    size_t buffered; /* the last bytes of the file, not yet written */
+    uint64_t end; /* of the file so far, what has not left yet included */
+    /* What has not left yet are the last bytes of the file, at most up to a whole step: those in the
+     * buffer, or those that are at BORROWED already. */
+    size_t buffered;
     uint8_t *buffer;
+    size_t borrowed_len;
+    struct composer_place borrowed;
 
     uint8_t *l1; /* as it will lie in the file */
     uint64_t region;
@@ -32,13 +37,30 @@ struct composer {
 
 static bool flush(struct composer *composer, GError **error)
 {
-    if (composer->buffered == 0)
-        return true;
-    if (!composer->output.image(composer->output.context, composer->end - composer->buffered,
-                                composer->buffer, composer->buffered, error))
-        return false;
-    composer->buffered = 0;
-    return true;
+    const struct composer_output *output = &composer->output;
+    size_t buffered = composer->buffered, borrowed = composer->borrowed_len;
+
+    composer->buffered = composer->borrowed_len = 0;
+    if (borrowed)
+        return output->borrow(output->context, composer->end - borrowed, borrowed,
+                              &composer->borrowed, error);
+    return buffered == 0 || output->image(output->context, composer->end - buffered,
+                                          composer->buffer, buffered, error);
+}
+
+/* How much of LEN bytes may come before the next step. */
+static size_t until_step(const struct composer *composer, uint64_t len)
+{
+    return (size_t)MIN(len, STEP_BYTES - composer->end % STEP_BYTES);
+}
+
+/* The file has grown by LEN. What was interrupted is of use only as far as there are digests of it,
+ * so these follow at each step. */
+static bool grow(struct composer *composer, size_t len, GError **error)
+{
+    composer->end += len;
+    return composer->end % STEP_BYTES != 0 ||
+           (flush(composer, error) && digest_writer_flush(composer->digests, error));
 }
 
 /* DATA NULL: zeros. */
@@ -46,8 +68,10 @@ static bool append(struct composer *composer, const void *data, uint64_t len, GE
 {
     const uint8_t *from = data;
 
+    if (composer->borrowed_len && !flush(composer, error))
+        return false;
     while (len) {
-        size_t part = (size_t)MIN(len, BUFFER_BYTES - composer->buffered);
+        size_t part = until_step(composer, len);
 
         if (from) {
             memcpy(composer->buffer + composer->buffered, from, part);
@@ -56,9 +80,38 @@ static bool append(struct composer *composer, const void *data, uint64_t len, GE
             memset(composer->buffer + composer->buffered, 0, part);
         }
         composer->buffered += part;
-        composer->end += part;
         len -= part;
-        if (composer->buffered == BUFFER_BYTES && !flush(composer, error))
+        if (!grow(composer, part, error))
+            return false;
+    }
+    return true;
+}
+
+/* Is AT where what is borrowed last goes on? */
+static bool goes_on(const struct composer *composer, const struct composer_place *at)
+{
+    return composer->borrowed_len && composer->borrowed.partial == at->partial &&
+           composer->borrowed.offset + composer->borrowed_len == at->offset;
+}
+
+/* Append LEN bytes that the destination has at FROM. */
+static bool borrow(struct composer *composer, const struct composer_place *from, size_t len,
+                   GError **error)
+{
+    struct composer_place at = *from;
+
+    while (len) {
+        size_t part = until_step(composer, len);
+
+        if (!goes_on(composer, &at)) {
+            if (!flush(composer, error))
+                return false;
+            composer->borrowed = at;
+        }
+        composer->borrowed_len += part;
+        at.offset += part;
+        len -= part;
+        if (!grow(composer, part, error))
             return false;
     }
     return true;
@@ -83,12 +136,11 @@ static bool next_range(struct composer *composer, GError **error)
 /* Make the end of the file a place for LEN bytes which does not cross the end of a range. */
 static bool make_room(struct composer *composer, uint64_t len, bool aligned, GError **error)
 {
-    uint64_t start = aligned ? qcow2_align(composer->end) : composer->end;
-    uint64_t range_end = (composer->refs.range + 1) * QCOW2_RANGE_BYTES;
+    uint64_t start = qcow2_place(composer->end, len, aligned);
 
-    if (start + len <= range_end)
+    if (start / QCOW2_RANGE_BYTES == composer->refs.range)
         return append_until(composer, start, error);
-    return append_until(composer, range_end, error) && next_range(composer, error);
+    return append_until(composer, start - CLUSTER_BYTES, error) && next_range(composer, error);
 }
 
 /* The LEN bytes that come next are one item. A frame has at least a dozen bytes, so a host cluster
@@ -100,15 +152,21 @@ static void count_references(struct composer *composer, uint64_t len)
     g_assert(counted);
 }
 
-/* Append one item and count the references to its clusters; *OFFSET is where it went. */
-static bool append_item(struct composer *composer, const void *data, uint64_t len, bool aligned,
-                        uint64_t *offset, GError **error)
+/* Make room for one item and count the references to its clusters; *OFFSET is where it goes. */
+static bool begin_item(struct composer *composer, uint64_t len, bool aligned, uint64_t *offset,
+                       GError **error)
 {
     if (!make_room(composer, len, aligned, error))
         return false;
     *offset = composer->end;
     count_references(composer, len);
-    return append(composer, data, len, error);
+    return true;
+}
+
+static bool append_item(struct composer *composer, const void *data, uint64_t len, bool aligned,
+                        uint64_t *offset, GError **error)
+{
+    return begin_item(composer, len, aligned, offset, error) && append(composer, data, len, error);
 }
 
 /* ---- tables ---- */
@@ -146,6 +204,13 @@ static void set_entry(struct composer *composer, uint64_t cluster, uint64_t entr
     be64_put(composer->l2 + 8 * (cluster % QCOW2_L2_ENTRIES), entry);
 }
 
+static uint64_t packed_entry(uint64_t offset, size_t len)
+{
+    uint64_t sectors = (offset + len - 1) / QCOW2_SECTOR_BYTES - offset / QCOW2_SECTOR_BYTES;
+
+    return QCOW2_COMPRESSED | sectors << QCOW2_SECTORS_SHIFT | offset;
+}
+
 /* ---- interface ---- */
 
 struct composer *composer_new(struct composer_output output, uint64_t virtual_bytes,
@@ -174,7 +239,7 @@ struct composer *composer_new(struct composer_output output, uint64_t virtual_by
     g_strlcpy(composer->header.backing_name, backing_name ? backing_name : "",
               sizeof composer->header.backing_name);
     composer->clusters = cluster_count(virtual_bytes);
-    composer->buffer = g_malloc(BUFFER_BYTES);
+    composer->buffer = g_malloc(STEP_BYTES);
     composer->l1 = g_malloc0(8 * (size_t)composer->header.l1_entries);
     composer->blocks = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     composer->end = CLUSTER_BYTES;
@@ -212,14 +277,13 @@ bool composer_zero(struct composer *composer, uint64_t first, uint64_t count, GE
 bool composer_packed(struct composer *composer, uint64_t cluster, const void *packed,
                      size_t packed_len, const uint8_t digest[DIGEST_SIZE], GError **error)
 {
-    uint64_t offset, sectors;
+    uint64_t offset;
 
     g_assert(packed_len > 0 && packed_len <= CLUSTER_PACKED_MAX);
     if (!begin_cluster(composer, cluster, digest, error) ||
         !append_item(composer, packed, packed_len, false, &offset, error))
         return false;
-    sectors = (offset + packed_len - 1) / QCOW2_SECTOR_BYTES - offset / QCOW2_SECTOR_BYTES;
-    set_entry(composer, cluster, QCOW2_COMPRESSED | sectors << QCOW2_SECTORS_SHIFT | offset);
+    set_entry(composer, cluster, packed_entry(offset, packed_len));
     return true;
 }
 
@@ -232,6 +296,21 @@ bool composer_plain(struct composer *composer, uint64_t cluster, const uint8_t p
         !append_item(composer, plain, CLUSTER_BYTES, true, &offset, error))
         return false;
     set_entry(composer, cluster, offset | QCOW2_COPIED);
+    return true;
+}
+
+bool composer_borrowed(struct composer *composer, uint64_t cluster, enum cluster_kind kind,
+                       const struct composer_place *from, size_t len,
+                       const uint8_t digest[DIGEST_SIZE], GError **error)
+{
+    bool packed = kind == CLUSTER_PACKED;
+    uint64_t offset;
+
+    g_assert(packed ? len > 0 && len <= CLUSTER_PACKED_MAX : len == CLUSTER_BYTES);
+    if (!begin_cluster(composer, cluster, digest, error) ||
+        !begin_item(composer, len, !packed, &offset, error) || !borrow(composer, from, len, error))
+        return false;
+    set_entry(composer, cluster, packed ? packed_entry(offset, len) : offset | QCOW2_COPIED);
     return true;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The composer writes the image of one disk of a recovery point, and its digests, while the disk is
- * being read: clusters come in ascending order, leave in pieces of 1 MiB, and the image is
+ * being read: clusters come in ascending order, leave in pieces of up to 1 MiB, each followed by the
+ * digests up to there, so that what an interrupted transfer leaves is of use (salvage.h). The image is
  * always appended to, but for its first cluster, the header, which is written last: before that it
  * is not an image. What it makes is described in qcow2.h and digests.h. Private to snapshot/.
  *
@@ -20,12 +21,21 @@
 #include "snapshot/cluster.h"
 #include "snapshot/digests.h"
 
-/* Where the bytes go. IMAGE: each call begins where the one before ended, the first at
+/* A place in what arrived at the destination in an earlier attempt, see incoming_reuse(). */
+struct composer_place {
+    unsigned partial;
+    uint64_t offset;
+};
+
+/* Where the bytes go. IMAGE, BORROW: each call begins where the one before ended, the first at
  * CLUSTER_BYTES; the last call of all is the header's, at 0. */
 struct composer_output {
     write_at_fn *image;
     write_at_fn *digests; /* strictly appended */
     void *context;
+    /* LEN bytes of the image are those at FROM. NULL where nobody calls composer_borrowed(). */
+    bool (*borrow)(void *context, uint64_t offset, size_t len, const struct composer_place *from,
+                   GError **error);
 };
 
 struct composer_totals {
@@ -54,6 +64,11 @@ bool composer_packed(struct composer *composer, uint64_t cluster, const void *pa
                      size_t packed_len, const uint8_t digest[DIGEST_SIZE], GError **error);
 bool composer_plain(struct composer *composer, uint64_t cluster, const uint8_t plain[CLUSTER_BYTES],
                     const uint8_t digest[DIGEST_SIZE], GError **error);
+/* One that the destination has already: LEN bytes at FROM, a frame (CLUSTER_PACKED) or CLUSTER_BYTES
+ * as they are (CLUSTER_PLAIN), and DIGEST is that of the plain cluster there. */
+bool composer_borrowed(struct composer *composer, uint64_t cluster, enum cluster_kind kind,
+                       const struct composer_place *from, size_t len,
+                       const uint8_t digest[DIGEST_SIZE], GError **error);
 /* Write what is left: tables, the end of the digests, and at last the header. TOTALS may be NULL.
  */
 bool composer_finish(struct composer *composer, struct composer_totals *totals, GError **error);

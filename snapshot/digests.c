@@ -53,8 +53,10 @@ void digest_writer_free(struct digest_writer *writer)
     g_free(writer);
 }
 
-static bool flush(struct digest_writer *writer, GError **error)
+bool digest_writer_flush(struct digest_writer *writer, GError **error)
 {
+    if (writer->buffered == 0)
+        return true;
     if (!writer->write(writer->context, writer->written, writer->buffer, writer->buffered, error))
         return false;
     writer->written += writer->buffered;
@@ -68,7 +70,8 @@ bool digest_writer_add(struct digest_writer *writer, uint64_t cluster,
     uint8_t *record;
 
     g_assert(cluster >= writer->next && cluster < writer->clusters);
-    if (writer->buffered + DIGESTS_RECORD_BYTES > BUFFER_BYTES && !flush(writer, error))
+    if (writer->buffered + DIGESTS_RECORD_BYTES > BUFFER_BYTES &&
+        !digest_writer_flush(writer, error))
         return false;
     record = writer->buffer + writer->buffered;
     be64_put(record, cluster);
@@ -83,13 +86,14 @@ bool digest_writer_finish(struct digest_writer *writer, uint64_t *bytes, GError 
 {
     uint8_t *trailer;
 
-    if (writer->buffered + DIGESTS_TRAILER_BYTES > BUFFER_BYTES && !flush(writer, error))
+    if (writer->buffered + DIGESTS_TRAILER_BYTES > BUFFER_BYTES &&
+        !digest_writer_flush(writer, error))
         return false;
     trailer = writer->buffer + writer->buffered;
     memcpy(trailer, trailer_magic, MAGIC_BYTES);
     be64_put(trailer + 8, writer->count);
     writer->buffered += DIGESTS_TRAILER_BYTES;
-    if (!flush(writer, error))
+    if (!digest_writer_flush(writer, error))
         return false;
     *bytes = writer->written;
     return true;
@@ -106,21 +110,19 @@ struct digest_reader {
     uint8_t buffer[BUFFER_BYTES];
 };
 
-static bool read_header(struct digest_reader *reader, uint64_t virtual_bytes, GError **error)
+static bool read_header(struct digest_reader *reader, uint64_t *virtual_bytes, GError **error)
 {
     uint8_t found[DIGESTS_HEADER_BYTES], expected[DIGESTS_HEADER_BYTES];
 
     if (!fd_read_at(reader->fd, 0, found, sizeof found, reader->path, error))
         return false;
-    put_header(expected, virtual_bytes);
+    put_header(expected, 0);
     if (memcmp(found, expected, 16) != 0)
         return fail(error, ERROR_INTEGRITY,
                     "%s: the header is not that of version %d of a digests file", reader->path,
                     VERSION);
-    if (memcmp(found, expected, sizeof found) != 0)
-        return fail(error, ERROR_INTEGRITY,
-                    "%s: is for a disk of %" PRIu64 " bytes and not of %" PRIu64, reader->path,
-                    be64_get(found + 16), virtual_bytes);
+    *virtual_bytes = be64_get(found + 16);
+    reader->clusters = cluster_count(*virtual_bytes);
     return true;
 }
 
@@ -149,23 +151,46 @@ static bool read_trailer(struct digest_reader *reader, uint64_t bytes, GError **
     return true;
 }
 
-struct digest_reader *digest_reader_open(const char *path, uint64_t virtual_bytes, GError **error)
+static struct digest_reader *reader_new(const char *path, uint64_t *bytes, GError **error)
 {
     AUTO(digest_reader) reader = g_new0(struct digest_reader, 1);
-    uint64_t bytes;
 
     reader->path = g_strdup(path);
-    reader->clusters = cluster_count(virtual_bytes);
-    reader->fd = point_file_open(path, &bytes, error);
-    if (reader->fd < 0)
+    reader->fd = point_file_open(path, bytes, error);
+    return reader->fd < 0 ? NULL : g_steal_pointer(&reader);
+}
+
+struct digest_reader *digest_reader_open(const char *path, uint64_t virtual_bytes, GError **error)
+{
+    uint64_t bytes, found_bytes;
+    AUTO(digest_reader) reader = reader_new(path, &bytes, error);
+
+    if (!reader)
         return NULL;
     if (bytes < DIGESTS_HEADER_BYTES + DIGESTS_TRAILER_BYTES) {
         fail(error, ERROR_INTEGRITY, "%s: %" PRIu64 " bytes are too short for a digests file", path,
              bytes);
         return NULL;
     }
-    if (!read_header(reader, virtual_bytes, error) || !read_trailer(reader, bytes, error))
+    if (!read_header(reader, &found_bytes, error))
         return NULL;
+    if (found_bytes != virtual_bytes) {
+        fail(error, ERROR_INTEGRITY, "%s: is for a disk of %" PRIu64 " bytes and not of %" PRIu64,
+             path, found_bytes, virtual_bytes);
+        return NULL;
+    }
+    return read_trailer(reader, bytes, error) ? g_steal_pointer(&reader) : NULL;
+}
+
+struct digest_reader *digest_reader_open_cut(const char *path, GError **error)
+{
+    uint64_t bytes, virtual_bytes;
+    AUTO(digest_reader) reader = reader_new(path, &bytes, error);
+
+    if (!reader || !read_header(reader, &virtual_bytes, error))
+        return NULL;
+    /* A trailer is less than a record. */
+    reader->count = (bytes - DIGESTS_HEADER_BYTES) / DIGESTS_RECORD_BYTES;
     return g_steal_pointer(&reader);
 }
 

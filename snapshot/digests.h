@@ -40,12 +40,16 @@ DEFINE_CLEANUP(digest_writer)
 /* Clusters ascend and lie inside the disk; anything else is a programming error and aborts. */
 bool digest_writer_add(struct digest_writer *writer, uint64_t cluster,
                        const uint8_t digest[DIGEST_SIZE], GError **error);
+/* Let what was added leave now. */
+bool digest_writer_flush(struct digest_writer *writer, GError **error);
 /* Write the trailer; *BYTES is the size of the file. */
 bool digest_writer_finish(struct digest_writer *writer, uint64_t *bytes, GError **error);
 
 struct digest_reader;
 /* ERROR_INTEGRITY if it is no such file, damaged, or not for a disk of VIRTUAL_BYTES. */
 struct digest_reader *digest_reader_open(const char *path, uint64_t virtual_bytes, GError **error);
+/* One that was cut off anywhere, for a disk of any size: as many records as there are. */
+struct digest_reader *digest_reader_open_cut(const char *path, GError **error);
 void digest_reader_free(struct digest_reader *reader);
 DEFINE_CLEANUP(digest_reader)
 uint64_t digest_reader_count(const struct digest_reader *reader);

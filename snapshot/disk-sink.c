@@ -28,7 +28,8 @@ bool disk_sink_open(struct disk_sink *sink, struct incoming *incoming, struct ma
 struct composer *disk_sink_composer(struct disk_sink *sink, GError **error)
 {
     const struct manifest_disk *entry = sink->entry;
-    struct composer_output output = {write_image, write_digests, sink};
+    struct composer_output output = {
+        .image = write_image, .digests = write_digests, .context = sink};
     g_autofree char *backing = manifest_backing_name(entry);
 
     return composer_new(output, entry->virtual_bytes, backing, error);

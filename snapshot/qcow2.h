@@ -69,6 +69,16 @@ static inline uint64_t qcow2_align(uint64_t offset)
     return (offset + CLUSTER_BYTES - 1) & ~(uint64_t)(CLUSTER_BYTES - 1);
 }
 
+/* Where an item of LEN bytes goes in a file that ends at END: nothing crosses the end of a range, and
+ * the next one begins with the block of this one. */
+static inline uint64_t qcow2_place(uint64_t end, uint64_t len, bool aligned)
+{
+    uint64_t start = aligned ? qcow2_align(end) : end;
+    uint64_t range_end = ((end - 1) / QCOW2_RANGE_BYTES + 1) * QCOW2_RANGE_BYTES;
+
+    return start + len <= range_end ? start : range_end + CLUSTER_BYTES;
+}
+
 /* The refcounts of the range in which the file currently ends. */
 struct refcounts {
     uint64_t range;

@@ -118,5 +118,9 @@ bool snapshot_chain_is_whole(char *const *images, GError **error);
 bool snapshot_sketch(const struct image_layer *layers, unsigned count, struct sketch *sketch,
                      GError **error);
 
+/* What is to be had of disk TARGET from partial points: see struct point_ops. */
+bool snapshot_salvage(char *const *dirs, const char *target, store_sink_fn *sink, void *context,
+                      GError **error);
+
 /* What a store needs of all this. */
 extern const struct point_ops snapshot_point_ops;

@@ -68,7 +68,8 @@ G_GNUC_UNUSED static struct composer_output disk_files_open(struct disk_files *f
     files->image = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     files->digests = open(digests, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ck_assert(files->image >= 0 && files->digests >= 0);
-    return (struct composer_output){disk_write_image, disk_write_digests, files};
+    return (struct composer_output){
+        .image = disk_write_image, .digests = disk_write_digests, .context = files};
 }
 
 G_GNUC_UNUSED static void disk_files_close(struct disk_files *files,

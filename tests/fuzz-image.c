@@ -65,7 +65,7 @@ static void require(bool ok)
 /* Clusters of all kinds in two regions. */
 static void compose_good(void)
 {
-    struct composer_output output = {write_good, write_nothing, NULL};
+    struct composer_output output = {.image = write_good, .digests = write_nothing};
     g_autofree uint8_t *plain = g_malloc0(CLUSTER_BYTES), *packed = g_malloc0(CLUSTER_PACKED_MAX);
     uint8_t digest[DIGEST_SIZE];
     AUTO(packer) packer = packer_new(1);
