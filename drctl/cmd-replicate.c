@@ -230,24 +230,140 @@ static void note_failure(struct replication *replication, const struct protected
         progress_note(replication->context->progress, "%s", error->message);
 }
 
+/* Takes ERROR, NULL for a point. */
+static void conclude(struct vm_job *job, GError *error)
+{
+    struct replication *replication = job->replication;
+
+    if (error) {
+        replication->failed++;
+        note_failure(replication, job->vm, error);
+        forget_broken_store(replication, job->vm->protection->destination, error);
+    }
+    json_array_append_new(replication->results, result_json(job, error));
+    remember(job, error);
+    if (error && !replication->first_error)
+        replication->first_error = error;
+    else
+        g_clear_error(&error);
+    point_result_clear(&job->result);
+    domain_free(job->domain);
+}
+
 static void replicate_vm(struct replication *replication, const struct protected_vm *vm)
 {
     struct vm_job job = {.replication = replication, .vm = vm};
-    g_autoptr(GError) error = NULL;
     g_autofree char *subject = g_strdup_printf("%s@%s", vm->vm, vm->protection->destination);
+    GError *error = NULL;
 
-    if (!run_steps(replication->run, subject, point_steps, G_N_ELEMENTS(point_steps), &job,
-                   &error)) {
-        replication->failed++;
-        note_failure(replication, vm, error);
-        forget_broken_store(replication, vm->protection->destination, error);
+    run_steps(replication->run, subject, point_steps, G_N_ELEMENTS(point_steps), &job, &error);
+    conclude(&job, error);
+}
+
+/* --- several VMs at one instant -------------------------------------------------------------- */
+
+/* The VMs of one protection. */
+struct batch {
+    struct replication *replication;
+    const struct protection *protection;
+    struct vm_job *jobs;
+    struct round_vm *vms; /* as jobs */
+    unsigned n;
+};
+
+static bool prepare_batch(struct batch *batch, GError **error)
+{
+    for (unsigned i = 0; i < batch->n; i++) {
+        struct vm_job *job = &batch->jobs[i];
+
+        if (!interrupt_check(error))
+            return false;
+        if (!prepare_vm(job, true, error)) {
+            g_prefix_error(error, "%s cannot take part in the round: ", job->vm->vm);
+            return false;
+        }
+        batch->vms[i].request = job->request;
     }
-    json_array_append_new(replication->results, result_json(&job, error));
-    remember(&job, error);
-    if (error && !replication->first_error)
-        replication->first_error = g_steal_pointer(&error);
-    point_result_clear(&job.result);
-    domain_free(job.domain);
+    return true;
+}
+
+/* What the journal keeps of a round that has failed for some VM; the results tell the rest. */
+static bool fail_round(const struct batch *batch, GError **error)
+{
+    for (unsigned i = 0; i < batch->n; i++) {
+        if (!batch->vms[i].error)
+            continue;
+        g_propagate_error(error, g_error_copy(batch->vms[i].error));
+        return false;
+    }
+    return true;
+}
+
+static bool take_round(void *data, GError **error)
+{
+    struct batch *batch = data;
+
+    snapshot_take_round(batch->vms, batch->n, batch->protection->group);
+    for (unsigned i = 0; i < batch->n; i++)
+        batch->jobs[i].result = batch->vms[i].result;
+    return fail_round(batch, error);
+}
+
+static const struct step round_steps[] = {{"round", take_round, NULL}};
+
+/* One of them cannot even be looked at: the others need not wait for it. */
+static void take_one_by_one(struct batch *batch, const GError *why)
+{
+    progress_note(batch->replication->context->progress, "%s: each VM by itself: %s",
+                  batch->protection->name, why->message);
+    for (unsigned i = 0; i < batch->n; i++) {
+        domain_free(batch->jobs[i].domain);
+        replicate_vm(batch->replication, batch->jobs[i].vm);
+    }
+}
+
+static void run_round(struct batch *batch)
+{
+    g_autofree char *subject =
+        g_strdup_printf("%s@%s", batch->protection->name, batch->protection->destination);
+    g_autoptr(GError) unfit = NULL;
+
+    if (!prepare_batch(batch, &unfit) && batch->protection->group == GROUP_TRY &&
+        !error_is(unfit, ERROR_CANCELLED)) {
+        take_one_by_one(batch, unfit);
+        return;
+    }
+    if (!unfit)
+        run_steps(batch->replication->run, subject, round_steps, G_N_ELEMENTS(round_steps), batch,
+                  NULL);
+    for (unsigned i = 0; i < batch->n; i++)
+        conclude(&batch->jobs[i], unfit ? g_error_copy(unfit) : batch->vms[i].error);
+}
+
+static void replicate_batch(struct replication *replication, unsigned first, unsigned n)
+{
+    g_autofree struct vm_job *jobs = g_new0(struct vm_job, n);
+    g_autofree struct round_vm *vms = g_new0(struct round_vm, n);
+    struct batch batch = {.replication = replication, .jobs = jobs, .vms = vms, .n = n};
+
+    for (unsigned i = 0; i < n; i++)
+        jobs[i] =
+            (struct vm_job){.replication = replication, .vm = replication->vms->pdata[first + i]};
+    batch.protection = jobs[0].vm->protection;
+    run_round(&batch);
+}
+
+/* How many VMs from FIRST on are caught together? */
+static unsigned batch_size(const struct replication *replication, unsigned first)
+{
+    const GPtrArray *vms = replication->vms;
+    const struct protection *protection = ((struct protected_vm *)vms->pdata[first])->protection;
+    unsigned n = 1;
+
+    while (protection->group != GROUP_OFF && first + n < vms->len &&
+           ((struct protected_vm *)vms->pdata[first + n])->protection == protection)
+        n++;
+    return n;
 }
 
 /* --- output ---------------------------------------------------------------------------------- */
@@ -424,8 +540,13 @@ static bool replicate(struct replication *replication, GError **error)
         return dry_run(replication, error);
     if (!begin_run(replication, error))
         return false;
-    for (unsigned i = 0; i < replication->vms->len; i++)
-        replicate_vm(replication, replication->vms->pdata[i]);
+    for (unsigned i = 0, n; i < replication->vms->len; i += n) {
+        n = batch_size(replication, i);
+        if (n > 1)
+            replicate_batch(replication, i, n);
+        else
+            replicate_vm(replication, replication->vms->pdata[i]);
+    }
     return finish(replication, error);
 }
 

@@ -69,6 +69,8 @@ static const char template[] =
     "# Ask the guest agent to freeze the file systems: off, try (go on without), or require.\n"
     "#quiesce = try\n"
     "#quiesce-timeout = 10s\n"
+    "# Catch all its VMs at one instant: off, try, or require.\n"
+    "#group = try\n"
     "# zstd level 1 to 19; 1 is nearly always the best for the time it takes.\n"
     "#compression = 1\n"
     "# Which of its points stay at the destination; without it all.\n"

@@ -21,11 +21,12 @@ struct reader {
     struct config *config;
 };
 
-static const char *const quiesce_names[] = {"off", "try", "require", NULL};
+/* Of enum quiesce and of enum group_mode. */
+static const char *const mode_names[] = {"off", "try", "require", NULL};
 
 const char *quiesce_name(enum quiesce quiesce)
 {
-    return quiesce_names[quiesce];
+    return mode_names[quiesce];
 }
 
 bool site_name_is_valid(const char *name)
@@ -208,8 +209,8 @@ static bool read_chain_depth(const struct reader *reader, GError **error)
 
 static bool read_site(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"name",    "libvirt", "store", "images",
-                                       "scratch", "run-dir", "keep", "chain-depth", NULL};
+    static const char *const keys[] = {"name",    "libvirt", "store",       "images", "scratch",
+                                       "run-dir", "keep",    "chain-depth", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -335,25 +336,31 @@ static bool read_subject(const struct reader *reader, struct protection *protect
 static bool read_protection(const struct reader *reader, GError **error)
 {
     static const char *const keys[] = {
-        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "compression", "keep", NULL};
+        "vapp",  "vms",         "destination", "quiesce", "quiesce-timeout",
+        "group", "compression", "keep",        NULL};
     struct protection *protection = g_new0(struct protection, 1);
-    unsigned quiesce = QUIESCE_TRY;
+    unsigned quiesce = QUIESCE_TRY, group;
     int64_t timeout_ms = 10 * 1000, compression = 1;
 
     g_ptr_array_add(reader->config->protections, protection);
     protection->name = g_strdup(reader->name);
     if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||
-        !read_subject(reader, protection, error) ||
-        !keyfile_string(reader->keyfile, reader->group, "destination", &protection->destination,
+        !read_subject(reader, protection, error))
+        return false;
+    group = protection->vapp ? GROUP_TRY : GROUP_OFF;
+    if (!keyfile_string(reader->keyfile, reader->group, "destination", &protection->destination,
                         error) ||
-        !keyfile_word(reader->keyfile, reader->group, "quiesce", quiesce_names, &quiesce, error) ||
+        !keyfile_word(reader->keyfile, reader->group, "quiesce", mode_names, &quiesce, error) ||
         !keyfile_duration(reader->keyfile, reader->group, "quiesce-timeout", QUIESCE_MIN_MS,
                           QUIESCE_MAX_MS, &timeout_ms, error) ||
-        !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression, error) ||
+        !keyfile_word(reader->keyfile, reader->group, "group", mode_names, &group, error) ||
+        !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression,
+                        error) ||
         !read_keep(reader, &protection->keep, error))
         return false;
     protection->quiesce = (enum quiesce)quiesce;
     protection->quiesce_timeout_s = (unsigned)((timeout_ms + 999) / 1000);
+    protection->group = (enum group_mode)group;
     protection->compression = (int)compression;
     return true;
 }

@@ -29,6 +29,7 @@
  *     destination = dr1                   a remote, or `local` for this site's own store
  *     quiesce = try                       off | try | require
  *     quiesce-timeout = 10s
+ *     group = try                         off | try | require; default: try with vapp, off with vms
  *     compression = 1                     zstd level 1..19
  *     keep = last=24 daily=14 weekly=8    which of its points stay at the destination; default: all
  *
@@ -55,6 +56,13 @@
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
 const char *quiesce_name(enum quiesce quiesce);
 
+/* Are the VMs of a protection caught at one instant? */
+enum group_mode {
+    GROUP_OFF,     /* each by itself */
+    GROUP_TRY,     /* if one cannot, the others are points by themselves */
+    GROUP_REQUIRE, /* if one cannot, there is no point of any */
+};
+
 struct remote {
     char *name;
     char *user;
@@ -74,6 +82,7 @@ struct protection {
     char *destination;
     enum quiesce quiesce;
     unsigned quiesce_timeout_s;
+    enum group_mode group;
     int compression;
     struct retention keep; /* may be empty */
 };

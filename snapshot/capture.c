@@ -37,6 +37,7 @@ struct capture *capture_new(const struct point_request *request, GError **error)
     g_autofree char *what = g_strdup_printf("VM %s", domain_name(request->domain));
 
     capture->request = request;
+    capture->started_ms = time_monotonic_ms();
     capture->lock = file_lock_take(lock, what, error);
     return capture->lock ? g_steal_pointer(&capture) : NULL;
 }
@@ -108,10 +109,6 @@ bool capture_prepare(struct capture *capture, GError **error)
         !reference_fetch(capture->reference, error))
         return false;
     point = next_point_id(capture->reference);
-    capture->incoming =
-        store_begin(request->destination, domain_uuid(request->domain), point, error);
-    if (!capture->incoming)
-        return false;
     capture->manifest = manifest_new();
     capture->manifest->point = g_steal_pointer(&point);
     capture->manifest->vm = g_strdup(capture_vm(capture));
@@ -146,7 +143,48 @@ bool capture_begin(struct capture *capture, GError **error)
     return reference_fetch(capture->reference, error) && begin_job(capture, error);
 }
 
+bool capture_ready(struct capture *capture, GError **error)
+{
+    capture->job = job_prepare(capture->request, capture->reference, capture->disks,
+                               capture->manifest->point, error);
+    return capture->job != NULL;
+}
+
+bool capture_freeze(struct capture *capture, GError **error)
+{
+    return job_freeze(capture->job, error);
+}
+
+bool capture_start(struct capture *capture, GError **error)
+{
+    return job_begin(capture->job, error);
+}
+
+bool capture_thaw(struct capture *capture, GError **error)
+{
+    return job_thaw(capture->job, error);
+}
+
+void capture_join(struct capture *capture, const char *group, uint64_t members, uint64_t skew_ms)
+{
+    struct manifest *manifest = capture->manifest;
+
+    manifest->group = g_strdup(group);
+    manifest->group_members = members;
+    manifest->group_skew_ms = skew_ms;
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
+
+static enum consistency consistency_of(const struct capture *capture)
+{
+    enum consistency reached = capture->job->consistency;
+
+    if (!capture->manifest->group)
+        return reached;
+    return reached == CONSISTENCY_FILESYSTEM ? CONSISTENCY_GROUP_FILESYSTEM
+                                             : CONSISTENCY_GROUP_CRASH;
+}
 
 static bool put_text(struct capture *capture, const char *name, const char *text, GError **error)
 {
@@ -179,13 +217,13 @@ static void clean_up(struct capture *capture)
                       capture_vm(capture), error->message);
 }
 
-bool capture_commit(struct capture *capture, GError **error)
+static bool commit(struct capture *capture, GError **error)
 {
     struct manifest *manifest = capture->manifest;
     GError *failure = NULL;
 
     manifest->time_ms = capture->job->time_ms;
-    manifest->consistency = capture->job->consistency;
+    manifest->consistency = consistency_of(capture);
     manifest->checkpoint = g_strdup(capture->job->checkpoint);
     manifest->base = g_strdup(reference_newest_base(capture->reference));
     manifest->reason = reference_reason(capture->reference);
@@ -225,24 +263,29 @@ GPtrArray *capture_disks(const struct capture *capture)
     return disks;
 }
 
-bool snapshot_take_point(const struct point_request *request, struct point_result *result,
-                         GError **error)
+bool capture_finish(struct capture *capture, struct point_result *result, GError **error)
 {
-    int64_t started = time_monotonic_ms();
-    AUTO(capture) capture = capture_new(request, error);
-
-    if (!capture || !job_reconcile(request, error) || !capture_look(capture, error) ||
-        !capture_prepare(capture, error) || !capture_begin(capture, error) ||
-        !capture_transfer(capture, error) || !capture_commit(capture, error)) {
-        g_prefix_error(error, "no recovery point of %s: ", domain_name(request->domain));
+    if (!capture_transfer(capture, error) || !commit(capture, error))
         return false;
-    }
     result->changed_bytes = manifest_changed_bytes(capture->manifest);
     result->sent_bytes = incoming_sent_bytes(capture->incoming);
     result->disks = capture_disks(capture);
     result->manifest = g_steal_pointer(&capture->manifest);
-    result->seconds = (double)(time_monotonic_ms() - started) / 1000;
+    result->seconds = (double)(time_monotonic_ms() - capture->started_ms) / 1000;
     return true;
+}
+
+bool snapshot_take_point(const struct point_request *request, struct point_result *result,
+                         GError **error)
+{
+    AUTO(capture) capture = capture_new(request, error);
+
+    if (capture && job_reconcile(request, error) && capture_look(capture, error) &&
+        capture_prepare(capture, error) && capture_begin(capture, error) &&
+        capture_finish(capture, result, error))
+        return true;
+    g_prefix_error(error, "no recovery point of %s: ", domain_name(request->domain));
+    return false;
 }
 
 void point_result_clear(struct point_result *result)

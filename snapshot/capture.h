@@ -5,10 +5,10 @@
  *
  *     new       the VM's lock; then job_reconcile()
  *     look      what the VM is: state, disks, definition
- *     prepare   choose the reference of each disk, take the place at the destination
- *     begin     freeze, begin the job, thaw
- *     transfer  every disk to the destination, end the job
- *     commit    the texts, the manifest, the commit, superseded checkpoints
+ *     prepare   choose the reference of each disk
+ *     begin     ready, freeze, start the job, thaw
+ *     finish    every disk to the destination, end the job; texts, manifest, commit, superseded
+ *               checkpoints
  *
  * Freed at any time it leaves the VM as it was, and the destination without the point unless that
  * was committed. Private to snapshot/.
@@ -20,6 +20,7 @@
 /* Everything of one point while it is being taken. */
 struct capture {
     const struct point_request *request;
+    int64_t started_ms; /* monotonic */
     struct file_lock *lock;
     struct reference *reference;
     GPtrArray *disks; /* of struct vm_disk */
@@ -39,10 +40,20 @@ bool capture_look(struct capture *capture, GError **error);
 /* The first half of prepare, which changes nothing. */
 bool capture_choose_reference(struct capture *capture, GError **error);
 bool capture_prepare(struct capture *capture, GError **error);
+/* All of begin for one VM: where a bitmap turns out to be broken only now, disks are compared. */
 bool capture_begin(struct capture *capture, GError **error);
+/* The same for one of several VMs, see job.h. After start of all of them comes join: the point
+ * belongs to GROUP. */
+bool capture_ready(struct capture *capture, GError **error);
+bool capture_freeze(struct capture *capture, GError **error);
+bool capture_start(struct capture *capture, GError **error);
+bool capture_thaw(struct capture *capture, GError **error);
+void capture_join(struct capture *capture, const char *group, uint64_t members, uint64_t skew_ms);
+/* The second half of a point; fills RESULT. */
+bool capture_finish(struct capture *capture, struct point_result *result, GError **error);
+/* Its first part, transfer.c. */
 bool capture_transfer(struct capture *capture, GError **error);
-bool capture_commit(struct capture *capture, GError **error);
 
-/* What was, or will be, done with each disk; of struct point_disk. */
+/* What has become of its disks, of struct point_disk. */
 GPtrArray *capture_disks(const struct capture *capture);
 const char *capture_vm(const struct capture *capture);

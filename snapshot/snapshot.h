@@ -62,6 +62,19 @@ void point_result_clear(struct point_result *result);
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
                          GError **error);
 
+/* One VM of a round. */
+struct round_vm {
+    struct point_request request;
+    struct point_result result; /* empty if there is no point */
+    GError *error;              /* why there is none */
+};
+/* Take points of N VMs at one instant: all are frozen, then all jobs begin, then all are thawed.
+ * Their manifests name the round, how many VMs it has and the measured skew. If one cannot take part,
+ * MODE decides: the others are points by themselves, and so is that one if it can be
+ * (GROUP_TRY); or there is no point of any (GROUP_REQUIRE). What fails after the instant fails
+ * that VM only. */
+void snapshot_take_round(struct round_vm *vms, unsigned n, enum group_mode mode);
+
 /* The main part of the process that thaws a frozen guest when the one that froze it dies or takes
  * longer than 5 s: reads from stdin, and ends when that ends. ARGS: URI of the host, UUID of the VM,
  * seconds that its agent may take to answer. */

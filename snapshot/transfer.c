@@ -78,10 +78,22 @@ static bool take_disk(struct capture *capture, struct disk_reference *disk, GErr
     return true;
 }
 
+/* Only now: a store takes one point at a time, and a round has several. */
+static bool take_place(struct capture *capture, GError **error)
+{
+    const struct point_request *request = capture->request;
+
+    capture->incoming = store_begin(request->destination, domain_uuid(request->domain),
+                                    capture->manifest->point, error);
+    return capture->incoming != NULL;
+}
+
 bool capture_transfer(struct capture *capture, GError **error)
 {
     const GPtrArray *disks = capture->reference->disks;
 
+    if (!take_place(capture, error))
+        return false;
     for (unsigned i = 0; i < disks->len; i++) {
         if (!take_disk(capture, disks->pdata[i], error)) {
             job_explain(capture->job, error);

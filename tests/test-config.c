@@ -42,7 +42,7 @@ START_TEST(reads_every_key)
         "qemu+unix:///system?socket=/run/b\nstore = /srv/store/\nimages = /srv/images\n"
         "scratch = /srv/scratch\nrun-dir = /run/x\nkeep = yearly=3 last=2\nchain-depth = 7\n"
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
-        "quiesce-timeout = 2min\ncompression = 19\nkeep = daily=9\n"
+        "quiesce-timeout = 2min\ngroup = require\ncompression = 19\nkeep = daily=9\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
         "store = /srv/other\nlimit = 20MiB/s\nlimit mon..fri 08:00-18:00 = 5 MiB/s\n"
         "limit  sat,sun = none\n"
@@ -88,6 +88,7 @@ START_TEST(reads_every_key)
     ck_assert_str_eq(shop->destination, "dr1");
     ck_assert_int_eq(shop->quiesce, QUIESCE_REQUIRE);
     ck_assert_uint_eq(shop->quiesce_timeout_s, 120);
+    ck_assert_int_eq(shop->group, GROUP_REQUIRE);
     ck_assert_int_eq(shop->compression, 19);
     ck_assert_uint_eq(shop->keep.keep[RETENTION_DAILY], 9);
     lone = config_protection_of_vm(config, "app");
@@ -97,6 +98,7 @@ START_TEST(reads_every_key)
     ck_assert_str_eq(lone->vms[0], "db 1");
     ck_assert_int_eq(lone->quiesce, QUIESCE_TRY);
     ck_assert_uint_eq(lone->quiesce_timeout_s, 10);
+    ck_assert_int_eq(lone->group, GROUP_OFF);
     ck_assert_int_eq(lone->compression, 1);
     ck_assert_str_eq(quiesce_name(lone->quiesce), "try");
     ck_assert_ptr_null(config_protection_of_vm(config, "web"));
