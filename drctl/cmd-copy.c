@@ -51,26 +51,17 @@ static bool prepare(struct copying *copying, GError **error)
     return copying->points != NULL;
 }
 
-static uint64_t point_bytes(const struct manifest *point)
-{
-    uint64_t bytes = 0;
-
-    for (unsigned i = 0; i < point->files->len; i++)
-        bytes += ((const struct manifest_file *)point->files->pdata[i])->bytes;
-    return bytes;
-}
-
 static void add_result(struct copying *copying, const struct manifest *point, const char *state,
                        const GError *error)
 {
     json_t *json = json_object();
-    g_autofree char *bytes = bytes_format(point_bytes(point));
+    g_autofree char *bytes = bytes_format(manifest_bytes(point));
 
     json_set_string(json, "vm", point->vm);
     json_set_string(json, "uuid", point->uuid);
     json_set_string(json, "point", point->point);
     json_set_string(json, "base", point->base);
-    json_set_u64(json, "bytes", point_bytes(point));
+    json_set_u64(json, "bytes", manifest_bytes(point));
     json_set_string(json, "state", state);
     json_set_string(json, "error", error ? error->message : NULL);
     json_set_string(json, "kind", error ? error_kind_name(error_kind_of(error)) : NULL);
