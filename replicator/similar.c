@@ -3,7 +3,8 @@
  * Which image in the store a new disk is most like. Each VM's newest point stands for it; what its
  * disks are like, the catalog remembers as a sketch, brought up from point to point by the
  * digests of what has changed. It is a cache: what is missing or damaged is made again from the
- * digests of the whole chain.
+ * digests of the whole chain. What is offered as a base was verified, now or before: it may be
+ * another site's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -177,13 +178,99 @@ static int best_first(const void *a, const void *b)
     return strcmp(left->point, right->point);
 }
 
-/* Is its chain complete, and short? */
-static bool can_be_a_base(struct local_store *self, const struct similar_image *image)
+static bool is_verified(struct local_store *self, const char *key)
+{
+    json_auto_t *record = NULL;
+    bool good = false;
+
+    return catalog_get(self->catalog, CATALOG_VERIFIED, key, &record, NULL) && record &&
+           json_need_bool(record, "ok", &good, NULL) && good;
+}
+
+static void note_verified(struct local_store *self, const char *key)
+{
+    json_auto_t *record = json_object();
+    g_autofree char *time = time_format(time_now_ms());
+
+    json_set_string(record, "time", time);
+    json_object_set_new(record, "ok", json_true());
+    json_set_string(record, "error", NULL);
+    catalog_put(self->catalog, CATALOG_VERIFIED, key, record, NULL);
+}
+
+/* The source will believe these digests, and who has sent this point may be somebody else: they must be
+ * what its images hold. Once is enough, because no file of a point is written again. */
+static bool check_point(struct local_store *self, const char *vm_uuid, const char *point,
+                        GError **error)
+{
+    g_autofree char *dir = store_point_dir(self->path, vm_uuid, point);
+    g_autofree char *key = g_strconcat(vm_uuid, "/", point, NULL);
+    AUTO(manifest) manifest = NULL;
+    AUTO(damage) damage = NULL;
+
+    if (!damage_load(dir, &damage, error))
+        return false;
+    if (damage)
+        return fail(error, ERROR_INTEGRITY, "%s is damaged", dir);
+    if (is_verified(self, key))
+        return true;
+    manifest = local_manifest(self->path, vm_uuid, point, error);
+    if (!manifest || !store_verify_point(self->path, manifest, NULL, error) ||
+        !self->point_ops->verify(dir, manifest, NULL, error))
+        return false;
+    note_verified(self, key);
+    return true;
+}
+
+static bool check_chain(struct local_store *self, const struct similar_image *image, GError **error)
+{
+    AUTO_CHAIN_PLACE at = {g_strdup(image->vm_uuid), g_strdup(image->point),
+                           g_strdup(image->target)};
+
+    while (at.point) {
+        struct image_layer layer = {0};
+        bool good = check_point(self, at.vm_uuid, at.point, error) &&
+                    local_chain_step(self, &at, &layer, error);
+
+        layer_clear(&layer);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+/* *GOOD: its chain is complete, short and whole. */
+static bool can_be_a_base(struct local_store *self, const struct similar_image *image, bool *good,
+                          GError **error)
 {
     g_auto(GStrv) chain =
         store_chain(&self->store, image->vm_uuid, image->point, image->target, NULL);
+    g_autoptr(GError) why = NULL;
 
-    return chain && g_strv_length(chain) <= MAX_LAYERS;
+    *good = chain && g_strv_length(chain) <= MAX_LAYERS && check_chain(self, image, &why);
+    if (error_is(why, ERROR_CANCELLED)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (why)
+        g_debug("%s of %s is no base: %s", image->target, image->vm, why->message);
+    return true;
+}
+
+/* The first of FOUND that can be a base, or NULL. */
+static bool choose(struct local_store *self, GPtrArray *found, struct similar_image **image,
+                   GError **error)
+{
+    bool good = false;
+
+    *image = NULL;
+    for (unsigned i = 0; i < found->len && !*image; i++) {
+        if (!can_be_a_base(self, found->pdata[i], &good, error))
+            return false;
+        if (good)
+            *image = g_ptr_array_steal_index(found, i);
+    }
+    return true;
 }
 
 bool local_similar(struct store *store, const struct sketch *sketch, const char *before,
@@ -201,9 +288,5 @@ bool local_similar(struct store *store, const struct sketch *sketch, const char 
         if (uuid_is_valid(*vm) && !look_at_vm(&search, *vm, before, error))
             return false;
     g_ptr_array_sort(found, best_first);
-    *image = NULL;
-    for (unsigned i = 0; i < found->len && !*image; i++)
-        if (can_be_a_base(self, found->pdata[i]))
-            *image = g_ptr_array_steal_index(found, i);
-    return true;
+    return choose(self, found, image, error);
 }

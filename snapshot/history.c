@@ -67,13 +67,14 @@ static bool add_layer(struct history *history, GArray *chain, const char *vm, co
     const GPtrArray *points = points_of(history, vm, error);
     const struct manifest *manifest = points ? find_point(points, point) : NULL;
     const struct manifest_disk *disk = manifest ? manifest_disk(manifest, target) : NULL;
-    struct history_layer layer = {vm, point, disk};
+    struct history_layer layer;
 
     if (!points)
         return false;
     if (!disk)
         return fail(error, ERROR_NOT_FOUND, "point %s of VM %s with disk %s is missing", point, vm,
                     target);
+    layer = (struct history_layer){manifest->uuid, manifest->point, disk};
     g_array_append_val(chain, layer);
     *below = disk->base ? manifest : NULL;
     return true;

@@ -153,7 +153,7 @@ static bool choose(struct reference *reference, const struct point_request *requ
     AUTO(bitmaps) bitmaps = NULL;
 
     if (points->len == 0)
-        reference->reason = g_strdup("first point: read in full");
+        reference->reason = g_strdup("first point");
     else if (request->force_full)
         reference->reason = g_strdup("full point as asked");
     if (points->len > 0)
@@ -239,7 +239,7 @@ static bool fetch_disk(const struct reference *reference, struct disk_reference 
     disk->compared = false;
     if (disk->mode == DISK_INCREMENT)
         return true; /* it tells too much, but nothing wrong */
-    why = g_strdup_printf("the digests of its last point cannot be had: %s", cause->message);
+    why = g_strdup_printf("the digests of its base cannot be had: %s", cause->message);
     set_mode(disk, DISK_FULL, why);
     return true;
 }
@@ -253,6 +253,28 @@ bool reference_fetch(struct reference *reference, GError **error)
             return false;
     }
     return true;
+}
+
+bool reference_take_similar(struct reference *reference, struct disk_reference *disk,
+                            const struct similar_image *image, GError **error)
+{
+    g_autofree char *why =
+        g_strdup_printf("similar to %s of VM %s at %s (%u %% the same)", image->target, image->vm,
+                        image->point, image->overlap.matched * 100 / image->overlap.sampled);
+    g_autoptr(GError) missing = NULL;
+    GArray *chain =
+        history_chain(reference->history, image->vm_uuid, image->point, image->target, &missing);
+
+    if (!chain && error_is(missing, ERROR_NOT_FOUND))
+        return true;
+    if (!chain) {
+        g_propagate_error(error, g_steal_pointer(&missing));
+        return false;
+    }
+    disk->chain = chain;
+    disk->similar = true;
+    set_mode(disk, DISK_COMPARE, why);
+    return fetch_disk(reference, disk, error);
 }
 
 /* The layers of the base that its bitmap does not count from. When the image was rolled back behind
@@ -298,26 +320,34 @@ char *disk_reference_cost(const struct disk_reference *disk)
     return g_strdup_printf("%s: read %s, %s differ", disk->why, read, changed);
 }
 
-const char *reference_newest_base(const struct reference *reference)
+static const char *newest_base(const struct reference *reference, bool of_similar)
 {
     const char *newest = NULL;
 
     for (unsigned i = 0; i < reference->disks->len; i++) {
         const struct disk_reference *disk = reference->disks->pdata[i];
 
-        if (disk->chain && g_strcmp0(base_of(disk)->point, newest) > 0)
+        if (disk->chain && (of_similar || !disk->similar) &&
+            g_strcmp0(base_of(disk)->point, newest) > 0)
             newest = base_of(disk)->point;
     }
     return newest;
 }
 
+const char *reference_newest_base(const struct reference *reference)
+{
+    return newest_base(reference, true);
+}
+
 char *reference_reason(const struct reference *reference)
 {
     g_autoptr(GString) reason = g_string_new(reference->reason);
-    const char *base = reference_newest_base(reference);
+    const char *since = newest_base(reference, false);
 
-    if (base)
-        g_string_append_printf(reason, "changes since %s", base);
+    if (since)
+        g_string_append_printf(reason, "changes since %s", since);
+    else if (!reference->newest && !newest_base(reference, true))
+        g_string_append(reason, ": read in full");
     for (unsigned i = 0; i < reference->disks->len; i++) {
         const struct disk_reference *disk = reference->disks->pdata[i];
         g_autofree char *cost = disk_reference_cost(disk);

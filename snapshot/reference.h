@@ -8,6 +8,10 @@
  *   tell where something may have changed. A disk of which they do not tell is read as a whole and
  *   compared with the digests of its base, so that it costs reading, but no second full point.
  *
+ * A disk that no point has may be like another one at the destination, of whatever VM, as clones of
+ * one template are: its base is that, and it is compared. What it is like is known only when it can be
+ * read, so this is found when the job has begun.
+ *
  * There is no other record of where a chain stands than the manifests at the destination (see
  * ARCHITECTURE.md). Private to snapshot/.
  */
@@ -23,6 +27,7 @@ struct disk_reference {
     /* What is read is compared with the base's digests: always for DISK_COMPARE; for an increment if
      * its bitmap counts from an older point than the base. */
     bool compared;
+    bool similar; /* the base is another disk, see reference_take_similar() */
     bool fetched; /* the digests are in reference->spool_dir */
     char *why;    /* why it is not read as an increment; NULL if there is nothing to say */
     /* When it has been read: */
@@ -54,6 +59,10 @@ void reference_distrust_bitmaps(struct reference *reference);
 /* Fetch the digests of bases that are compared with. A disk whose digests the destination cannot
  * tell becomes DISK_FULL. */
 bool reference_fetch(struct reference *reference, GError **error);
+/* Let DISK, which would be DISK_FULL, be compared with IMAGE; it stays so if the destination cannot tell
+ * the digests of that. */
+bool reference_take_similar(struct reference *reference, struct disk_reference *disk,
+                            const struct similar_image *image, GError **error);
 /* What is known of what DISK's image will leave out, for struct move; *BASELINE is NULL if nothing
  * is, as in an increment. */
 bool reference_baseline(const struct reference *reference, const struct disk_reference *disk,

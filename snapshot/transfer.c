@@ -3,6 +3,20 @@
 #include "snapshot/capture.h"
 #include "snapshot/disk-sink.h"
 #include "snapshot/mover.h"
+#include "snapshot/sketch.h"
+
+/* The destination has nothing of this disk to go on from, but may have one that it is like. */
+static bool find_similar(struct capture *capture, struct disk_reference *disk, GError **error)
+{
+    g_autofree struct sketch *sketch = g_new(struct sketch, 1);
+    AUTO(similar_image) image = NULL;
+    AUTO(reader) reader = reader_open(capture->job->socket, disk->target, NULL, error);
+
+    return reader && sketch_read(reader, sketch, error) &&
+           store_similar(capture->request->destination, sketch, capture->manifest->point, &image,
+                         error) &&
+           (!image || reference_take_similar(capture->reference, disk, image, error));
+}
 
 static struct manifest_disk *describe_disk(struct capture *capture,
                                            const struct disk_reference *disk)
@@ -62,16 +76,14 @@ static void note_cost(const struct capture *capture, const struct disk_reference
                       cost);
 }
 
-static bool take_disk(struct capture *capture, struct disk_reference *disk, GError **error)
+static bool transfer_disk(struct capture *capture, struct disk_reference *disk, GError **error)
 {
     struct manifest_disk *entry = describe_disk(capture, disk);
     struct disk_sink sink;
 
     if (!disk_sink_open(&sink, capture->incoming, entry, error) ||
-        !move_disk(capture, disk, &sink, error)) {
-        g_prefix_error(error, "disk %s: ", disk->target);
+        !move_disk(capture, disk, &sink, error))
         return false;
-    }
     disk->done = true;
     disk->changed_bytes = entry->changed_bytes;
     note_cost(capture, disk);
@@ -86,6 +98,16 @@ static bool take_place(struct capture *capture, GError **error)
     capture->incoming = store_begin(request->destination, domain_uuid(request->domain),
                                     capture->manifest->point, error);
     return capture->incoming != NULL;
+}
+
+static bool take_disk(struct capture *capture, struct disk_reference *disk, GError **error)
+{
+    bool wants_base = disk->mode == DISK_FULL && !capture->request->force_full;
+
+    if ((!wants_base || find_similar(capture, disk, error)) && transfer_disk(capture, disk, error))
+        return true;
+    g_prefix_error(error, "disk %s: ", disk->target);
+    return false;
 }
 
 bool capture_transfer(struct capture *capture, GError **error)
