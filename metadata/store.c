@@ -217,6 +217,26 @@ bool incoming_write(struct incoming *incoming, unsigned file, uint64_t offset, c
     return true;
 }
 
+bool incoming_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
+                      void *context, GError **error)
+{
+    if (!name_is_safe(target))
+        return bad(error, incoming->label, "a safe name of a disk", target);
+    return labelled(incoming->ops->partial(incoming, target, sink, context, error), incoming->label,
+                    error);
+}
+
+bool incoming_reuse(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
+                    const struct partial_place *from, GError **error)
+{
+    if (len == 0 || len > STORE_WRITE_MAX || offset > INT64_MAX - len ||
+        from->offset > INT64_MAX - len)
+        return fail(error, ERROR_INTEGRITY, "%s: %zu bytes cannot be reused at once",
+                    incoming->label, len);
+    return labelled(incoming->ops->reuse(incoming, file, offset, len, from, error), incoming->label,
+                    error);
+}
+
 bool incoming_put(struct incoming *incoming, struct manifest *manifest, const char *name,
                   const void *data, size_t len, GError **error)
 {

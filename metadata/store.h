@@ -87,7 +87,8 @@ struct store {
     char *label; /* for messages: "dr1", "local store" */
 };
 
-/* A point that is arriving. Freed without commit it is discarded. It is freed before its store. */
+/* A point that is arriving. Freed without commit it will not be a point; what arrived is kept for the
+ * next one of this VM, if it is worth it. It is freed before its store. */
 struct incoming {
     const struct incoming_ops *ops;
     const char *label; /* of its store, borrowed; set by store_begin() */
@@ -113,12 +114,22 @@ struct store_ops {
     void (*free)(struct store *store);
 };
 
+/* A place in what arrived of an earlier point whose transfer was interrupted: in one of its files. */
+struct partial_place {
+    unsigned partial;
+    uint64_t offset;
+};
+
 struct incoming_ops {
     /* Start the next file; *FILE is its handle. NAME is safe. */
     bool (*open)(struct incoming *incoming, const char *name, unsigned *file, GError **error);
     /* May be queued: an error can surface at any later call, at commit at the latest. */
     bool (*write)(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
                   size_t len, GError **error);
+    bool (*partial)(struct incoming *incoming, const char *target, store_sink_fn *sink,
+                    void *context, GError **error);
+    bool (*reuse)(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
+                  const struct partial_place *from, GError **error);
     bool (*commit)(struct incoming *incoming, const struct manifest *manifest, GError **error);
     /* Bytes that left this host for it so far; 0 for a local store. */
     uint64_t (*sent_bytes)(const struct incoming *incoming);
@@ -161,6 +172,14 @@ bool incoming_open(struct incoming *incoming, const char *name, unsigned *file, 
 /* Any LEN; passed on in pieces of STORE_WRITE_MAX. */
 bool incoming_write(struct incoming *incoming, unsigned file, uint64_t offset, const void *data,
                     size_t len, GError **error);
+/* What is there of disk TARGET from earlier transfers of this VM that were interrupted, into SINK, in the
+ * form of drctl-store(5), PARTIAL; nothing if there is none. */
+bool incoming_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
+                      void *context, GError **error);
+/* LEN bytes at OFFSET, at most STORE_WRITE_MAX, are those that are at FROM, in the file of the same
+ * name: as incoming_write(), and nothing is sent. */
+bool incoming_reuse(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
+                    const struct partial_place *from, GError **error);
 /* open + write of a whole small file, and its entry in MANIFEST. */
 bool incoming_put(struct incoming *incoming, struct manifest *manifest, const char *name,
                   const void *data, size_t len, GError **error);

@@ -14,28 +14,63 @@ static void arriving_file_free(void *data)
     struct arriving_file *file = data;
 
     disk_file_close(&file->disk);
+    for (unsigned i = 0; i < PARTIALS_MAX; i++)
+        fd_cleanup(&file->reused[i]);
     g_array_unref(file->runs);
     digest_free(file->digest);
     g_free(file->name);
     g_free(file);
 }
 
-/* Remove everything now, so that the disk it took is free again. */
-static void discard(struct local_incoming *self)
+static void put_filling(struct local_incoming *self)
+{
+    if (self->filling)
+        lane_put(self->lane, g_steal_pointer(&self->filling));
+}
+
+/* Nothing will be written any more. */
+static void close_files(struct local_incoming *self)
+{
+    put_filling(self);
+    g_clear_pointer(&self->lane, lane_free);
+    g_ptr_array_set_size(self->files, 0);
+}
+
+/* It was interrupted: what is there stays, if it is worth it, for the next one. */
+static void set_aside(struct local_incoming *self)
 {
     if (self->gone)
         return;
     self->gone = true;
-    self->filling = NULL;
-    g_clear_pointer(&self->lane, lane_free);
-    g_ptr_array_set_size(self->files, 0);
-    /* What stays is swept by whoever next opens the store. */
-    tree_remove(self->dir, NULL);
+    close_files(self);
+    /* What fails is left to the next begin. */
+    local_sweep_vm(self->store->path, self->vm_uuid, NULL);
 }
 
-static bool give_up(struct local_incoming *self, GError **error)
+void local_incoming_discard(struct incoming *incoming)
 {
-    discard(self);
+    struct local_incoming *self = (struct local_incoming *)incoming;
+
+    if (self->gone)
+        return;
+    self->gone = true;
+    self->filling = NULL;
+    close_files(self);
+    if (self->replaces)
+        tree_remove(self->dir, NULL);
+    else
+        local_partials_remove(self->store->path, self->vm_uuid, NULL);
+}
+
+/* An interrupt, or a base that has gone, says nothing about what arrived. Otherwise it is not good, or
+ * its disk is not, or the space is needed: the next transfer must not fail by the same. */
+static bool give_up(struct local_incoming *self, GError *why, GError **error)
+{
+    if (error_is(why, ERROR_CANCELLED) || error_is(why, ERROR_NOT_FOUND))
+        set_aside(self);
+    else
+        local_incoming_discard(&self->incoming);
+    g_propagate_error(error, why);
     explain_no_space(self->store->path, error);
     return false;
 }
@@ -86,6 +121,8 @@ static bool open_file(struct local_incoming *self, const char *name, GError **er
     file->disk = (struct disk_file){.fd = fd_steal(&fd), .name = file->name};
     file->runs = g_array_new(FALSE, FALSE, sizeof(struct run_of_bytes));
     file->digest = digest_new();
+    for (unsigned i = 0; i < PARTIALS_MAX; i++)
+        file->reused[i] = -1;
     g_ptr_array_add(self->files, file);
     return true;
 }
@@ -93,11 +130,12 @@ static bool open_file(struct local_incoming *self, const char *name, GError **er
 static bool local_open(struct incoming *incoming, const char *name, unsigned *file, GError **error)
 {
     struct local_incoming *self = (struct local_incoming *)incoming;
+    GError *why = NULL;
 
     if (!still_there(self, error))
         return false;
-    if (!open_file(self, name, error))
-        return give_up(self, error);
+    if (!open_file(self, name, &why))
+        return give_up(self, why, error);
     *file = self->files->len - 1;
     return true;
 }
@@ -143,27 +181,26 @@ static bool work_on(struct piece *piece, GError **error)
     return note_bytes(file, piece, error) && disk_write(&file->disk, piece, error);
 }
 
-static void put_filling(struct local_incoming *self)
-{
-    if (self->filling)
-        lane_put(self->lane, g_steal_pointer(&self->filling));
-}
-
 bool local_flush(struct local_incoming *self, GError **error)
 {
     put_filling(self);
     return lane_wait(self->lane, error);
 }
 
+static size_t room_in(const struct piece *piece)
+{
+    return STORE_WRITE_MAX - piece->offset % STORE_WRITE_MAX - piece->len;
+}
+
 /* The piece that the bytes of FILE at OFFSET go into: what comes in small parts one after the other
- * is written as one. */
+ * is written as one. It ends at a multiple of its size, so that the next can be written directly. */
 static struct piece *piece_for(struct local_incoming *self, struct arriving_file *file,
                                uint64_t offset)
 {
     struct piece *piece = self->filling;
 
     if (piece && piece->target == file && piece->offset + piece->len == offset &&
-        piece->len < STORE_WRITE_MAX)
+        room_in(piece) > 0)
         return piece;
     put_filling(self);
     self->filling = piece = lane_take(self->lane);
@@ -173,26 +210,58 @@ static struct piece *piece_for(struct local_incoming *self, struct arriving_file
     return piece;
 }
 
-static bool write_file(struct local_incoming *self, unsigned number, uint64_t offset,
-                       const void *data, size_t len, GError **error)
+/* Where bytes come from: DATA, or if that is NULL a file of a partial. */
+struct supply {
+    const uint8_t *data;
+    int fd;
+    uint64_t at;
+    const char *name;
+};
+
+static bool supply_take(struct supply *supply, uint8_t *to, size_t len, GError **error)
+{
+    if (!supply->data) {
+        if (!fd_read_at(supply->fd, supply->at, to, len, supply->name, error))
+            return false;
+        supply->at += len;
+        return true;
+    }
+    memcpy(to, supply->data, len);
+    supply->data += len;
+    return true;
+}
+
+static struct arriving_file *file_for(struct local_incoming *self, unsigned number, uint64_t offset,
+                                      size_t len, GError **error)
 {
     struct arriving_file *file;
 
-    if (number >= self->files->len)
-        return fail(error, ERROR_INTEGRITY, "data for file %u, which was not opened", number);
+    if (number >= self->files->len) {
+        fail(error, ERROR_INTEGRITY, "data for file %u, which was not opened", number);
+        return NULL;
+    }
     file = self->files->pdata[number];
-    if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset)
-        return fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
-                    POINT_MAX_FILE_BYTES);
+    if (offset > POINT_MAX_FILE_BYTES || len > POINT_MAX_FILE_BYTES - offset) {
+        fail(error, ERROR_INTEGRITY, "%s is written beyond %" PRIu64 " bytes", file->name,
+             POINT_MAX_FILE_BYTES);
+        return NULL;
+    }
+    return file;
+}
+
+static bool write_file(struct local_incoming *self, struct arriving_file *file, uint64_t offset,
+                       struct supply *supply, size_t len, GError **error)
+{
     self->unchecked += len;
     if (self->unchecked > RESERVE_STEP && !check_reserve(self, error))
         return false;
     file->size = MAX(file->size, offset + len);
     for (size_t done = 0; done < len;) {
         struct piece *piece = piece_for(self, file, offset + done);
-        size_t part = MIN(len - done, STORE_WRITE_MAX - piece->len);
+        size_t part = MIN(len - done, room_in(piece));
 
-        memcpy(piece->data + piece->len, (const uint8_t *)data + done, part);
+        if (!supply_take(supply, piece->data + piece->len, part, error))
+            return false;
         piece->len += part;
         done += part;
     }
@@ -203,22 +272,91 @@ static bool local_write(struct incoming *incoming, unsigned file, uint64_t offse
                         size_t len, GError **error)
 {
     struct local_incoming *self = (struct local_incoming *)incoming;
+    struct supply supply = {.data = data};
+    GError *why = NULL;
 
     if (!still_there(self, error))
         return false;
-    return write_file(self, file, offset, data, len, error) || give_up(self, error);
+    struct arriving_file *to = file_for(self, file, offset, len, &why);
+
+    return (to && write_file(self, to, offset, &supply, len, &why)) || give_up(self, why, error);
 }
+
+/* --- What arrived earlier --------------------------------------------------------------------- */
+
+unsigned local_incoming_partials(const struct incoming *incoming)
+{
+    return g_strv_length(((const struct local_incoming *)incoming)->partials);
+}
+
+static bool local_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
+                          void *context, GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+    const struct point_ops *ops = self->store->point_ops;
+
+    if (!still_there(self, error))
+        return false;
+    return !*self->partials || ops->salvage(self->partials, target, sink, context, error);
+}
+
+/* What lies at FROM in the file of FILE's name; its end is looked after by who reads it. */
+static bool open_reused(struct local_incoming *self, struct arriving_file *file, unsigned partial,
+                        struct supply *supply, GError **error)
+{
+    g_autofree char *path = NULL;
+
+    if (partial >= g_strv_length(self->partials))
+        return fail(error, ERROR_INTEGRITY, "there is no partial %u", partial);
+    path = g_build_filename(self->partials[partial], file->name, NULL);
+    if (file->reused[partial] < 0)
+        file->reused[partial] = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (file->reused[partial] < 0)
+        return fail(error, ERROR_INTEGRITY, "there is no %s in partial %u", file->name, partial);
+    supply->fd = file->reused[partial];
+    supply->name = file->name;
+    return true;
+}
+
+static bool reuse(struct local_incoming *self, unsigned number, uint64_t offset, size_t len,
+                  const struct partial_place *from, GError **error)
+{
+    struct arriving_file *file = file_for(self, number, offset, len, error);
+    struct supply supply = {.at = from->offset};
+
+    if (file && open_reused(self, file, from->partial, &supply, error) &&
+        write_file(self, file, offset, &supply, len, error))
+        return true;
+    g_prefix_error(error, "what arrived earlier cannot be used: ");
+    return false;
+}
+
+static bool local_reuse(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
+                        const struct partial_place *from, GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+    GError *why = NULL;
+
+    if (!still_there(self, error))
+        return false;
+    return reuse(self, file, offset, len, from, &why) || give_up(self, why, error);
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static bool local_incoming_commit(struct incoming *incoming, const struct manifest *manifest,
                                   GError **error)
 {
     struct local_incoming *self = (struct local_incoming *)incoming;
+    GError *why = NULL;
 
     if (!still_there(self, error))
         return false;
-    if (!local_commit(self, manifest, error))
-        return give_up(self, error);
+    if (!local_commit(self, manifest, &why))
+        return give_up(self, why, error);
     self->gone = true;
+    /* What fails is left to the next begin: it is older than the point then, and of no more use. */
+    local_partials_remove(self->store->path, self->vm_uuid, NULL);
     return true;
 }
 
@@ -231,9 +369,10 @@ static void local_incoming_free(struct incoming *incoming)
 {
     struct local_incoming *self = (struct local_incoming *)incoming;
 
-    discard(self);
+    set_aside(self);
     g_ptr_array_unref(self->files);
     g_ptr_array_unref(self->linked);
+    g_strfreev(self->partials);
     file_lock_free(self->lock);
     g_free(self->vm_uuid);
     g_free(self->point);
@@ -244,6 +383,8 @@ static void local_incoming_free(struct incoming *incoming)
 static const struct incoming_ops local_incoming_ops = {
     .open = local_open,
     .write = local_write,
+    .partial = local_partial,
+    .reuse = local_reuse,
     .commit = local_incoming_commit,
     .sent_bytes = local_sent_bytes,
     .free = local_incoming_free,
@@ -268,18 +409,31 @@ struct file_lock *local_take_place(struct local_store *store, const char *vm_uui
     return NULL;
 }
 
+/* Rather a transfer from the beginning than none. */
+static bool make_room(struct local_incoming *self, GError **error)
+{
+    if (!*self->partials || check_reserve(self, NULL))
+        return check_reserve(self, error);
+    if (!local_partials_remove(self->store->path, self->vm_uuid, error))
+        return false;
+    g_clear_pointer(&self->partials, g_strfreev);
+    self->partials = g_new0(char *, 1);
+    return check_reserve(self, error);
+}
+
 /* The directory in incoming/, empty, under the lock. */
 static bool make_place(struct local_incoming *self, GError **error)
 {
-    return local_sweep_vm(self->store->path, self->vm_uuid, error) && check_reserve(self, error) &&
-           make_dir(self->dir, MODE_PRIVATE_DIR, error);
+    self->partials = local_partials_settle(self->store->path, self->vm_uuid, error);
+    return self->partials && make_room(self, error) && make_dir(self->dir, MODE_PRIVATE_DIR, error);
 }
 
 /* Takes LOCK, which is NULL if the caller keeps it. */
 static struct local_incoming *begin(struct local_store *store, const char *vm_uuid,
                                     const char *point, struct file_lock *lock, GError **error)
 {
-    g_autofree char *name = g_strdup_printf("%s.%s", vm_uuid, point);
+    g_autofree char *name =
+        g_strdup_printf("%s.%s%s", vm_uuid, point, lock ? "" : INCOMING_REPLACES);
     struct local_incoming *incoming = g_new0(struct local_incoming, 1);
 
     incoming->incoming.ops = &local_incoming_ops;

@@ -8,7 +8,6 @@
 #include "replicator/local.h"
 
 #define STORE_JSON_MAX 65536
-#define UUID_LEN 36
 
 bool make_dir(const char *dir, mode_t mode, GError **error)
 {
@@ -98,56 +97,6 @@ bool store_create(const char *path, const char *site, GError **error)
     return file_write(file, text, strlen(text), MODE_PRIVATE_FILE, error);
 }
 
-/* "<vm-uuid>.<point-id>": whose is it? */
-static bool incoming_name_parse(const char *name, char uuid[UUID_LEN + 1])
-{
-    int64_t ms;
-
-    if (strlen(name) < UUID_LEN + 2 || name[UUID_LEN] != '.')
-        return false;
-    g_strlcpy(uuid, name, UUID_LEN + 1);
-    return uuid_is_valid(uuid) && point_id_parse(name + UUID_LEN + 1, &ms);
-}
-
-bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error)
-{
-    g_autofree char *base = g_build_filename(store_path, "incoming", NULL);
-    g_auto(GStrv) names = dir_list(base, error);
-    char uuid[UUID_LEN + 1];
-
-    if (!names)
-        return false;
-    for (char **name = names; *name; name++) {
-        g_autofree char *dir = g_build_filename(base, *name, NULL);
-
-        if (incoming_name_parse(*name, uuid) && strcmp(uuid, vm_uuid) == 0 &&
-            !tree_remove(dir, error))
-            return false;
-    }
-    return true;
-}
-
-/* What has no lock has no process. Failing to tidy up must not keep anybody from a restore, so all
- * errors are left to the next begin of that VM. */
-static void sweep(const char *store_path)
-{
-    g_autofree char *base = g_build_filename(store_path, "incoming", NULL);
-    g_auto(GStrv) names = dir_list(base, NULL);
-    char uuid[UUID_LEN + 1];
-
-    for (char **name = names; name && *name; name++) {
-        g_autofree char *path = NULL;
-        AUTO(file_lock) lock = NULL;
-
-        if (!incoming_name_parse(*name, uuid))
-            continue;
-        path = local_lock_path(store_path, uuid);
-        lock = file_lock_take(path, uuid, NULL);
-        if (lock)
-            local_sweep_vm(store_path, uuid, NULL);
-    }
-}
-
 static bool read_store_json(struct local_store *self, GError **error)
 {
     g_autofree char *file = g_build_filename(self->path, "store.json", NULL);
@@ -201,7 +150,8 @@ struct store *store_open_local(const char *path, struct catalog *catalog,
         store_free(&self->store);
         return NULL;
     }
-    sweep(path);
+    /* Failing to tidy up must not keep anybody from a restore: the next begin of that VM tells. */
+    local_partials_sweep(path);
     return &self->store;
 }
 

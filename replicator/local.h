@@ -20,6 +20,8 @@
 /* Stretches of a file that were not sent one after the other. An image has two: its header comes
  * last. */
 #define POINT_MAX_RUNS 4096u
+/* What interrupted transfers of one VM left is kept of so many. */
+#define PARTIALS_MAX 4u
 
 /* Of the file system of a store, what points must leave free: a failover of what is committed writes its
  * journal to the catalog. */
@@ -36,6 +38,11 @@ struct local_store {
     const struct point_ops *point_ops;
 };
 
+/* Behind "<uuid>.<point>" in incoming/: a point that will replace the one of that name, and one that is
+ * being removed. */
+#define INCOMING_REPLACES ".new"
+#define INCOMING_REMOVED ".old"
+
 /* Bytes that arrived one after the other, with their digest. */
 struct run_of_bytes {
     uint64_t offset, len;
@@ -49,6 +56,8 @@ struct arriving_file {
     struct disk_file disk;
     GArray *runs;          /* of struct run_of_bytes; the last one is open */
     struct digest *digest; /* of the open one */
+
+    int reused[PARTIALS_MAX]; /* the file of that name in each partial, once it was opened; or -1 */
 };
 
 struct local_incoming {
@@ -58,6 +67,7 @@ struct local_incoming {
     char *vm_uuid;
     char *point;
     char *dir;             /* in incoming/ */
+    char **partials;       /* directories of what earlier transfers left, newest first */
     GPtrArray *files;      /* of struct arriving_file */
     GPtrArray *linked;     /* char *: names of files taken over from the point that it replaces */
     struct lane *lane;     /* digests and writes; NULL when nothing arrives any more */
@@ -78,8 +88,21 @@ bool local_link(struct local_incoming *self, const char *name, GError **error);
 struct file_lock *local_take_place(struct local_store *store, const char *vm_uuid, GError **error);
 /* "STORE/locks/read-<uuid>.lock"; g_free. */
 char *local_read_lock_path(const char *store_path, const char *vm_uuid);
-/* Remove what a killed transfer of VM_UUID left; its lock must be held. */
+/* Give it up and remove what arrived, and what earlier transfers of the VM left: the space is needed. */
+void local_incoming_discard(struct incoming *incoming);
+/* How many partials there are to reuse. */
+unsigned local_incoming_partials(const struct incoming *incoming);
+
+/* See to what transfers of VM_UUID left in incoming/: remove what is too old, too little or too much,
+ * name what is kept. Its lock must be held, and nothing of it arrive. The directories, newest first;
+ * g_strfreev. */
+char **local_partials_settle(const char *store_path, const char *vm_uuid, GError **error);
+/* The same, for who does not need them. */
 bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error);
+/* Remove all that transfers of VM_UUID left; its lock must be held, and nothing of it arrive. */
+bool local_partials_remove(const char *store_path, const char *vm_uuid, GError **error);
+/* The same seeing for every VM whose lock is free. */
+void local_partials_sweep(const char *store_path);
 /* "STORE/locks/point-<uuid>.lock"; g_free. */
 char *local_lock_path(const char *store_path, const char *vm_uuid);
 /* End the open run of FILE. */

@@ -322,7 +322,8 @@ static bool move_away(struct pruning *self, const struct plan_point *point, GErr
 {
     const struct manifest *manifest = point->manifest;
     g_autofree char *final = store_point_dir(self->store->path, manifest->uuid, manifest->point);
-    g_autofree char *name = g_strdup_printf("%s.%s", manifest->uuid, manifest->point);
+    g_autofree char *name =
+        g_strdup_printf("%s.%s" INCOMING_REMOVED, manifest->uuid, manifest->point);
     g_autofree char *away = g_build_filename(self->store->path, "incoming", name, NULL);
 
     if (!path_rename(final, away, error))

@@ -19,6 +19,7 @@ struct remote_incoming {
     struct client *client; /* borrowed */
     uint32_t request;
     unsigned n_files;
+    bool has_partials;
     uint64_t sent_bytes;
     bool closed; /* it has been committed, or was refused: it needs no ABORT */
 };
@@ -135,6 +136,20 @@ static bool take_piece(const struct frame *frame, void *data, GError **error)
            (piece.zeros == 0 || self->sink(self->context, zeros, piece.zeros, error));
 }
 
+/* RESULT says how much was sent from OFFSET on. */
+static bool all_arrived(const json_t *result, const struct get_context *get, uint64_t offset,
+                        const char *what, GError **error)
+{
+    uint64_t bytes;
+
+    if (!json_need_u64(result, "bytes", &bytes, error))
+        return false;
+    if (bytes != get->at - offset)
+        return fail(error, ERROR_INTEGRITY, "%" PRIu64 " of %" PRIu64 " bytes of %s arrived",
+                    get->at - offset, bytes, what);
+    return true;
+}
+
 static bool remote_get(struct store *store, const char *vm_uuid, const char *point,
                        const char *name, uint64_t offset, store_sink_fn *sink, void *context,
                        GError **error)
@@ -143,17 +158,11 @@ static bool remote_get(struct store *store, const char *vm_uuid, const char *poi
     struct get_context get = {.at = offset, .sink = sink, .context = context};
     json_t *object = with_string(with_string(NULL, "vm", vm_uuid), "point", point);
     json_auto_t *result = NULL;
-    uint64_t bytes;
 
     json_set_string(object, "name", name);
     json_set_u64(object, "offset", offset);
-    if (!client_ask(client, WIRE_GET, object, take_piece, &get, &result, error) ||
-        !json_need_u64(result, "bytes", &bytes, error))
-        return false;
-    if (bytes != get.at - offset)
-        return fail(error, ERROR_INTEGRITY, "%" PRIu64 " of %" PRIu64 " bytes of %s arrived",
-                    get.at - offset, bytes, name);
-    return true;
+    return client_ask(client, WIRE_GET, object, take_piece, &get, &result, error) &&
+           all_arrived(result, &get, offset, name, error);
 }
 
 static bool similar_image_check(const struct similar_image *image, const char *before,
@@ -344,6 +353,43 @@ static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offs
     return true;
 }
 
+static bool remote_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
+                           void *context, GError **error)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+    uint64_t before = wire_sent_bytes(client->wire);
+    struct get_context get = {.sink = sink, .context = context};
+    json_auto_t *result = NULL;
+
+    if (!self->has_partials)
+        return true;
+    if (!client_ask(client, WIRE_PARTIAL, with_string(NULL, "target", target), take_piece, &get,
+                    &result, error))
+        return false;
+    self->sent_bytes += wire_sent_bytes(client->wire) - before;
+    return all_arrived(result, &get, 0, "what is there", error);
+}
+
+static bool remote_reuse(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
+                         const struct partial_place *from, GError **error)
+{
+    struct remote_incoming *self = (struct remote_incoming *)incoming;
+    AUTO_CLIENT client = client_enter(self->client);
+    uint64_t before = wire_sent_bytes(client->wire);
+    json_t *object = json_object();
+
+    json_set_u64(object, "file", file);
+    json_set_u64(object, "offset", offset);
+    json_set_u64(object, "bytes", len);
+    json_set_u64(object, "partial", from->partial);
+    json_set_u64(object, "at", from->offset);
+    if (!client_send_json(client, WIRE_REUSE, self->request, object, error))
+        return false;
+    self->sent_bytes += wire_sent_bytes(client->wire) - before;
+    return client_point_welcome(client, error);
+}
+
 /* Whatever ended the session while the other side was committing: nobody knows whether it has. */
 static bool outcome_unknown(struct client *client, GError **error)
 {
@@ -393,6 +439,8 @@ static void remote_incoming_free(struct incoming *incoming)
 static const struct incoming_ops remote_incoming_ops = {
     .open = remote_open,
     .write = remote_write,
+    .partial = remote_partial,
+    .reuse = remote_reuse,
     .commit = remote_commit,
     .sent_bytes = remote_sent_bytes,
     .free = remote_incoming_free,
@@ -402,7 +450,7 @@ static struct incoming *remote_begin(struct store *store, const char *vm_uuid, c
                                      GError **error)
 {
     AUTO_CLIENT client = enter(store);
-    uint64_t before = wire_sent_bytes(client->wire);
+    uint64_t before = wire_sent_bytes(client->wire), partials;
     json_auto_t *result = NULL;
     struct remote_incoming *self;
 
@@ -418,6 +466,7 @@ static struct incoming *remote_begin(struct store *store, const char *vm_uuid, c
     self->incoming.ops = &remote_incoming_ops;
     self->client = client;
     self->request = client->last_request;
+    self->has_partials = json_need_u64(result, "partials", &partials, NULL) && partials > 0;
     self->sent_bytes = wire_sent_bytes(client->wire) - before;
     client->point = self->request;
     return &self->incoming;

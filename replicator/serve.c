@@ -30,6 +30,12 @@ struct session {
     GByteArray *bundle;
 };
 
+/* What a REUSE says. */
+struct frame_reuse {
+    uint64_t file, offset, bytes;
+    uint64_t partial, at; /* where they are */
+};
+
 /* --- Answers -------------------------------------------------------------------------------- */
 
 static bool ok(struct session *self, uint32_t request, json_t *object, GError **error)
@@ -158,12 +164,28 @@ static bool send_piece(void *context, const void *data, size_t len, GError **err
     return !self->broken;
 }
 
+static bool sending_done(struct sending *self, GError **error)
+{
+    json_t *object = json_object();
+
+    json_set_u64(object, "bytes", self->at - self->offset);
+    return ok(self->session, self->request, object, error);
+}
+
+/* Takes WHY. */
+static bool sending_failed(struct sending *self, GError *why, GError **error)
+{
+    if (!self->broken)
+        return refuse(self->session, self->request, why, error);
+    g_propagate_error(error, why);
+    return false;
+}
+
 static bool handle_get(struct session *self, const struct frame *frame, GError **error)
 {
     json_auto_t *request = frame_json(frame, error);
     struct sending sending = {.session = self, .request = frame->request};
     const char *vm, *point, *name;
-    json_t *object;
     GError *why = NULL;
 
     if (!request || !json_need_string(request, "vm", &vm, error) ||
@@ -172,15 +194,9 @@ static bool handle_get(struct session *self, const struct frame *frame, GError *
         !json_need_u64(request, "offset", &sending.offset, error))
         return false;
     sending.at = sending.offset;
-    if (!store_get(self->local, vm, point, name, sending.offset, send_piece, &sending, &why)) {
-        if (!sending.broken)
-            return refuse(self, frame->request, why, error);
-        g_propagate_error(error, why);
-        return false;
-    }
-    object = json_object();
-    json_set_u64(object, "bytes", sending.at - sending.offset);
-    return ok(self, frame->request, object, error);
+    return store_get(self->local, vm, point, name, sending.offset, send_piece, &sending, &why)
+               ? sending_done(&sending, error)
+               : sending_failed(&sending, why, error);
 }
 
 static json_t *similar_image_json(const struct similar_image *image)
@@ -231,6 +247,9 @@ static void forget_point(struct session *self)
  * it is skipped. Takes WHY. */
 static bool refuse_point(struct session *self, GError *why, GError **error)
 {
+    /* What is over the quota is removed; the store itself has seen to what it refused. */
+    if (self->incoming && error_is(why, ERROR_NO_SPACE))
+        local_incoming_discard(self->incoming);
     g_clear_pointer(&self->incoming, incoming_free);
     quota_end(self->quota);
     return refuse(self, self->point_request, why, error);
@@ -253,6 +272,7 @@ static bool handle_begin(struct session *self, const struct frame *frame, GError
     json_auto_t *request = frame_json(frame, error);
     const char *vm, *point;
     GError *why = NULL;
+    json_t *object;
 
     if (!request || !json_need_string(request, "vm", &vm, error) ||
         !json_need_string(request, "point", &point, error))
@@ -266,7 +286,9 @@ static bool handle_begin(struct session *self, const struct frame *frame, GError
     }
     self->point_request = frame->request;
     self->n_files = 0;
-    return ok(self, frame->request, NULL, error);
+    object = json_object();
+    json_set_u64(object, "partials", local_incoming_partials(self->incoming));
+    return ok(self, frame->request, object, error);
 }
 
 static bool of_our_point(struct session *self, const struct frame *frame, GError **error)
@@ -356,6 +378,59 @@ static bool handle_data(struct session *self, const struct frame *frame, GError 
                            !write_data(self->incoming, &data, &why)))
         return refuse_point(self, why, error);
     return true;
+}
+
+static bool handle_partial(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct sending sending = {.session = self, .request = frame->request};
+    const char *target;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "target", &target, error))
+        return false;
+    if (!self->point_request)
+        return out_of_order(frame, "no point is arriving", error);
+    /* If it was refused, that is on its way. */
+    if (!self->incoming)
+        return sending_done(&sending, error);
+    return incoming_partial(self->incoming, target, send_piece, &sending, &why)
+               ? sending_done(&sending, error)
+               : sending_failed(&sending, why, error);
+}
+
+static bool reuse_parse(const json_t *request, struct frame_reuse *out, GError **error)
+{
+    return json_need_u64(request, "file", &out->file, error) &&
+           json_need_u64(request, "offset", &out->offset, error) &&
+           json_need_u64(request, "bytes", &out->bytes, error) &&
+           json_need_u64(request, "partial", &out->partial, error) &&
+           json_need_u64(request, "at", &out->at, error);
+}
+
+static bool reuse(struct session *self, const struct frame_reuse *reuse, GError **error)
+{
+    struct partial_place from = {.partial = (unsigned)MIN(reuse->partial, UINT_MAX),
+                                 .offset = reuse->at};
+
+    return quota_take(self->quota, reuse->bytes, error) &&
+           incoming_reuse(self->incoming, (unsigned)reuse->file, reuse->offset,
+                          (size_t)reuse->bytes, &from, error);
+}
+
+static bool handle_reuse(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct frame_reuse parts;
+    GError *why = NULL;
+
+    if (!request || !of_our_point(self, frame, error) || !reuse_parse(request, &parts, error))
+        return false;
+    if (parts.file >= self->n_files)
+        return out_of_order(frame, "its file was not opened", error);
+    if (parts.bytes == 0 || parts.bytes > STORE_WRITE_MAX)
+        return out_of_order(frame, "it is empty or too long", error);
+    return !self->incoming || reuse(self, &parts, &why) || refuse_point(self, why, error);
 }
 
 /* The catalog has the manifest once more. */
@@ -507,6 +582,8 @@ static const struct {
     [WIRE_PING] = {handle_ping, 0},
     [WIRE_GET] = {handle_get, REQUEST},
     [WIRE_SIMILAR] = {handle_similar, REQUEST},
+    [WIRE_PARTIAL] = {handle_partial, REQUEST},
+    [WIRE_REUSE] = {handle_reuse, 0},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

@@ -17,14 +17,14 @@
  *
  * Order: the client's first frame is HELLO. Requests carry a number that grows, its answer (OK or
  * ERROR) the same number. BEGIN's number is the name of the point that arrives: OPEN, DATA, COMMIT
- * and ABORT carry it, and so does the ERROR that discards the point, which may come at any time.
- * OPEN, DATA, ABORT and PING are not answered. An ERROR with number 0 ends the session.
+ * ABORT and REUSE carry it, and so does the ERROR that discards the point, which may come at any time.
+ * OPEN, DATA, ABORT, REUSE and PING are not answered. An ERROR with number 0 ends the session.
  *
  *     request             payload                        answered by
  *     HELLO               {drctl, protocol, features[]}  OK {drctl, protocol, features[]}
  *     INFO                {}                             OK {uuid, site, drctl, free_bytes, ...}
  *     POINTS              {vm: uuid | null}              MANIFEST*, OK {count}
- *     BEGIN               {vm, point}                    OK {}
+ *     BEGIN               {vm, point}                    OK {partials}
  *     OPEN                {file, name}                   -
  *     DATA                file, zeros, offset, bytes     -
  *     COMMIT              the manifest                   OK {}
@@ -35,6 +35,8 @@
  *     PING                {}                             -
  *     GET                 {vm, point, name, offset}      DATA*, OK {bytes}
  *     SIMILAR             {before, level, samples}       OK {image: {...} | null}
+ *     PARTIAL             {target}                       DATA*, OK {bytes}
+ *     REUSE               {file, offset, bytes, ...}     -
  */
 #pragma once
 
@@ -63,6 +65,8 @@ enum wire_type {
     WIRE_PING,
     WIRE_GET,
     WIRE_SIMILAR,
+    WIRE_PARTIAL,
+    WIRE_REUSE,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,

@@ -23,7 +23,7 @@ struct composer {
     size_t buffered;
     uint8_t *buffer;
     size_t borrowed_len;
-    struct composer_place borrowed;
+    struct partial_place borrowed;
 
     uint8_t *l1; /* as it will lie in the file */
     uint64_t region;
@@ -88,17 +88,17 @@ static bool append(struct composer *composer, const void *data, uint64_t len, GE
 }
 
 /* Is AT where what is borrowed last goes on? */
-static bool goes_on(const struct composer *composer, const struct composer_place *at)
+static bool goes_on(const struct composer *composer, const struct partial_place *at)
 {
     return composer->borrowed_len && composer->borrowed.partial == at->partial &&
            composer->borrowed.offset + composer->borrowed_len == at->offset;
 }
 
 /* Append LEN bytes that the destination has at FROM. */
-static bool borrow(struct composer *composer, const struct composer_place *from, size_t len,
+static bool borrow(struct composer *composer, const struct partial_place *from, size_t len,
                    GError **error)
 {
-    struct composer_place at = *from;
+    struct partial_place at = *from;
 
     while (len) {
         size_t part = until_step(composer, len);
@@ -300,7 +300,7 @@ bool composer_plain(struct composer *composer, uint64_t cluster, const uint8_t p
 }
 
 bool composer_borrowed(struct composer *composer, uint64_t cluster, enum cluster_kind kind,
-                       const struct composer_place *from, size_t len,
+                       const struct partial_place *from, size_t len,
                        const uint8_t digest[DIGEST_SIZE], GError **error)
 {
     bool packed = kind == CLUSTER_PACKED;

@@ -18,14 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "metadata/metadata.h"
 #include "snapshot/cluster.h"
 #include "snapshot/digests.h"
-
-/* A place in what arrived at the destination in an earlier attempt, see incoming_reuse(). */
-struct composer_place {
-    unsigned partial;
-    uint64_t offset;
-};
 
 /* Where the bytes go. IMAGE, BORROW: each call begins where the one before ended, the first at
  * CLUSTER_BYTES; the last call of all is the header's, at 0. */
@@ -34,7 +29,7 @@ struct composer_output {
     write_at_fn *digests; /* strictly appended */
     void *context;
     /* LEN bytes of the image are those at FROM. NULL where nobody calls composer_borrowed(). */
-    bool (*borrow)(void *context, uint64_t offset, size_t len, const struct composer_place *from,
+    bool (*borrow)(void *context, uint64_t offset, size_t len, const struct partial_place *from,
                    GError **error);
 };
 
@@ -67,7 +62,7 @@ bool composer_plain(struct composer *composer, uint64_t cluster, const uint8_t p
 /* One that the destination has already: LEN bytes at FROM, a frame (CLUSTER_PACKED) or CLUSTER_BYTES
  * as they are (CLUSTER_PLAIN), and DIGEST is that of the plain cluster there. */
 bool composer_borrowed(struct composer *composer, uint64_t cluster, enum cluster_kind kind,
-                       const struct composer_place *from, size_t len,
+                       const struct partial_place *from, size_t len,
                        const uint8_t digest[DIGEST_SIZE], GError **error);
 /* Write what is left: tables, the end of the digests, and at last the header. TOTALS may be NULL.
  */

@@ -22,7 +22,7 @@ struct salvaged {
     uint8_t digest[DIGEST_SIZE];
     enum cluster_kind kind; /* CLUSTER_PACKED or CLUSTER_PLAIN */
     uint32_t len;
-    struct composer_place place;
+    struct partial_place place;
 };
 
 #define SALVAGED_BYTES 56u

@@ -124,7 +124,7 @@ static bool refuse(const char *dir, const struct manifest *manifest, GError **er
     return fail(error, ERROR_INTEGRITY, "no");
 }
 
-static const struct point_ops refuse_ops = {.check = refuse};
+static const struct point_ops refuse_ops = {.check = refuse, .salvage = points_salvage};
 
 static char *store_path;
 static struct catalog *catalog;

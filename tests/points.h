@@ -31,7 +31,31 @@ static inline bool points_sketch(const struct image_layer *layers, unsigned coun
     return fail(error, ERROR_INTEGRITY, "%s holds no digests", layers->digests);
 }
 
-static const struct point_ops points_accept_ops = {.check = points_accept, .sketch = points_sketch};
+/* Tells the partials there are: "<name of its directory>/TARGET\n" for each. */
+static inline bool points_salvage(char *const *dirs, const char *target, store_sink_fn *sink,
+                                  void *context, GError **error)
+{
+    for (; *dirs; dirs++) {
+        g_autofree char *name = g_path_get_basename(*dirs);
+        g_autofree char *line = g_strdup_printf("%s/%s\n", name, target);
+
+        if (!sink(context, line, strlen(line), error))
+            return false;
+    }
+    return true;
+}
+
+static const struct point_ops points_accept_ops = {
+    .check = points_accept, .sketch = points_sketch, .salvage = points_salvage};
+
+/* What is in incoming/, once nothing arrives any more: one line for each. g_free */
+G_GNUC_UNUSED static inline char *points_left(const char *store_path)
+{
+    g_autofree char *incoming = g_build_filename(store_path, "incoming", NULL);
+    g_auto(GStrv) names = dir_list(incoming, NULL);
+
+    return g_strjoinv("\n", names);
+}
 
 static inline void points_fill(uint8_t *data, uint64_t offset, size_t len, uint32_t seed)
 {

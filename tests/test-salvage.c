@@ -295,7 +295,7 @@ static bool digest_bytes(void *context, uint64_t offset, const void *data, size_
 }
 
 static bool borrow_bytes(void *context, uint64_t offset, size_t len,
-                         const struct composer_place *from, GError **error)
+                         const struct partial_place *from, GError **error)
 {
     struct borrowing *self = context;
     g_autofree uint8_t *data = g_malloc(len);

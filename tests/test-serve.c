@@ -13,7 +13,7 @@ static bool refuse(const char *dir, const struct manifest *manifest, GError **er
     return fail(error, ERROR_INTEGRITY, "the images are not what they should be");
 }
 
-static const struct point_ops refuse_ops = {.check = refuse};
+static const struct point_ops refuse_ops = {.check = refuse, .salvage = points_salvage};
 
 /* --- Two that keep to the rules --- */
 
@@ -312,7 +312,7 @@ START_TEST(a_server_that_dies_is_a_lost_connection)
 }
 END_TEST
 
-START_TEST(a_client_that_dies_leaves_nothing)
+START_TEST(a_client_that_dies_leaves_no_point)
 {
     struct server server = server_new(&points_accept_ops);
     pid_t client = fork();
@@ -865,7 +865,7 @@ int main(void)
         a_refusal_in_the_middle_surfaces_and_the_next_point_works, a_refusal_is_noticed_by_commit,
         an_abandoned_point_leaves_nothing, conflicts_are_told_across_the_wire,
         zeros_are_not_sent_but_arrive, a_server_that_dies_is_a_lost_connection,
-        a_client_that_dies_leaves_nothing, a_client_that_has_nothing_to_say_is_still_there,
+        a_client_that_dies_leaves_no_point, a_client_that_has_nothing_to_say_is_still_there,
         a_silent_client_is_hung_up_on, hello_comes_first_and_once,
         frames_that_are_not_requests_end_the_session, requests_are_numbered_upwards,
         payloads_that_make_no_sense_end_the_session, names_that_lead_elsewhere_are_refused,

@@ -72,8 +72,11 @@ static void heap_incoming_free(struct incoming *incoming)
 static struct incoming *heap_begin(struct store *store, const char *vm_uuid, const char *point,
                                    GError **error)
 {
-    static const struct incoming_ops ops = {heap_open, heap_write, heap_commit, heap_sent_bytes,
-                                            heap_incoming_free};
+    static const struct incoming_ops ops = {.open = heap_open,
+                                            .write = heap_write,
+                                            .commit = heap_commit,
+                                            .sent_bytes = heap_sent_bytes,
+                                            .free = heap_incoming_free};
     struct heap_incoming *heap = g_new0(struct heap_incoming, 1);
 
     heap->incoming.ops = &ops;
