@@ -223,7 +223,8 @@ static struct nbd_handle *open_export(const char *uri, const char *context)
 {
     struct nbd_handle *nbd = nbd_create();
 
-    if (!nbd || nbd_add_meta_context(nbd, context) < 0 || nbd_connect_uri(nbd, uri) < 0)
+    if (!nbd || nbd_set_pread_initialize(nbd, false) < 0 ||
+        nbd_add_meta_context(nbd, context) < 0 || nbd_connect_uri(nbd, uri) < 0)
         die(uri, nbd_get_error());
     if (nbd_can_meta_context(nbd, context) != 1)
         die(context, "the server does not have it");

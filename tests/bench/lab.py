@@ -2,10 +2,9 @@
 """Where the programs run: a session libvirtd with paused guests (tests/session-libvirtd), an sshd on loopback, and
 directories for sources and stores, all below one work directory.
 
-Started by root, libvirtd, its guests and all that is measured belong to an unprivileged user (SESSION_USER, default
-nobody), and who logs in by ssh is root; otherwise all is done by who started it.
+Started by root, libvirtd, its guests, who logs in by ssh and all that is measured are an unprivileged user
+(SESSION_USER, default nobody); otherwise who started it.
 """
-import grp
 import json
 import os
 import pwd
@@ -76,11 +75,11 @@ class Lab:
         self.images = os.path.join(self.dir, "images")
         self.log = os.path.join(work, "log")
         self.sshd = None
-        self.owner = pwd.getpwuid(os.geteuid()).pw_name
+        self.account = pwd.getpwuid(os.geteuid())
         self.user = None
         if os.geteuid() == 0:
-            entry = pwd.getpwnam(os.environ.get("SESSION_USER", "nobody"))
-            self.user = (entry.pw_uid, grp.getgrgid(entry.pw_gid).gr_gid)
+            self.account = pwd.getpwnam(os.environ.get("SESSION_USER", "nobody"))
+            self.user = (self.account.pw_uid, self.account.pw_gid)
 
     def __enter__(self):
         os.makedirs(self.work, exist_ok=True)
@@ -212,7 +211,7 @@ class Lab:
         self.own(f"{self.ssh}/peers")
         host = self.read("host.pub").split()
         for name, text in (("sshd_config", SSHD.format(port=self.port, dir=self.ssh)),
-                           ("config", SSH.format(port=self.port, dir=self.ssh, user=self.owner)),
+                           ("config", SSH.format(port=self.port, dir=self.ssh, user=self.account.pw_name)),
                            ("known_hosts", f"[127.0.0.1]:{self.port} {host[0]} {host[1]}\n"),
                            ("authorized_keys", self.read("peers.pub"))):
             with open(f"{self.ssh}/{name}", "w", encoding="ascii") as file:
@@ -237,17 +236,24 @@ class Lab:
         return path
 
     def start_sshd(self):
-        # As root sshd wants a directory that only a booted system has: a private /run gives it one.
-        server = f"exec {shutil.which('sshd', path=PATH)} -D -e -f {self.ssh}/sshd_config"
-        argv = ["sh", "-c", server]
-        if not self.user or os.path.isdir("/run/sshd"):
-            pass
-        else:
-            argv = ["unshare", "--mount", "sh", "-c",
-                    f"mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && {server}"]
+        server = ["exec", shutil.which("sshd", path=PATH), "-D", "-e", "-f", f"{self.ssh}/sshd_config"]
+        argv = ["sh", "-c", " ".join(server)]
+        if self.user:
+            argv = ["unshare", "--mount", "sh", "-ec", " ".join([*self.private_system(), *server])]
         with open(self.log, "ab") as log:
             self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(self.ssh_answers, "sshd")
+
+    def private_system(self):
+        """As root sshd wants a directory that only a booted system has, and the user a shell and a home without
+        start-up files: commands that give it both, for itself alone."""
+        with open("/etc/passwd", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        mine = f"{self.account.pw_name}:x:{self.user[0]}:{self.user[1]}::{self.dir}/home:/bin/sh"
+        with open(f"{self.ssh}/passwd", "w", encoding="utf-8") as file:
+            file.writelines(f"{mine if line.startswith(self.account.pw_name + ':') else line}\n" for line in lines)
+        return ["mount", "--bind", f"{self.ssh}/passwd", "/etc/passwd;", "mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs",
+                "/run;", "mkdir", "/run/sshd;"]
 
     def ssh_answers(self):
         with socket.socket() as probe:

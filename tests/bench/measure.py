@@ -119,7 +119,7 @@ class PeakMemory(threading.Thread):
 def measure(command, served_by=()):
     """Run COMMAND; Figures. SERVED_BY: the pids of the daemons that work for it. Raises Failed."""
     known = children()
-    served, machine = [cpu_of(pid) for pid in served_by], machine_cpu()
+    served, machine, own = [cpu_of(pid) for pid in served_by], machine_cpu(), time.process_time()
     uid, gid = command.user or (None, None)
     with open(command.log, "ab") as log:
         log.write(f"\n$ {' '.join(command.argv)}\n".encode())
@@ -129,8 +129,12 @@ def measure(command, served_by=()):
                               stderr=log, user=uid, group=gid, extra_groups=[] if command.user else None) as process:
             memory = PeakMemory(process.pid)
             memory.start()
-            stdout = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                stdout = process.stdout.read()
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.kill()
+                raise
             wall = time.monotonic() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         log.write(stdout)
@@ -139,8 +143,8 @@ def measure(command, served_by=()):
     cpu_served = sum(cpu_of(pid) - before for pid, before in zip(served_by, served))
     if process.returncode != 0:
         raise Failed(f"exit status {process.returncode}: {' '.join(command.argv)}; see {command.log}")
-    return Figures(wall, cpu, cpu_served, rss, max(0.0, machine_cpu() - machine - cpu - cpu_served),
-                   stdout=stdout.decode(errors="replace"))
+    other = machine_cpu() - machine - cpu - cpu_served - (time.process_time() - own)
+    return Figures(wall, cpu, cpu_served, rss, max(0.0, other), stdout=stdout.decode(errors="replace"))
 
 
 def warm(paths):
@@ -175,9 +179,9 @@ def wait_for_quiet(deadline_s):
 
 
 def quietest(run, patience_s):
-    """RUN, again (twice at most) when others used the machine meanwhile; the Figures of the least disturbed one."""
+    """RUN, again (once) when others used the machine meanwhile; the Figures of the least disturbed one."""
     best = None
-    for _ in range(3):
+    for _ in range(2):
         wait_for_quiet(patience_s)
         figures = run()
         if not best or figures.other / figures.wall < best.other / best.wall:

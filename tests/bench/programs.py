@@ -9,7 +9,6 @@ import glob
 import json
 import os
 import shutil
-import subprocess
 import uuid
 
 import measure
@@ -194,7 +193,7 @@ class Drctl(GuestProgram):
     def configure(self):
         """This site, with its guest protected."""
         remote = self.remote and REMOTE.format(
-            user=self.lab.owner, port=self.lab.port, ssh=self.lab.ssh,
+            user=self.lab.account.pw_name, port=self.lab.port, ssh=self.lab.ssh,
             key=self.lab.authorize(self.id, f"{self.path} --config {self.peer()} serve"))
         self.write_config(self.site(), "bench", remote or "", PROTECTION.format(
             vms="; ".join(self.vms()), destination="peer" if self.remote else "local"))
@@ -207,11 +206,9 @@ class Drctl(GuestProgram):
         self.configure()
 
     def empty_peer(self):
-        """The other site belongs to whom ssh logs in as."""
-        shutil.rmtree(self.peer(), ignore_errors=True)
-        os.makedirs(self.peer())
+        self.lab.directory(f"{self.id}.peer")
         self.write_config(self.peer(), "peer")
-        subprocess.run([self.path, "--quiet", "--config", self.peer(), "init"], check=True, stdout=subprocess.DEVNULL)
+        self.lab.call(self.path, "--config", self.peer(), "init")
 
     def drctl(self, *arguments):
         return self.lab.command(self.path, "--quiet", "--config", self.site(), *arguments)
@@ -417,9 +414,6 @@ class FileProgram(Program):
     def empty(self):
         super().empty()
         self.cache = self.lab.directory("cache", self.id)
-        if self.remote:
-            shutil.rmtree(self.store())
-            os.makedirs(self.store())
         self.initialize()
 
     def initialize(self):

@@ -35,7 +35,7 @@ def mebibytes(value):
 
 
 def size(value):
-    return f"{number(mebibytes(value))} MiB" if value < 1 << 30 else f"{number(value / (1 << 30))} GiB"
+    return f"{mebibytes(value):.4g} MiB" if value < 1 << 30 else f"{value / (1 << 30):.3g} GiB"
 
 
 def table(header, rows):

@@ -4,8 +4,6 @@ import dataclasses
 
 import measure
 
-GIB = 1 << 30
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:
