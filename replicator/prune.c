@@ -253,11 +253,29 @@ static bool is_composed(const struct new_point *new)
     return false;
 }
 
+/* The note of damage is about the files that are there now, and so are those that can heal it. */
+static bool check_undamaged(const struct new_point *new, GError **error)
+{
+    const struct manifest *old = new->point->manifest;
+    g_autofree char *dir = store_point_dir(new->pruning->store->path, old->uuid, old->point);
+    AUTO(damage) damage = NULL;
+    g_autofree char *text = NULL;
+
+    if (!damage_load(dir, &damage, error))
+        return false;
+    if (!damage)
+        return true;
+    text = damage_text(damage);
+    return fail(error, ERROR_INTEGRITY, "it is damaged, see drctl verify: %s", text);
+}
+
 /* Everything that can be done before anybody sees it. */
 static bool compose(struct new_point *new, GError **error)
 {
     const struct manifest *old = new->point->manifest;
 
+    if (!check_undamaged(new, error))
+        return false;
     new->incoming = local_begin_again(new->pruning->store, old->uuid, old->point, error);
     return new->incoming &&link_files(new, error) && merge_disks(new, error) &&
            describe_fresh(new, error) &&

@@ -529,6 +529,20 @@ START_TEST(damage_is_not_taken_over)
 }
 END_TEST
 
+START_TEST(a_point_that_is_known_to_be_damaged_stays_as_it_is)
+{
+    AUTO(disk_lab) lab = lab_of_points(4);
+    AUTO(damage) damage = damage_new();
+    g_autofree char *id = disk_lab_id(2);
+    g_autofree char *dir = store_point_dir(lab->path, lab->uuid, id);
+    g_autoptr(GError) error = NULL;
+
+    damage_add(damage, "vda.qcow2", "a test");
+    unit_ok(damage_save(dir, damage, &error), error);
+    refuses(lab, "last=2", ERROR_INTEGRITY, "it is damaged, see drctl verify: vda.qcow2: a test");
+}
+END_TEST
+
 START_TEST(a_manifest_that_cannot_be_read_stops_everything)
 {
     AUTO(disk_lab) lab = lab_of_points(4);
@@ -583,6 +597,7 @@ int main(void)
         what_an_unfinished_run_goes_on_with_stays, nothing_is_dropped_while_somebody_reads,
         nothing_is_dropped_while_a_point_arrives, the_base_of_another_vm_stays,
         a_long_chain_is_shortened, damage_is_not_taken_over,
+        a_point_that_is_known_to_be_damaged_stays_as_it_is,
         a_manifest_that_cannot_be_read_stops_everything, a_missing_base_stops_everything,
         a_store_whose_site_is_not_known_is_not_pruned);
 }
