@@ -142,8 +142,13 @@ static bool take_point(void *data, GError **error)
 {
     struct vm_job *job = data;
 
-    return interrupt_check(error) && prepare_vm(job, true, error) &&
-           snapshot_take_point(&job->request, &job->result, error);
+    if (!interrupt_check(error) || !prepare_vm(job, true, error) ||
+        !snapshot_take_point(&job->request, &job->result, error))
+        return false;
+    /* Other sites do this themselves. */
+    if (g_str_equal(job->vm->protection->destination, "local"))
+        store_heal_vm(job->request.destination, domain_uuid(job->domain), job->request.progress);
+    return true;
 }
 
 /* The step's name is journaled. */

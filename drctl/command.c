@@ -14,6 +14,7 @@ const struct command *const all_commands[] = {
     verify_commands,
     copy_commands,
     prune_commands,
+    heal_commands,
     failover_commands,
     restore_commands,
     vapp_commands,

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "metadata/damage.h"
 #include "metadata/store.h"
 
 /* One image of a chain, and what tells its content. */
@@ -25,6 +26,18 @@ struct merge_job {
     struct progress *progress;  /* or NULL */
 };
 
+/* An image some of whose clusters are damaged is composed anew, with what other images of the same disk
+ * have of them. */
+struct repair_job {
+    struct image_layer layer;          /* the damaged one; its digests are good */
+    const struct damaged_file *damage; /* which clusters are not to be trusted */
+    const struct image_layer *donors;  /* where they may be, best first */
+    unsigned donor_count;
+    struct incoming *into; /* as in a merge_job */
+    struct manifest *manifest;
+    struct manifest_disk *disk;
+};
+
 struct point_ops {
     /* May the point in directory DIR become visible, and be trusted? */
     bool (*check)(const char *dir, const struct manifest *manifest, GError **error);
@@ -41,4 +54,7 @@ struct point_ops {
      * transfer was interrupted, the newest first; see incoming_partial(). */
     bool (*salvage)(char *const *dirs, const char *target, store_sink_fn *sink, void *context,
                     GError **error);
+    bool (*repair)(const struct repair_job *job, GError **error);
+    bool (*make_digests)(const struct image_layer *layer, struct incoming *into, const char *name,
+                         GError **error);
 };

@@ -1,152 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Committed points go from one store to another as they are. The source is not trusted more than a
- * source of new points: what arrives is compared with its SHA256SUMS, and the destination checks it
- * as it checks every point.
- */
-#include <inttypes.h>
+/* Committed points go from one store to another as they are. */
 #include <string.h>
 
-#include "replicator/sums.h"
+#include "replicator/copier.h"
 
 /* --- One point ------------------------------------------------------------------------------ */
 
-struct copier {
-    struct store *from; /* borrowed */
-    const char *vm_uuid, *point;
-    GHashTable *sums;
-    struct incoming *incoming;
-    struct progress *progress;
-    char *subject;
-    uint64_t done, total;
-    /* The file that is being copied. */
-    unsigned file;
-    uint64_t at;
-    struct digest *digest;
-    GError *refused; /* by the destination, which must not look like an error of the source */
-};
-
-static void copier_clear(struct copier *self)
+static bool copy_files(struct copier *copier, struct incoming *into,
+                       const struct manifest *manifest, GError **error)
 {
-    g_clear_pointer(&self->sums, g_hash_table_unref);
-    incoming_free(self->incoming);
-    digest_free(self->digest);
-    g_free(self->subject);
-    g_clear_error(&self->refused);
-}
-#define AUTO_COPIER __attribute__((cleanup(copier_clear))) struct copier
-
-struct small_file {
-    GByteArray *bytes;
-    size_t max;
-    const char *name;
-};
-
-static bool take_small(void *context, const void *data, size_t len, GError **error)
-{
-    struct small_file *file = context;
-
-    if (len > file->max - file->bytes->len)
-        return fail(error, ERROR_INTEGRITY, "%s has more than %zu bytes", file->name, file->max);
-    g_byte_array_append(file->bytes, data, (unsigned)len);
-    return true;
-}
-
-/* A whole file of at most MAX bytes as text; g_free. */
-static char *get_text(struct copier *self, const char *name, size_t max, size_t *len,
-                      GError **error)
-{
-    g_autoptr(GByteArray) bytes = g_byte_array_new();
-    struct small_file file = {bytes, max, name};
-
-    if (!store_get(self->from, self->vm_uuid, self->point, name, 0, take_small, &file, error))
-        return NULL;
-    *len = bytes->len;
-    g_byte_array_append(bytes, (const uint8_t *)"", 1);
-    return (char *)g_byte_array_free(g_steal_pointer(&bytes), FALSE);
-}
-
-static bool is_listed(const struct copier *self, const char *name,
-                      const uint8_t digest[DIGEST_SIZE], GError **error)
-{
-    const char *expected = g_hash_table_lookup(self->sums, name);
-    char hex[DIGEST_HEX_SIZE];
-
-    digest_to_hex(digest, hex);
-    if (g_strcmp0(hex, expected) != 0)
-        return fail(error, ERROR_INTEGRITY,
-                    "%s: %s of point %s is damaged: its SHA-256 is not that in " SHA256SUMS_NAME
-                    "; see: drctl verify, at that site",
-                    self->from->label, name, self->point);
-    return true;
-}
-
-/* Read SHA256SUMS, and the manifest as it is now: the point may have been rewritten since it was
- * listed. */
-static struct manifest *get_manifest(struct copier *self, GError **error)
-{
-    size_t len;
-    g_autofree char *sums = get_text(self, SHA256SUMS_NAME, SUMS_MAX, &len, error);
-    g_autofree char *text = NULL;
-    AUTO(manifest) manifest = NULL;
-    uint8_t digest[DIGEST_SIZE];
-
-    self->sums = sums ? sums_parse(sums, SHA256SUMS_NAME, error) : NULL;
-    if (!self->sums)
-        return NULL;
-    text = get_text(self, MANIFEST_NAME, MANIFEST_MAX_BYTES, &len, error);
-    if (!text)
-        return NULL;
-    digest_buffer(text, len, digest);
-    if (!is_listed(self, MANIFEST_NAME, digest, error))
-        return NULL;
-    manifest = manifest_parse(text, len, MANIFEST_NAME, error);
-    if (manifest &&
-        (strcmp(manifest->uuid, self->vm_uuid) != 0 || strcmp(manifest->point, self->point) != 0)) {
-        fail(error, ERROR_INTEGRITY, "%s: the manifest is of point %s of VM %s", self->from->label,
-             manifest->point, manifest->uuid);
-        return NULL;
-    }
-    return g_steal_pointer(&manifest);
-}
-
-static bool pass_on(void *context, const void *data, size_t len, GError **error)
-{
-    struct copier *self = context;
-
-    if (!incoming_write(self->incoming, self->file, self->at, data, len, &self->refused))
-        return fail(error, ERROR_FAILED, "the destination refused it");
-    digest_update(self->digest, data, len);
-    self->at += len;
-    self->done += len;
-    progress_bytes(self->progress, self->subject, self->done, self->total);
-    return interrupt_check(error);
-}
-
-static bool copy_file(struct copier *self, const struct manifest_file *file, GError **error)
-{
-    uint8_t digest[DIGEST_SIZE];
-
-    self->at = 0;
-    if (!incoming_open(self->incoming, file->name, &self->file, error))
-        return false;
-    if (!store_get(self->from, self->vm_uuid, self->point, file->name, 0, pass_on, self, error)) {
-        if (self->refused) {
-            g_clear_error(error);
-            g_propagate_error(error, g_steal_pointer(&self->refused));
-        }
-        return false;
-    }
-    digest_final(self->digest, digest);
-    return is_listed(self, file->name, digest, error);
-}
-
-static bool copy_files(struct copier *self, const struct manifest *manifest, GError **error)
-{
+    copier_expect(copier, manifest_bytes(manifest));
     for (unsigned i = 0; i < manifest->files->len; i++)
-        self->total += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
-    for (unsigned i = 0; i < manifest->files->len; i++)
-        if (!copy_file(self, manifest->files->pdata[i], error))
+        if (!copier_file(copier, into, manifest->files->pdata[i], error))
             return false;
     return true;
 }
@@ -154,19 +19,13 @@ static bool copy_files(struct copier *self, const struct manifest *manifest, GEr
 bool store_copy_point(struct store *from, struct store *to, const struct manifest *point,
                       struct progress *progress, GError **error)
 {
-    AUTO_COPIER self = {
-        .from = from,
-        .vm_uuid = point->uuid,
-        .point = point->point,
-        .progress = progress,
-        .subject = g_strdup_printf("%s/%s", point->vm, point->point),
-        .digest = digest_new(),
-    };
-    AUTO(manifest) manifest = get_manifest(&self, error);
+    AUTO(copier) copier = copier_new(from, point, progress);
+    /* As it is now: it may have been rewritten since it was listed. */
+    AUTO(manifest) manifest = copier_manifest(copier, error);
+    AUTO(incoming) incoming = manifest ? store_begin(to, point->uuid, point->point, error) : NULL;
 
-    self.incoming = manifest ? store_begin(to, point->uuid, point->point, error) : NULL;
-    return self.incoming && copy_files(&self, manifest, error) &&
-           incoming_commit(self.incoming, manifest, error);
+    return incoming && copy_files(copier, incoming, manifest, error) &&
+           incoming_commit(incoming, manifest, error);
 }
 
 /* --- Which points --------------------------------------------------------------------------- */

@@ -135,6 +135,9 @@ struct manifest *local_newest(struct local_store *self, const char *vm_uuid);
 /* The manifest of a committed point, from its directory. */
 struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
                                 GError **error);
+/* What the catalog knows of it, NULL if nothing. */
+struct manifest *local_cached_manifest(struct local_store *self, const char *vm_uuid,
+                                       const char *point);
 /* Let the catalog know a committed point as it is now; it is only a cache. */
 void local_cache_put(struct local_store *self, const struct manifest *manifest);
 /* A disk at a point: where a walk down a chain is. All NULL below the last image. */

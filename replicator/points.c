@@ -120,6 +120,16 @@ void local_cache_remove(struct local_store *self, const char *vm_uuid, const cha
     catalog_remove(self->catalog, CATALOG_VERIFIED, key, NULL);
 }
 
+struct manifest *local_cached_manifest(struct local_store *self, const char *vm_uuid,
+                                       const char *point)
+{
+    g_autofree char *key = cache_key(vm_uuid, point);
+    json_auto_t *entry = NULL;
+
+    catalog_get(self->catalog, CATALOG_POINTS, key, &entry, NULL);
+    return cached_manifest(self, entry, vm_uuid, point);
+}
+
 static void cache_forget(struct local_store *self, const char *vm_uuid, GHashTable *entries)
 {
     GHashTableIter iter;

@@ -266,7 +266,7 @@ static bool check_undamaged(const struct new_point *new, GError **error)
     if (!damage)
         return true;
     text = damage_text(damage);
-    return fail(error, ERROR_INTEGRITY, "it is damaged, see drctl verify: %s", text);
+    return fail(error, ERROR_INTEGRITY, "it is damaged (%s); make it whole by: drctl heal", text);
 }
 
 /* Everything that can be done before anybody sees it. */

@@ -51,6 +51,18 @@ bool store_find_damage(const char *dir, const struct manifest *manifest, struct 
  * others from being used. NULL-terminated, possibly empty; g_strfreev. */
 char **store_damaged_points(struct store *local, const char *vm, GError **error);
 
+/* Make a point of a local store whole that is noted as damaged (damage.h): FROM another store that has the
+ * same point, file by file, as it was; or, when that is NULL, from what this store can prove: clusters that
+ * other points of the VM have, digests of an image that is good, a manifest that the catalog knows.
+ * The damaged files are removed only when the new ones were verified. ERROR_NOT_FOUND when something cannot be
+ * had there; the point stays as it is then. Of POINT only VM and id count. */
+bool store_heal_point(struct store *local, const struct manifest *point, struct store *from,
+                      struct progress *progress, GError **error);
+
+/* The same for all damaged points of a VM, from what the store has; to be tried whenever it has got a new
+ * one, which has afresh what was damaged. What cannot be healed is told, and stays. */
+void store_heal_vm(struct store *local, const char *vm_uuid, struct progress *progress);
+
 /* What FROM has of VMS (names or UUIDs; none: of all) and TO has not, with all that these are based
  * on; of struct manifest, oldest first, so that bases come before what is based on them.
  * ERROR_NOT_FOUND for a VM of which FROM has nothing, ERROR_USAGE when both are one store. */

@@ -23,6 +23,7 @@ struct session {
      * refused something of it (INCOMING is NULL then), because the client may not know that yet. */
     uint32_t point_request; /* 0: none */
     struct incoming *incoming;
+    char *point_vm; /* UUID of its VM */
     unsigned n_files;
     /* The bundle that arrives. */
     uint32_t bundle_request; /* 0: none */
@@ -285,6 +286,7 @@ static bool handle_begin(struct session *self, const struct frame *frame, GError
         return refuse(self, frame->request, why, error);
     }
     self->point_request = frame->request;
+    self->point_vm = g_strdup(vm);
     self->n_files = 0;
     object = json_object();
     json_set_u64(object, "partials", local_incoming_partials(self->incoming));
@@ -446,6 +448,7 @@ static bool commit(struct session *self, const struct frame *frame, GError **err
 
 static bool handle_commit(struct session *self, const struct frame *frame, GError **error)
 {
+    g_autofree char *vm = g_strdup(self->point_vm);
     uint32_t request = frame->request;
     bool committed, told;
     GError *why = NULL;
@@ -461,6 +464,9 @@ static bool handle_commit(struct session *self, const struct frame *frame, GErro
     /* The lock is free before the answer, so that the client may begin the next point at once. */
     forget_point(self);
     told = committed ? ok(self, request, NULL, error) : refuse(self, request, why, error);
+    /* The client has what it waited for; what it asks next waits for this. */
+    if (committed && told)
+        store_heal_vm(self->local, vm, NULL);
     return told;
 }
 

@@ -448,4 +448,6 @@ const struct point_ops snapshot_point_ops = {
     .same_content = snapshot_same_content,
     .sketch = snapshot_sketch,
     .salvage = snapshot_salvage,
+    .repair = snapshot_repair,
+    .make_digests = snapshot_make_digests,
 };

@@ -135,5 +135,15 @@ bool snapshot_sketch(const struct image_layer *layers, unsigned count, struct sk
 bool snapshot_salvage(char *const *dirs, const char *target, store_sink_fn *sink, void *context,
                       GError **error);
 
+/* Compose a damaged image anew: what is good in it as it lies there, the rest from the donors, wherever
+ * one has the content of the digest. ERROR_NOT_FOUND says how many clusters none of them has; ERROR_INTEGRITY
+ * when the image itself cannot be read any more. Verify what was made. Memory: about 100 bytes for each
+ * damaged cluster. */
+bool snapshot_repair(const struct repair_job *job, GError **error);
+/* Make the digests of an image anew, as file NAME of INTO: they say what the image has, so it must be
+ * known that it is good. */
+bool snapshot_make_digests(const struct image_layer *layer, struct incoming *into, const char *name,
+                           GError **error);
+
 /* What a store needs of all this. */
 extern const struct point_ops snapshot_point_ops;

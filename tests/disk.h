@@ -156,6 +156,14 @@ G_GNUC_UNUSED static void disk_fill(struct disk *disk, enum disk_content content
     }
 }
 
+/* The next point has this cluster. */
+G_GNUC_UNUSED static void disk_touch(struct disk *disk, uint64_t cluster)
+{
+    uint64_t *key = g_memdup2(&cluster, sizeof cluster);
+
+    g_tree_insert(disk->dirty, key, key);
+}
+
 G_GNUC_UNUSED static void disk_write(struct disk *disk, uint64_t offset, size_t len,
                                      enum disk_content content)
 {
@@ -164,12 +172,8 @@ G_GNUC_UNUSED static void disk_write(struct disk *disk, uint64_t offset, size_t 
     ck_assert(offset % 512 == 0 && len % 512 == 0 && offset + len <= disk->bytes);
     disk_fill(disk, content, data, len);
     ck_assert_int_eq(pwrite(disk->fd, data, len, (off_t)offset), (ssize_t)len);
-    for (uint64_t n = offset / CLUSTER_BYTES; n <= (offset + len - 1) / CLUSTER_BYTES; n++) {
-        uint64_t *key = g_new(uint64_t, 1);
-
-        *key = n;
-        g_tree_insert(disk->dirty, key, key);
-    }
+    for (uint64_t n = offset / CLUSTER_BYTES; n <= (offset + len - 1) / CLUSTER_BYTES; n++)
+        disk_touch(disk, n);
 }
 
 /* COUNT writes at random places inside [FIRST, END). */
