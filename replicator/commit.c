@@ -278,9 +278,45 @@ bool local_settle(struct local_incoming *self, const struct manifest *manifest,
     return true;
 }
 
+static void free_lock(void *lock)
+{
+    file_lock_free(lock);
+}
+
+/* Keep all points that are of other VMs and that MANIFEST is based on from being dropped; our own
+ * VM's are kept by its lock. Of struct file_lock. */
+static GPtrArray *hold_bases(struct local_incoming *self, const struct manifest *manifest,
+                             GError **error)
+{
+    g_autoptr(GPtrArray) locks = g_ptr_array_new_with_free_func(free_lock);
+
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        struct file_lock *lock;
+
+        if (!disk->base_vm)
+            continue;
+        lock = store_read_lock(self->store->path, disk->base_vm, error);
+        if (!lock)
+            return NULL;
+        g_ptr_array_add(locks, lock);
+    }
+    return g_steal_pointer(&locks);
+}
+
+/* A base may have been dropped while the point was on its way, but not between the last look and
+ * the rename. */
+static bool publish_on_bases(struct local_incoming *self, const struct manifest *manifest,
+                             GError **error)
+{
+    g_autoptr(GPtrArray) locks = hold_bases(self, manifest, error);
+
+    return locks && check_bases(self, manifest, error) && publish(self, error);
+}
+
 bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error)
 {
-    if (!local_settle(self, manifest, manifest, error) || !publish(self, error))
+    if (!local_settle(self, manifest, manifest, error) || !publish_on_bases(self, manifest, error))
         return false;
     local_cache_put(self->store, manifest);
     local_sketch_point(self->store, manifest);

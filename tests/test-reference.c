@@ -320,7 +320,7 @@ START_TEST(damaged_digests_cost_a_full_point_and_not_more)
 
     ck_assert_str_eq(base_of(after, "vda"), before->point);
     ck_assert_str_eq(base_of(after, "vdb"), "none");
-    assert_reason(after, "vdb: the digests of its last point cannot be had");
+    assert_reason(after, "vdb: the digests of its base cannot be had");
     AUTO(manifest) next = take_true_point(lab);
 
     ck_assert_str_eq(base_of(next, "vdb"), after->point);

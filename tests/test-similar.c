@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The image that a disk is most like, found by sketches of real disks and their points. */
-#include <sys/socket.h>
-
-#include "replicator/remote.h"
-#include "replicator/serve.h"
 #include "snapshot/sketch.h"
 #include "tests/disk-store.h"
+#include "tests/serving.h"
 
-#define DEADLINE_MS 10000
 #define LATER "20300101T000000.000Z"
 #define DISK_BYTES (24 * LAB_MIB)
 
@@ -324,6 +320,43 @@ START_TEST(what_the_catalog_has_lost_is_made_again)
 }
 END_TEST
 
+static void steal_digests(const char *from_dir, const char *to_dir)
+{
+    g_autofree char *from = g_build_filename(from_dir, "vda.digests", NULL);
+    g_autofree char *to = g_build_filename(to_dir, "vda.digests", NULL);
+    g_autofree char *command =
+        g_strdup_printf("cp '%s' '%s' && cd '%s' && "
+                        "sha256sum $(awk '{print $2}' SHA256SUMS) > sums && mv sums SHA256SUMS",
+                        from, to, to_dir);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(process_run((const char *const[]){"sh", "-c", command, NULL}, 30, NULL, &error), error);
+}
+
+/* Who sends a point also sends its digests, and may want others to build upon something else. */
+START_TEST(digests_that_are_not_those_of_the_image_are_not_offered)
+{
+    AUTO(disk_lab) lab = disk_lab_new();
+    g_autofree char *liar = NULL;
+    g_autofree char *honest = NULL;
+    g_autofree char *key = NULL;
+    struct disk *disk;
+    g_autoptr(GError) error = NULL;
+
+    next_clone(lab, 1, 8);
+    disk_lab_point(lab);
+    liar = store_point_dir(lab->path, lab->uuid, lab->last);
+    key = sketch_key(lab);
+    disk = next_clone(lab, 2, 7);
+    disk_lab_point(lab);
+    honest = store_point_dir(lab->path, lab->uuid, lab->last);
+    steal_digests(honest, liar);
+    unit_ok(tree_remove(honest, &error), error);
+    unit_ok(catalog_remove(lab->catalog, CATALOG_SKETCHES, key, &error), error);
+    assert_alone(lab, disk);
+}
+END_TEST
+
 START_TEST(damaged_digests_hide_their_image_only)
 {
     AUTO(disk_lab) lab = disk_lab_new();
@@ -348,51 +381,24 @@ END_TEST
 
 /* --- Another site's store --- */
 
-struct serving {
-    struct store *local;
-    int fd;
-};
-
-static void *serve_main(void *data)
-{
-    static const struct serve_rules rules;
-    const struct serving *serving = data;
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(serve_link(serving->local, &rules, link_fd_new(serving->fd, serving->fd), DEADLINE_MS,
-                       &error),
-            error);
-    close(serving->fd);
-    return NULL;
-}
-
 START_TEST(another_site_is_asked_the_same)
 {
     AUTO(disk_lab) lab = disk_lab_new();
     struct disk *disk = next_clone(lab, 1, 7);
-    struct serving serving = {.local = lab->store};
     struct similar_image *image;
-    g_autoptr(GError) error = NULL;
-    GThread *thread;
-    int fds[2];
+    struct serving serving;
 
     disk_lab_point(lab);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    serving.fd = fds[1];
-    thread = g_thread_new("serve", serve_main, &serving);
-    AUTO(store) store = store_open_link(link_fd_new(fds[0], fds[0]), "dr1", DEADLINE_MS, &error);
-    unit_ok(store != NULL, error);
-    image = similar(store, disk, LATER);
+    serving_start(&serving, lab->store);
+    image = similar(serving.remote, disk, LATER);
     ck_assert_str_eq(image->vm_uuid, lab->uuid);
     ck_assert_str_eq(image->point, lab->last);
     ck_assert_uint_eq(image->overlap.matched, 256);
     ck_assert_uint_eq(image->overlap.sampled, 256);
     similar_image_free(image);
     disk = next_clone(lab, 2, 8);
-    ck_assert_ptr_null(similar(store, disk, LATER));
-    g_clear_pointer(&store, store_free);
-    close(fds[0]);
-    g_thread_join(thread);
+    ck_assert_ptr_null(similar(serving.remote, disk, LATER));
+    serving_end(&serving);
 }
 END_TEST
 
@@ -403,5 +409,6 @@ int main(void)
                     the_most_similar_image_is_found_and_no_other, a_quarter_in_common_is_the_least,
                     a_vm_is_what_its_newest_point_is, a_base_is_older_than_the_point_on_it,
                     what_cannot_be_a_base_is_passed_over, what_the_catalog_has_lost_is_made_again,
+                    digests_that_are_not_those_of_the_image_are_not_offered,
                     damaged_digests_hide_their_image_only, another_site_is_asked_the_same);
 }
