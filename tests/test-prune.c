@@ -539,7 +539,8 @@ START_TEST(a_point_that_is_known_to_be_damaged_stays_as_it_is)
 
     damage_add(damage, "vda.qcow2", "a test");
     unit_ok(damage_save(dir, damage, &error), error);
-    refuses(lab, "last=2", ERROR_INTEGRITY, "it is damaged, see drctl verify: vda.qcow2: a test");
+    refuses(lab, "last=2", ERROR_INTEGRITY,
+            "it is damaged (vda.qcow2: a test); make it whole by: drctl heal");
 }
 END_TEST
 
