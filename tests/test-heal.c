@@ -365,7 +365,7 @@ START_TEST(a_damaged_point_is_not_pruned_into_another)
     turn_bit(lab, 2, "domain.xml", 3);
     ck_assert(!verify(lab, 2));
     unit_ok(retention_parse("last=3", &request.keep, &error), error);
-    unit_fails(store_prune(lab->store, &request, &result, &error), error, ERROR_CONFLICT,
+    unit_fails(store_prune(lab->store, &request, &result, &error), error, ERROR_INTEGRITY,
                "drctl heal");
     prune_result_clear(&result);
     ck_assert(!verify(lab, 2));
