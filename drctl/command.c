@@ -18,6 +18,7 @@ const struct command *const all_commands[] = {
     failover_commands,
     restore_commands,
     vapp_commands,
+    release_commands,
     run_commands,
     serve_commands,
     help_commands,

@@ -91,6 +91,23 @@ struct point_plan *snapshot_plan_point(const struct point_request *request, GErr
 void point_plan_free(struct point_plan *plan);
 DEFINE_CLEANUP(point_plan)
 
+/* What of ours keeps libvirt from reverting a VM to an internal snapshot. */
+struct release {
+    bool running;
+    char **checkpoints; /* names; with their bitmaps, if the VM runs */
+    GPtrArray *bitmaps; /* of struct release_bitmap: those in the images of a VM that is off */
+};
+struct release_bitmap {
+    char *target, *image, *name;
+};
+void release_clear(struct release *release);
+/* Remove all our checkpoints and bitmaps from a VM, those of every destination, and bitmaps of a VM that
+ * is off whose checkpoint libvirt does not know. Of REQUEST counts what reconciling needs: domain,
+ * catalog, run_dir, scratch_dir. DRY_RUN: only say which. The next point to each destination has no
+ * reference. */
+bool snapshot_release(const struct point_request *request, bool dry_run, struct release *release,
+                      GError **error);
+
 /* Bytes that the VM has written since the point whose checkpoint is CHECKPOINT; false when unknown.
  */
 bool snapshot_dirty_bytes(struct domain *domain, const char *checkpoint, uint64_t *bytes);
