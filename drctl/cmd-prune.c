@@ -132,15 +132,8 @@ static bool prepare(struct pruning *pruning, GError **error)
 static void add_decision(struct pruning *pruning, const struct prune_decision *decision)
 {
     g_autofree char *bytes = bytes_format(decision->bytes);
-    json_t *json = json_object();
 
-    json_set_string(json, "vm", decision->vm);
-    json_set_string(json, "uuid", decision->uuid);
-    json_set_string(json, "point", decision->point);
-    json_object_set_new(json, "keep", json_boolean(decision->keep));
-    json_set_string(json, "rule", decision->rule);
-    json_set_u64(json, "bytes", decision->bytes);
-    json_array_append_new(pruning->points, json);
+    json_array_append_new(pruning->points, prune_decision_json(decision));
     table_row(pruning->table,
               (const char *[]){decision->vm, decision->point, decision->keep ? "keep" : "drop",
                                decision->rule, bytes});

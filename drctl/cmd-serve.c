@@ -27,6 +27,15 @@ static bool read_rules(const struct context *context, struct serve_rules *rules,
     return rules->quota > 0 || fail(error, ERROR_USAGE, "--quota: nothing fits into 0 bytes");
 }
 
+/* A forced command may name the store of the site itself. */
+static bool is_site_store(struct context *context, const char *path)
+{
+    const struct config *config = context_config(context, NULL);
+    g_autofree char *canonical = g_canonicalize_filename(path, NULL);
+
+    return config && g_str_equal(canonical, config->store);
+}
+
 static bool cmd_serve(struct context *context, GError **error)
 {
     const char *path = option_value(context, "store");
@@ -34,7 +43,7 @@ static bool cmd_serve(struct context *context, GError **error)
 
     if (!read_rules(context, &rules, error))
         return false;
-    if (path)
+    if (path && !is_site_store(context, path))
         return serve_other(path, &rules, error);
     return context_store(context, error) &&
            serve(context->store, &rules, STDIN_FILENO, STDOUT_FILENO, error);

@@ -115,6 +115,27 @@ static void prune_decision_free(void *data)
     g_free(decision);
 }
 
+json_t *prune_decision_json(const struct prune_decision *decision)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "vm", decision->vm);
+    json_set_string(json, "uuid", decision->uuid);
+    json_set_string(json, "point", decision->point);
+    json_object_set_new(json, "keep", json_boolean(decision->keep));
+    json_set_string(json, "rule", decision->rule);
+    json_set_u64(json, "bytes", decision->bytes);
+    return json;
+}
+
+struct prune_decision *prune_result_add(struct prune_result *result)
+{
+    struct prune_decision *decision = g_new0(struct prune_decision, 1);
+
+    g_ptr_array_add(result->decisions, decision);
+    return decision;
+}
+
 void prune_result_clear(struct prune_result *result)
 {
     g_clear_pointer(&result->decisions, g_ptr_array_unref);

@@ -76,11 +76,16 @@ struct prune_decision {
     uint64_t bytes;
 };
 
+/* {vm, uuid, point, keep, rule, bytes}: for people, scripts and the wire. */
+json_t *prune_decision_json(const struct prune_decision *decision);
+
 struct prune_result {
     GPtrArray *decisions; /* of struct prune_decision, newest first */
     uint64_t freed_bytes; /* of a dry run: at most */
 };
 void prune_result_clear(struct prune_result *result);
+/* One more, without values. */
+struct prune_decision *prune_result_add(struct prune_result *result);
 
 struct store {
     const struct store_ops *ops;

@@ -79,16 +79,16 @@ static void new_disk_clear(void *data)
     g_array_unref(disk->chain);
 }
 
-static void new_point_free(struct new_point *new)
+static void new_point_free(struct new_point *made)
 {
-    if (!new)
+    if (!made)
         return;
-    if (new->incoming)
-        incoming_free(&new->incoming->incoming);
-    manifest_free(new->manifest);
-    manifest_free(new->fresh);
-    g_array_unref(new->disks);
-    g_free(new);
+    if (made->incoming)
+        incoming_free(&made->incoming->incoming);
+    manifest_free(made->manifest);
+    manifest_free(made->fresh);
+    g_array_unref(made->disks);
+    g_free(made);
 }
 DEFINE_CLEANUP(new_point)
 
@@ -115,53 +115,53 @@ static void set_base(struct manifest_disk *entry, const char *vm_uuid,
 }
 
 /* Look which disks of the point are merged with what. */
-static bool plan_disks(struct new_point *new, GError **error)
+static bool plan_disks(struct new_point *made, GError **error)
 {
-    const struct prune_plan *plan = new->pruning->plan;
-    const struct manifest *old = new->point->manifest;
+    const struct prune_plan *plan = made->pruning->plan;
+    const struct manifest *old = made->point->manifest;
 
     for (unsigned i = 0; i < old->disks->len; i++) {
-        struct new_disk disk = {.entry = new->manifest->disks->pdata[i]};
+        struct new_disk disk = {.entry = made->manifest->disks->pdata[i]};
 
         disk.chain = prune_chain(plan, old, old->disks->pdata[i], error);
         if (!disk.chain)
             return false;
-        disk.merged = prune_merged(plan, new->point, disk.chain);
-        g_array_append_val(new->disks, disk);
+        disk.merged = prune_merged(plan, made->point, disk.chain);
+        g_array_append_val(made->disks, disk);
         if (disk.merged == 1)
             continue;
-        manifest_remove_file(new->manifest, disk.entry->file);
-        manifest_remove_file(new->manifest, disk.entry->digests);
+        manifest_remove_file(made->manifest, disk.entry->file);
+        manifest_remove_file(made->manifest, disk.entry->digests);
         set_base(disk.entry, old->uuid,
                  disk.merged < disk.chain->len
                      ? &g_array_index(disk.chain, struct chain_link, disk.merged)
                      : NULL);
     }
-    manifest_set_base(new->manifest);
+    manifest_set_base(made->manifest);
     return true;
 }
 
 /* Files that do not change are the same ones in both directories. */
-static bool link_files(struct new_point *new, GError **error)
+static bool link_files(struct new_point *made, GError **error)
 {
-    for (unsigned i = 0; i < new->manifest->files->len; i++)
-        if (!local_link(new->incoming,
-                        ((const struct manifest_file *)new->manifest->files->pdata[i])->name,
+    for (unsigned i = 0; i < made->manifest->files->len; i++)
+        if (!local_link(made->incoming,
+                        ((const struct manifest_file *)made->manifest->files->pdata[i])->name,
                         error))
             return false;
     return true;
 }
 
-static bool merge_disk(struct new_point *new, const struct new_disk *disk, GError **error)
+static bool merge_disk(struct new_point *made, const struct new_disk *disk, GError **error)
 {
-    const struct pruning *pruning = new->pruning;
+    const struct pruning *pruning = made->pruning;
     struct image_layer *layers = layers_of(pruning, disk->chain);
     struct merge_job job = {
         .layers = layers,
         .count = disk->chain->len,
         .merged = disk->merged,
-        .into = &new->incoming->incoming,
-        .manifest = new->manifest,
+        .into = &made->incoming->incoming,
+        .manifest = made->manifest,
         .disk = disk->entry,
         .progress = pruning->request->progress,
     };
@@ -171,12 +171,12 @@ static bool merge_disk(struct new_point *new, const struct new_disk *disk, GErro
     return done;
 }
 
-static bool merge_disks(struct new_point *new, GError **error)
+static bool merge_disks(struct new_point *made, GError **error)
 {
-    for (unsigned i = 0; i < new->disks->len; i++) {
-        const struct new_disk *disk = &g_array_index(new->disks, struct new_disk, i);
+    for (unsigned i = 0; i < made->disks->len; i++) {
+        const struct new_disk *disk = &g_array_index(made->disks, struct new_disk, i);
 
-        if (disk->merged > 1 && !merge_disk(new, disk, error))
+        if (disk->merged > 1 && !merge_disk(made, disk, error))
             return false;
     }
     return true;
@@ -184,30 +184,30 @@ static bool merge_disks(struct new_point *new, GError **error)
 
 /* Those disks that were composed, as a manifest of their own: what was linked has been checked when
  * it was committed. */
-static bool describe_fresh(struct new_point *new, GError **error)
+static bool describe_fresh(struct new_point *made, GError **error)
 {
-    new->fresh = manifest_copy(new->manifest, error);
-    if (!new->fresh)
+    made->fresh = manifest_copy(made->manifest, error);
+    if (!made->fresh)
         return false;
-    for (unsigned i = new->disks->len; i-- > 0;)
-        if (g_array_index(new->disks, struct new_disk, i).merged == 1)
-            g_ptr_array_remove_index(new->fresh->disks, i);
+    for (unsigned i = made->disks->len; i-- > 0;)
+        if (g_array_index(made->disks, struct new_disk, i).merged == 1)
+            g_ptr_array_remove_index(made->fresh->disks, i);
     return true;
 }
 
 /* --- Is it what it was? --------------------------------------------------------------------- */
 
-static bool compare_disk(struct new_point *new, const struct new_disk *disk, GError **error)
+static bool compare_disk(struct new_point *made, const struct new_disk *disk, GError **error)
 {
     unsigned count = disk->chain->len, dropped = disk->merged - 1;
-    struct image_layer *before = layers_of(new->pruning, disk->chain);
+    struct image_layer *before = layers_of(made->pruning, disk->chain);
     g_autofree struct image_layer *after = g_new0(struct image_layer, count - dropped);
     bool same;
 
-    set_layer(&after[0], new->incoming->dir, disk->entry);
+    set_layer(&after[0], made->incoming->dir, disk->entry);
     memcpy(after + 1, before + disk->merged, (count - disk->merged) * sizeof *after);
     same =
-        new->pruning->store->point_ops->same_content(before, count, after, count - dropped, error);
+        made->pruning->store->point_ops->same_content(before, count, after, count - dropped, error);
     g_free(after[0].image);
     g_free(after[0].digests);
     layers_free(before, count);
@@ -216,17 +216,17 @@ static bool compare_disk(struct new_point *new, const struct new_disk *disk, GEr
     return same;
 }
 
-static bool prove(struct new_point *new, GError **error)
+static bool prove(struct new_point *made, GError **error)
 {
-    const struct pruning *pruning = new->pruning;
+    const struct pruning *pruning = made->pruning;
 
-    if (!pruning->store->point_ops->verify(new->incoming->dir, new->fresh,
+    if (!pruning->store->point_ops->verify(made->incoming->dir, made->fresh,
                                            pruning->request->progress, error))
         return false;
-    for (unsigned i = 0; i < new->disks->len; i++) {
-        const struct new_disk *disk = &g_array_index(new->disks, struct new_disk, i);
+    for (unsigned i = 0; i < made->disks->len; i++) {
+        const struct new_disk *disk = &g_array_index(made->disks, struct new_disk, i);
 
-        if (disk->merged > 1 && !compare_disk(new, disk, error))
+        if (disk->merged > 1 && !compare_disk(made, disk, error))
             return false;
     }
     return true;
@@ -235,29 +235,29 @@ static bool prove(struct new_point *new, GError **error)
 static struct new_point *new_point(struct pruning *pruning, const struct plan_point *point,
                                    GError **error)
 {
-    AUTO(new_point) new = g_new0(struct new_point, 1);
+    AUTO(new_point) made = g_new0(struct new_point, 1);
 
-    new->pruning = pruning;
-    new->point = point;
-    new->disks = g_array_new(FALSE, FALSE, sizeof(struct new_disk));
-    g_array_set_clear_func(new->disks, new_disk_clear);
-    new->manifest = manifest_copy(point->manifest, error);
-    return new->manifest &&plan_disks(new, error) ? g_steal_pointer(&new) : NULL;
+    made->pruning = pruning;
+    made->point = point;
+    made->disks = g_array_new(FALSE, FALSE, sizeof(struct new_disk));
+    g_array_set_clear_func(made->disks, new_disk_clear);
+    made->manifest = manifest_copy(point->manifest, error);
+    return made->manifest && plan_disks(made, error) ? g_steal_pointer(&made) : NULL;
 }
 
-static bool is_composed(const struct new_point *new)
+static bool is_composed(const struct new_point *made)
 {
-    for (unsigned i = 0; i < new->disks->len; i++)
-        if (g_array_index(new->disks, struct new_disk, i).merged > 1)
+    for (unsigned i = 0; i < made->disks->len; i++)
+        if (g_array_index(made->disks, struct new_disk, i).merged > 1)
             return true;
     return false;
 }
 
 /* The note of damage is about the files that are there now, and so are those that can heal it. */
-static bool check_undamaged(const struct new_point *new, GError **error)
+static bool check_undamaged(const struct new_point *made, GError **error)
 {
-    const struct manifest *old = new->point->manifest;
-    g_autofree char *dir = store_point_dir(new->pruning->store->path, old->uuid, old->point);
+    const struct manifest *old = made->point->manifest;
+    g_autofree char *dir = store_point_dir(made->pruning->store->path, old->uuid, old->point);
     AUTO(damage) damage = NULL;
     g_autofree char *text = NULL;
 
@@ -270,16 +270,16 @@ static bool check_undamaged(const struct new_point *new, GError **error)
 }
 
 /* Everything that can be done before anybody sees it. */
-static bool compose(struct new_point *new, GError **error)
+static bool compose(struct new_point *made, GError **error)
 {
-    const struct manifest *old = new->point->manifest;
+    const struct manifest *old = made->point->manifest;
 
-    if (!check_undamaged(new, error))
+    if (!check_undamaged(made, error))
         return false;
-    new->incoming = local_begin_again(new->pruning->store, old->uuid, old->point, error);
-    return new->incoming &&link_files(new, error) && merge_disks(new, error) &&
-           describe_fresh(new, error) &&
-           local_settle(new->incoming, new->manifest, new->fresh, error) && prove(new, error);
+    made->incoming = local_begin_again(made->pruning->store, old->uuid, old->point, error);
+    return made->incoming && link_files(made, error) && merge_disks(made, error) &&
+           describe_fresh(made, error) &&
+           local_settle(made->incoming, made->manifest, made->fresh, error) && prove(made, error);
 }
 
 /* --- Changing places ------------------------------------------------------------------------ */
@@ -308,17 +308,17 @@ static struct file_lock *close_for(const struct pruning *self, unsigned first, u
     return g_steal_pointer(&lock);
 }
 
-static bool exchange(struct pruning *self, struct new_point *new, unsigned i, GError **error)
+static bool exchange(struct pruning *self, struct new_point *made, unsigned i, GError **error)
 {
-    const struct manifest *old = new->point->manifest;
+    const struct manifest *old = made->point->manifest;
     g_autofree char *final = store_point_dir(self->store->path, old->uuid, old->point);
     AUTO(file_lock) lock = close_for(self, i, i + 1, false, error);
 
-    if (!lock || !path_exchange(new->incoming->dir, final, error))
+    if (!lock || !path_exchange(made->incoming->dir, final, error))
         return false;
-    local_cache_put(self->store, new->manifest);
+    local_cache_put(self->store, made->manifest);
     self->before += manifest_bytes(old);
-    self->after += manifest_bytes(new->manifest);
+    self->after += manifest_bytes(made->manifest);
     return true;
 }
 
@@ -326,9 +326,9 @@ static bool exchange(struct pruning *self, struct new_point *new, unsigned i, GE
 static bool replace(struct pruning *self, unsigned i, GError **error)
 {
     const struct plan_point *point = &self->plan->points[i];
-    AUTO(new_point) new = new_point(self, point, error);
+    AUTO(new_point) made = new_point(self, point, error);
 
-    if (new && (!is_composed(new) || (compose(new, error) && exchange(self, new, i, error))))
+    if (made && (!is_composed(made) || (compose(made, error) && exchange(self, made, i, error))))
         return true;
     explain_no_space(self->store->path, error);
     g_prefix_error(error, "point %s of %s stays as it is: ", point->manifest->point,
@@ -384,7 +384,7 @@ static void tell(const struct prune_plan *plan, struct prune_result *result)
 {
     for (unsigned i = 0; i < plan->count; i++) {
         const struct plan_point *point = &plan->points[i];
-        struct prune_decision *decision = g_new0(struct prune_decision, 1);
+        struct prune_decision *decision = prune_result_add(result);
 
         decision->vm = g_strdup(point->manifest->vm);
         decision->uuid = g_strdup(point->manifest->uuid);
@@ -393,7 +393,6 @@ static void tell(const struct prune_plan *plan, struct prune_result *result)
         decision->rule = point->flatten ? g_strdup_printf("%s; its chain is shortened", point->rule)
                                         : g_strdup(point->rule);
         decision->bytes = manifest_bytes(point->manifest);
-        g_ptr_array_add(result->decisions, decision);
         if (!point->keep)
             result->freed_bytes += decision->bytes;
     }

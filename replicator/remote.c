@@ -7,6 +7,7 @@
 #include "replicator/replicator.h"
 
 #define VERSION_SHOWN 64
+#define RULE_SHOWN 400
 #define PING_MS (SERVE_IDLE_S * 1000 / 5)
 
 struct remote_store {
@@ -163,6 +164,65 @@ static bool remote_get(struct store *store, const char *vm_uuid, const char *poi
     json_set_u64(object, "offset", offset);
     return client_ask(client, WIRE_GET, object, take_piece, &get, &result, error) &&
            all_arrived(result, &get, offset, name, error);
+}
+
+struct prune_context {
+    const char *vm_uuid;
+    struct prune_result *result;
+};
+
+static bool take_decision(const struct frame *frame, void *data, GError **error)
+{
+    struct prune_context *context = data;
+    json_auto_t *json = NULL;
+    struct prune_decision *decision;
+    const char *vm, *uuid, *point, *rule;
+    uint64_t bytes;
+    int64_t ms;
+    bool keep;
+
+    if (frame->type != WIRE_DECISION)
+        return client_unexpected(frame, error);
+    json = frame_json(frame, error);
+    if (!json || !json_need_string(json, "vm", &vm, error) ||
+        !json_need_string(json, "uuid", &uuid, error) ||
+        !json_need_string(json, "point", &point, error) ||
+        !json_need_bool(json, "keep", &keep, error) ||
+        !json_need_string(json, "rule", &rule, error) ||
+        !json_need_u64(json, "bytes", &bytes, error))
+        return false;
+    if (!vm_name_is_valid(vm) || strcmp(uuid, context->vm_uuid) != 0 || !point_id_parse(point, &ms))
+        return fail(error, ERROR_INTEGRITY, "the other side decided about something else");
+    decision = prune_result_add(context->result);
+    decision->vm = g_strdup(vm);
+    decision->uuid = g_strdup(uuid);
+    decision->point = g_strdup(point);
+    decision->keep = keep;
+    decision->rule = text_harmless(rule, RULE_SHOWN);
+    decision->bytes = bytes;
+    return true;
+}
+
+static bool remote_prune(struct store *store, const struct prune_request *request,
+                         struct prune_result *result, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    struct prune_context context = {.vm_uuid = request->vm_uuid, .result = result};
+    g_autofree char *keep =
+        retention_is_empty(&request->keep) ? NULL : retention_text(&request->keep);
+    json_t *object = with_string(with_string(NULL, "vm", request->vm_uuid), "keep", keep);
+    json_auto_t *answer = NULL;
+    uint64_t count;
+
+    json_object_set_new(object, "dry_run", json_boolean(request->dry_run));
+    if (!client_ask(client, WIRE_PRUNE, object, take_decision, &context, &answer, error) ||
+        !json_need_u64(answer, "count", &count, error) ||
+        !json_need_u64(answer, "freed_bytes", &result->freed_bytes, error))
+        return false;
+    if (count != result->decisions->len)
+        return fail(error, ERROR_INTEGRITY, "%u of %" PRIu64 " decisions arrived",
+                    result->decisions->len, count);
+    return true;
 }
 
 static bool similar_image_check(const struct similar_image *image, const char *before,
@@ -480,6 +540,7 @@ static const struct store_ops remote_store_ops = {
     .get = remote_get,
     .similar = remote_similar,
     .begin = remote_begin,
+    .prune = remote_prune,
     .newest_bundle = remote_newest_bundle,
     .get_bundle = remote_get_bundle,
     .put_bundle = remote_put_bundle,

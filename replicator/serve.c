@@ -234,6 +234,48 @@ static bool handle_similar(struct session *self, const struct frame *frame, GErr
     return ok(self, frame->request, object, error);
 }
 
+static bool read_prune(const json_t *object, struct prune_request *request, GError **error)
+{
+    const char *keep = json_get_string(object, "keep");
+
+    return json_need_string(object, "vm", &request->vm_uuid, error) &&
+           json_need_bool(object, "dry_run", &request->dry_run, error) &&
+           (!keep || retention_parse(keep, &request->keep, error));
+}
+
+static bool send_decisions(struct session *self, uint32_t request,
+                           const struct prune_result *result, GError **error)
+{
+    json_t *object;
+
+    for (unsigned i = 0; i < result->decisions->len; i++)
+        if (!wire_send_json(self->wire, WIRE_DECISION, request,
+                            prune_decision_json(result->decisions->pdata[i]), error))
+            return false;
+    object = json_object();
+    json_set_u64(object, "count", result->decisions->len);
+    json_set_u64(object, "freed_bytes", result->freed_bytes);
+    return ok(self, request, object, error);
+}
+
+static bool handle_prune(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *object = frame_json(frame, error);
+    uint32_t number = frame->request;
+    struct prune_request request = {0};
+    struct prune_result result;
+    GError *why = NULL;
+    bool sent;
+
+    if (!object || !read_prune(object, &request, error))
+        return false;
+    if (!store_prune(self->local, &request, &result, &why))
+        return refuse(self, number, why, error);
+    sent = send_decisions(self, number, &result, error);
+    prune_result_clear(&result);
+    return sent;
+}
+
 /* --- A point that arrives ------------------------------------------------------------------- */
 
 static void forget_point(struct session *self)
@@ -588,6 +630,7 @@ static const struct {
     [WIRE_PING] = {handle_ping, 0},
     [WIRE_GET] = {handle_get, REQUEST},
     [WIRE_SIMILAR] = {handle_similar, REQUEST},
+    [WIRE_PRUNE] = {handle_prune, REQUEST | CHANGES},
     [WIRE_PARTIAL] = {handle_partial, REQUEST},
     [WIRE_REUSE] = {handle_reuse, 0},
 };

@@ -33,11 +33,13 @@ static const char *const type_names[] = {
     [WIRE_PING] = "PING",
     [WIRE_GET] = "GET",
     [WIRE_SIMILAR] = "SIMILAR",
+    [WIRE_PRUNE] = "PRUNE",
     [WIRE_PARTIAL] = "PARTIAL",
     [WIRE_REUSE] = "REUSE",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",
+    [WIRE_DECISION] = "DECISION",
 };
 
 const char *wire_type_name(unsigned type)

@@ -35,6 +35,7 @@
  *     PING                {}                             -
  *     GET                 {vm, point, name, offset}      DATA*, OK {bytes}
  *     SIMILAR             {before, level, samples}       OK {image: {...} | null}
+ *     PRUNE               {vm, keep | null, dry_run}     DECISION*, OK {count, freed_bytes}
  *     PARTIAL             {target}                       DATA*, OK {bytes}
  *     REUSE               {file, offset, bytes, ...}     -
  */
@@ -65,11 +66,13 @@ enum wire_type {
     WIRE_PING,
     WIRE_GET,
     WIRE_SIMILAR,
+    WIRE_PRUNE,
     WIRE_PARTIAL,
     WIRE_REUSE,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,
+    WIRE_DECISION,
 };
 /* "BUNDLE-GET", or NULL when there is no such type. */
 const char *wire_type_name(unsigned type);

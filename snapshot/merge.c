@@ -320,19 +320,19 @@ static bool records_differ(const struct chain_record *a, const struct chain_reco
 static bool compare(struct digest_chain *before, struct digest_chain *after, bool skip_zeros,
                     GError **error)
 {
-    struct chain_record old = {}, new = {};
+    struct chain_record old = {}, now = {};
     bool has_old = true, has_new = true;
 
     for (uint64_t n = 0; has_old; n++) {
         if ((n % 4096 == 0 && !interrupt_check(error)) ||
             !next_record(before, skip_zeros, &old, &has_old, error) ||
-            !next_record(after, skip_zeros, &new, &has_new, error))
+            !next_record(after, skip_zeros, &now, &has_new, error))
             return false;
-        if (has_old != has_new || (has_old && records_differ(&old, &new)))
+        if (has_old != has_new || (has_old && records_differ(&old, &now)))
             return fail(error, ERROR_INTEGRITY,
                         "the content changed: cluster %" PRIu64 " is not what it was",
-                        has_old && (!has_new || old.cluster < new.cluster) ? old.cluster
-                                                                           : new.cluster);
+                        has_old && (!has_new || old.cluster < now.cluster) ? old.cluster
+                                                                           : now.cluster);
     }
     return true;
 }
@@ -342,12 +342,12 @@ bool snapshot_same_content(const struct image_layer *before, unsigned before_cou
 {
     unsigned common = common_layers(before, before_count, after, after_count);
     AUTO(digest_chain) old = open_digests(before, before_count - common, error);
-    AUTO(digest_chain) new = old ? open_digests(after, after_count - common, error) : NULL;
+    AUTO(digest_chain) now = old ? open_digests(after, after_count - common, error) : NULL;
 
-    if (!new)
+    if (!now)
         return false;
     if (before[0].virtual_bytes != after[0].virtual_bytes)
         return fail(error, ERROR_INTEGRITY, "the disk had %" PRIu64 " bytes and has %" PRIu64,
                     before[0].virtual_bytes, after[0].virtual_bytes);
-    return compare(old, new, common == 0, error);
+    return compare(old, now, common == 0, error);
 }

@@ -3,7 +3,11 @@
 #include "tests/disk-store.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+
+#include "replicator/remote.h"
+#include "replicator/serve.h"
 
 #define OTHER_VM "99999999-2222-4333-8444-555555555555"
 
@@ -477,6 +481,86 @@ START_TEST(the_base_of_another_vm_stays)
 }
 END_TEST
 
+/* --- From another site --- */
+
+static void serve_site(struct disk_lab *lab, const struct serve_rules *rules, int fd)
+{
+    g_autoptr(GError) error = NULL;
+    bool done;
+
+    disk_lab_open_store(lab);
+    done = serve_link(lab->store, rules, link_fd_new(fd, fd), 20000, &error);
+    disk_lab_close_store(lab);
+    _exit(done ? 0 : 3);
+}
+
+/* Prune the lab's store through a server of it in another process. */
+static bool prune_remotely(struct disk_lab *lab, const struct serve_rules *rules,
+                           const struct prune_request *request, struct prune_result *result,
+                           GError **error)
+{
+    struct store *remote;
+    int fds[2], status;
+    bool done;
+    pid_t pid;
+
+    disk_lab_close_store(lab);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        close(fds[0]);
+        serve_site(lab, rules, fds[1]);
+    }
+    close(fds[1]);
+    remote = store_open_link(link_fd_new(fds[0], fds[0]), "dr1", 20000, error);
+    done = remote && store_prune(remote, request, result, error);
+    store_free(remote);
+    close(fds[0]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    disk_lab_open_store(lab);
+    return done;
+}
+
+START_TEST(a_remote_store_is_pruned_by_the_same_rules)
+{
+    AUTO(disk_lab) lab = lab_of_points(5);
+    struct prune_request request = {.vm_uuid = lab->uuid, .keep = {{2}}, .dry_run = true};
+    const struct serve_rules rules = {0};
+    g_autofree char *before = listing(lab), *after = NULL;
+    struct prune_result result;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(prune_remotely(lab, &rules, &request, &result, &error), error);
+    after = listing(lab);
+    ck_assert_str_eq(before, after);
+    decided(&result, 2, false, "no rule keeps it");
+    ck_assert_uint_gt(result.freed_bytes, 0);
+    prune_result_clear(&result);
+    request.dry_run = false;
+    unit_ok(prune_remotely(lab, &rules, &request, &result, &error), error);
+    ck_assert_uint_eq(result.decisions->len, 5);
+    decided(&result, 4, true, "last #1");
+    prune_result_clear(&result);
+    ck_assert_uint_eq(disk_lab_check(lab), 2);
+}
+END_TEST
+
+START_TEST(a_key_that_may_only_add_drops_nothing)
+{
+    AUTO(disk_lab) lab = lab_of_points(3);
+    struct prune_request request = {.vm_uuid = lab->uuid, .keep = {{1}}};
+    const struct serve_rules rules = {.append_only = true};
+    struct prune_result result;
+    GError *error = NULL;
+
+    unit_fails(prune_remotely(lab, &rules, &request, &result, &error), error, ERROR_AUTH,
+               "PRUNE is refused");
+    ck_assert_uint_eq(disk_lab_check(lab), 3);
+}
+END_TEST
+
 /* --- Chains that are too long --- */
 
 START_TEST(a_long_chain_is_shortened)
@@ -597,6 +681,7 @@ int main(void)
         what_a_recovered_disk_lies_upon_stays, what_qemu_has_open_stays,
         what_an_unfinished_run_goes_on_with_stays, nothing_is_dropped_while_somebody_reads,
         nothing_is_dropped_while_a_point_arrives, the_base_of_another_vm_stays,
+        a_remote_store_is_pruned_by_the_same_rules, a_key_that_may_only_add_drops_nothing,
         a_long_chain_is_shortened, damage_is_not_taken_over,
         a_point_that_is_known_to_be_damaged_stays_as_it_is,
         a_manifest_that_cannot_be_read_stops_everything, a_missing_base_stops_everything,
