@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/jobs.h"
 #include "drctl/output.h"
+#include "drctl/protected-plan.h"
+
+/* After which older ones may go. */
+struct made_point {
+    const struct protection *protection;
+    char *vm_uuid;
+};
+
+static void made_point_free(void *data)
+{
+    struct made_point *made = data;
+
+    g_free(made->vm_uuid);
+    g_free(made);
+}
 
 /* One invocation: its destinations are opened once, its results collected. */
 struct replication {
@@ -13,7 +28,8 @@ struct replication {
     json_t *results; /* array, one object per VM */
     unsigned failed;
     GError *first_error;
-    GError *metadata_error;
+    GError *aside_error; /* of what is done beside the points */
+    GPtrArray *made;     /* of struct made_point */
 };
 
 static void replication_clear(struct replication *replication)
@@ -22,10 +38,11 @@ static void replication_clear(struct replication *replication)
     g_clear_pointer(&replication->all, g_ptr_array_unref);
     g_clear_pointer(&replication->stores, g_hash_table_unref);
     g_clear_pointer(&replication->store_errors, g_hash_table_unref);
+    g_clear_pointer(&replication->made, g_ptr_array_unref);
     run_free(replication->run);
     json_decref(replication->results);
     g_clear_error(&replication->first_error);
-    g_clear_error(&replication->metadata_error);
+    g_clear_error(&replication->aside_error);
 }
 
 /* --- destinations ---------------------------------------------------------------------------- */
@@ -55,8 +72,8 @@ static struct store *metadata_failed(struct replication *replication, struct sto
         return NULL;
     }
     progress_note(replication->context->progress, "%s", (*failure)->message);
-    g_clear_error(&replication->metadata_error);
-    replication->metadata_error = g_steal_pointer(failure);
+    g_clear_error(&replication->aside_error);
+    replication->aside_error = g_steal_pointer(failure);
     return store;
 }
 
@@ -244,6 +261,12 @@ static void conclude(struct vm_job *job, GError *error)
         replication->failed++;
         note_failure(replication, job->vm, error);
         forget_broken_store(replication, job->vm->protection->destination, error);
+    } else {
+        struct made_point *made = g_new0(struct made_point, 1);
+
+        made->protection = job->vm->protection;
+        made->vm_uuid = g_strdup(job->result.manifest->uuid);
+        g_ptr_array_add(replication->made, made);
     }
     json_array_append_new(replication->results, result_json(job, error));
     remember(job, error);
@@ -371,6 +394,35 @@ static unsigned batch_size(const struct replication *replication, unsigned first
     return n;
 }
 
+/* --- older points ---------------------------------------------------------------------------- */
+
+static bool drop_older(struct replication *replication, const struct made_point *made,
+                       GError **error)
+{
+    struct store *store =
+        destination_store(replication, made->protection->destination, true, error);
+
+    return store && drop_points(store, made->vm_uuid, made->protection,
+                                replication->context->progress, error);
+}
+
+/* When all points are made: dropping may take a while, and must not keep a VM from its next point. */
+static void drop_all_older(struct replication *replication)
+{
+    for (unsigned i = 0; i < replication->made->len; i++) {
+        GError *failure = NULL;
+
+        if (drop_older(replication, replication->made->pdata[i], &failure))
+            continue;
+        progress_note(replication->context->progress, "no older points are dropped: %s",
+                      failure->message);
+        if (replication->aside_error)
+            g_error_free(failure);
+        else
+            replication->aside_error = failure;
+    }
+}
+
 /* --- output ---------------------------------------------------------------------------------- */
 
 static void print_table(json_t *results)
@@ -405,7 +457,7 @@ static bool finish(struct replication *replication, GError **error)
     bool cancelled = error_is(replication->first_error, ERROR_CANCELLED);
     enum run_state state = cancelled ? RUN_CANCELLED
                            : replication->failed == 0
-                               ? replication->metadata_error ? RUN_PARTIAL : RUN_DONE
+                               ? replication->aside_error ? RUN_PARTIAL : RUN_DONE
                            : replication->failed == n ? RUN_FAILED
                                                       : RUN_PARTIAL;
     size_t i;
@@ -420,7 +472,7 @@ static bool finish(struct replication *replication, GError **error)
         return false;
     if (state == RUN_PARTIAL && replication->failed == 0) {
         g_set_error(error, DRCTL_ERROR, ERROR_PARTIAL, "the points are made, but not all else: %s",
-                    replication->metadata_error->message);
+                    replication->aside_error->message);
         return false;
     }
     if (state == RUN_PARTIAL)
@@ -434,44 +486,6 @@ static bool finish(struct replication *replication, GError **error)
 }
 
 /* --- dry run --------------------------------------------------------------------------------- */
-
-static json_t *plan_json(const struct protected_vm *vm, const struct point_plan *plan)
-{
-    json_t *json = json_object(), *disks = json_array(), *skipped = json_array();
-
-    json_set_string(json, "vm", vm->vm);
-    json_set_string(json, "destination", vm->protection->destination);
-    json_set_string(json, "base", plan->base);
-    json_set_string(json, "reason", plan->reason);
-    json_object_set_new(json, "disks", disks);
-    json_object_set_new(json, "skipped", skipped);
-    for (unsigned i = 0; i < plan->disks->len; i++) {
-        const struct point_disk *disk = plan->disks->pdata[i];
-        json_t *entry = json_object();
-
-        json_set_string(entry, "target", disk->target);
-        json_set_string(entry, "mode", disk_mode_name(disk->mode));
-        if (disk->mode == DISK_INCREMENT)
-            json_set_u64(entry, "dirty_bytes", disk->read_bytes);
-        json_array_append_new(disks, entry);
-    }
-    for (char **text = plan->skipped; *text; text++)
-        json_array_append_new(skipped, json_string(*text));
-    return json;
-}
-
-static void plan_rows(struct table *table, const struct protected_vm *vm,
-                      const struct point_plan *plan)
-{
-    for (unsigned i = 0; i < plan->disks->len; i++) {
-        const struct point_disk *disk = plan->disks->pdata[i];
-        g_autofree char *bytes = disk->mode == DISK_INCREMENT ? bytes_format(disk->read_bytes)
-                                                              : g_strdup("all that is allocated");
-
-        table_row(table, (const char *[]){vm->vm, disk->target, vm->protection->destination,
-                                          disk_mode_name(disk->mode), bytes, plan->reason});
-    }
-}
 
 static bool dry_run(struct replication *replication, GError **error)
 {
@@ -489,8 +503,8 @@ static bool dry_run(struct replication *replication, GError **error)
             g_prefix_error(error, "%s: ", job.vm->vm);
             return false;
         }
-        json_array_append_new(replication->results, plan_json(job.vm, plan));
-        plan_rows(table, job.vm, plan);
+        json_array_append_new(replication->results, protected_plan_json(job.vm, plan));
+        protected_plan_rows(table, job.vm, plan);
     }
     if (replication->context->json)
         print_json(replication->results);
@@ -511,6 +525,7 @@ static bool prepare(struct replication *replication, GError **error)
     replication->store_errors =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_error_free);
     replication->results = json_array();
+    replication->made = g_ptr_array_new_with_free_func(made_point_free);
     replication->vms = protected_vms(context, context->args, error);
     if (!replication->vms)
         return false;
@@ -552,6 +567,7 @@ static bool replicate(struct replication *replication, GError **error)
         else
             replicate_vm(replication, replication->vms->pdata[i]);
     }
+    drop_all_older(replication);
     return finish(replication, error);
 }
 

@@ -184,3 +184,30 @@ char *replication_key(const char *vm_uuid, const char *destination)
 {
     return g_strdup_printf("%s/%s", vm_uuid, destination);
 }
+
+/* --- older points ---------------------------------------------------------------------------- */
+
+bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,
+                 struct progress *progress, GError **error)
+{
+    struct prune_request request = {
+        .vm_uuid = vm_uuid, .keep = protection->keep, .progress = progress};
+    struct prune_result result;
+    unsigned dropped = 0;
+
+    if (retention_is_empty(&protection->keep))
+        return true;
+    if (!interrupt_check(error) || !store_prune(store, &request, &result, error))
+        return false;
+    for (unsigned i = 0; i < result.decisions->len; i++)
+        dropped += !((const struct prune_decision *)result.decisions->pdata[i])->keep;
+    if (dropped > 0) {
+        const struct prune_decision *newest = result.decisions->pdata[0];
+        g_autofree char *freed = bytes_format(result.freed_bytes);
+
+        progress_note(progress, "%s: %u older %s dropped at %s, %s freed", newest->vm, dropped,
+                      dropped == 1 ? "point" : "points", protection->destination, freed);
+    }
+    prune_result_clear(&result);
+    return true;
+}

@@ -23,5 +23,9 @@ struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error);
 /* What this site must tell the others: definitions of all VMs of VMS, networks, pools, vApps. */
 struct bundle *site_bundle(struct context *context, GPtrArray *vms, GError **error);
 
+/* Drop points of VM_UUID that PROTECTION does not keep in STORE, if it says what to keep. */
+bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,
+                 struct progress *progress, GError **error);
+
 /* Key of the last result of (VM, destination) in CATALOG_REPLICATION; g_free. */
 char *replication_key(const char *vm_uuid, const char *destination);
