@@ -17,6 +17,14 @@ static bool write_digests(void *context, uint64_t offset, const void *data, size
     return incoming_write(sink->incoming, sink->digests, offset, data, len, error);
 }
 
+static bool borrow(void *context, uint64_t offset, size_t len, const struct partial_place *from,
+                   GError **error)
+{
+    struct disk_sink *sink = context;
+
+    return incoming_reuse(sink->incoming, sink->image, offset, len, from, error);
+}
+
 bool disk_sink_open(struct disk_sink *sink, struct incoming *incoming, struct manifest_disk *entry,
                     GError **error)
 {
@@ -29,7 +37,7 @@ struct composer *disk_sink_composer(struct disk_sink *sink, GError **error)
 {
     const struct manifest_disk *entry = sink->entry;
     struct composer_output output = {
-        .image = write_image, .digests = write_digests, .context = sink};
+        .image = write_image, .digests = write_digests, .context = sink, .borrow = borrow};
     g_autofree char *backing = manifest_backing_name(entry);
 
     return composer_new(output, entry->virtual_bytes, backing, error);

@@ -13,7 +13,10 @@ struct chunk_cluster {
     uint64_t number;
     bool empty;                 /* reads as zeros, and was not read */
     uint8_t there[DIGEST_SIZE]; /* what the baseline has, if there is one */
-    bool same;                  /* from here on: once packed */
+    struct salvaged earlier;    /* what has arrived of it, if anything has */
+    bool has_earlier;
+    bool same; /* from here on: once packed */
+    bool arrived;
     enum cluster_kind kind;
     size_t packed_len;
     uint8_t digest[DIGEST_SIZE];
@@ -102,7 +105,9 @@ static void pack_cluster(struct chunk *chunk, unsigned i, struct packer *packer)
         memcpy(cluster->digest, cluster_zero_digest(), DIGEST_SIZE);
     cluster->same =
         chunk->mover->move->baseline && memcmp(cluster->digest, cluster->there, DIGEST_SIZE) == 0;
-    if (!cluster->same)
+    cluster->arrived = !zero && cluster->has_earlier &&
+                       memcmp(cluster->digest, cluster->earlier.digest, DIGEST_SIZE) == 0;
+    if (!cluster->same && !cluster->arrived)
         cluster->kind = zero ? CLUSTER_ZERO
                              : cluster_pack(packer, chunk_plain(chunk, i), chunk_packed(chunk, i),
                                             &cluster->packed_len);
@@ -150,30 +155,33 @@ static void *worker_main(void *data)
 
 /* --- writer -------------------------------------------------------------------------------- */
 
+static bool compose_cluster(const struct chunk *chunk, unsigned i, struct composer *composer,
+                            GError **error)
+{
+    const struct chunk_cluster *cluster = &chunk->clusters[i];
+    const struct salvaged *earlier = &cluster->earlier;
+
+    if (cluster->arrived)
+        return composer_borrowed(composer, cluster->number, earlier->kind, &earlier->place,
+                                 earlier->len, cluster->digest, error);
+    switch (cluster->kind) {
+    case CLUSTER_ZERO:
+        return composer_zero(composer, cluster->number, 1, error);
+    case CLUSTER_PACKED:
+        return composer_packed(composer, cluster->number, chunk_packed(chunk, i),
+                               cluster->packed_len, cluster->digest, error);
+    case CLUSTER_PLAIN:
+        return composer_plain(composer, cluster->number, chunk_plain(chunk, i), cluster->digest,
+                              error);
+    }
+    g_assert_not_reached();
+}
+
 static bool chunk_compose(const struct chunk *chunk, struct composer *composer, GError **error)
 {
-    for (unsigned i = 0; i < chunk->count; i++) {
-        const struct chunk_cluster *cluster = &chunk->clusters[i];
-        bool ok = false;
-
-        if (cluster->same)
-            continue;
-        switch (cluster->kind) {
-        case CLUSTER_ZERO:
-            ok = composer_zero(composer, cluster->number, 1, error);
-            break;
-        case CLUSTER_PACKED:
-            ok = composer_packed(composer, cluster->number, chunk_packed(chunk, i),
-                                 cluster->packed_len, cluster->digest, error);
-            break;
-        case CLUSTER_PLAIN:
-            ok = composer_plain(composer, cluster->number, chunk_plain(chunk, i), cluster->digest,
-                                error);
-            break;
-        }
-        if (!ok)
+    for (unsigned i = 0; i < chunk->count; i++)
+        if (!chunk->clusters[i].same && !compose_cluster(chunk, i, composer, error))
             return false;
-    }
     return true;
 }
 
@@ -274,6 +282,15 @@ static bool next_cluster(struct mover *mover, struct chunk_cluster *cluster, boo
     return true;
 }
 
+static bool find_earlier(struct mover *mover, struct chunk_cluster *cluster, GError **error)
+{
+    struct arrived *arrived = mover->move->arrived;
+
+    cluster->has_earlier = false;
+    return !arrived ||
+           arrived_find(arrived, cluster->number, &cluster->earlier, &cluster->has_earlier, error);
+}
+
 static bool chunk_fill(struct mover *mover, struct chunk *chunk, GError **error)
 {
     bool found = true;
@@ -286,6 +303,8 @@ static bool chunk_fill(struct mover *mover, struct chunk *chunk, GError **error)
             return false;
         if (!found)
             break;
+        if (!find_earlier(mover, cluster, error))
+            return false;
         mover->read_clusters += !cluster->empty;
         chunk->count++;
     }

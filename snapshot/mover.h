@@ -3,10 +3,12 @@
  * Moving one disk of a running backup job into an image: read ‖ digest, compress ‖ write, with a ring
  * of chunks between, so that memory is bounded (2 MiB a chunk, plain and packed) and clusters reach
  * the composer in ascending order. A cluster that the baseline has already is dropped as soon as
- * its digest is known. Private to snapshot/.
+ * its digest is known; of one that has arrived in an earlier transfer only its place is sent. Private to
+ * snapshot/.
  */
 #pragma once
 
+#include "snapshot/arrived.h"
 #include "snapshot/baseline.h"
 #include "snapshot/composer.h"
 #include "snapshot/reader.h"
@@ -20,6 +22,8 @@ struct move {
     /* What is not in the image reads as this; NULL: nobody knows, so all that the reader calls
      * changed goes into the image. */
     struct baseline *baseline;
+    /* What the destination has from earlier transfers, or NULL. */
+    struct arrived *arrived;
     int compression;
     const char *subject; /* "db/vda", for progress */
     struct progress *progress;

@@ -19,6 +19,7 @@ static void disk_reference_free(void *data)
 
     g_free(disk->target);
     g_clear_pointer(&disk->chain, g_array_unref);
+    arrived_free(disk->arrived);
     g_free(disk->why);
     g_free(disk);
 }
@@ -275,6 +276,18 @@ bool reference_take_similar(struct reference *reference, struct disk_reference *
     disk->similar = true;
     set_mode(disk, DISK_COMPARE, why);
     return fetch_disk(reference, disk, error);
+}
+
+bool reference_fetch_arrived(struct reference *reference, struct incoming *incoming, GError **error)
+{
+    for (unsigned i = 0; i < reference->disks->len; i++) {
+        struct disk_reference *disk = reference->disks->pdata[i];
+
+        g_clear_pointer(&disk->arrived, arrived_free);
+        if (!arrived_fetch(incoming, disk->target, reference->spool_dir, &disk->arrived, error))
+            return false;
+    }
+    return true;
 }
 
 /* The layers of the base that its bitmap does not count from. When the image was rolled back behind

@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include "snapshot/arrived.h"
 #include "snapshot/baseline.h"
 #include "snapshot/disks.h"
 
@@ -27,9 +28,10 @@ struct disk_reference {
     /* What is read is compared with the base's digests: always for DISK_COMPARE; for an increment if
      * its bitmap counts from an older point than the base. */
     bool compared;
-    bool similar; /* the base is another disk, see reference_take_similar() */
-    bool fetched; /* the digests are in reference->spool_dir */
-    char *why;    /* why it is not read as an increment; NULL if there is nothing to say */
+    bool similar;            /* the base is another disk, see reference_take_similar() */
+    bool fetched;            /* the digests are in reference->spool_dir */
+    struct arrived *arrived; /* what earlier transfers left of it; NULL: nothing */
+    char *why; /* why it is not read as an increment; NULL if there is nothing to say */
     /* When it has been read: */
     bool done;
     uint64_t read_bytes, changed_bytes;
@@ -63,6 +65,9 @@ bool reference_fetch(struct reference *reference, GError **error);
  * the digests of that. */
 bool reference_take_similar(struct reference *reference, struct disk_reference *disk,
                             const struct similar_image *image, GError **error);
+/* Ask where the point arrives what earlier transfers left of its disks. */
+bool reference_fetch_arrived(struct reference *reference, struct incoming *incoming,
+                             GError **error);
 /* What is known of what DISK's image will leave out, for struct move; *BASELINE is NULL if nothing
  * is, as in an increment. */
 bool reference_baseline(const struct reference *reference, const struct disk_reference *disk,

@@ -56,6 +56,7 @@ static bool move_disk(struct capture *capture, struct disk_reference *disk, stru
         .reader = reader,
         .composer = composer,
         .baseline = baseline,
+        .arrived = disk->arrived,
         .compression = capture->request->compression,
         .subject = subject,
         .progress = capture->request->progress,
@@ -90,6 +91,22 @@ static bool transfer_disk(struct capture *capture, struct disk_reference *disk, 
     return true;
 }
 
+static bool fetch_arrived(struct capture *capture, GError **error)
+{
+    if (!reference_fetch_arrived(capture->reference, capture->incoming, error))
+        return false;
+    for (unsigned i = 0; i < capture->reference->disks->len; i++) {
+        const struct disk_reference *disk = capture->reference->disks->pdata[i];
+        g_autofree char *bytes = disk->arrived ? bytes_format(arrived_bytes(disk->arrived)) : NULL;
+
+        if (bytes)
+            progress_note(capture->request->progress,
+                          "%s/%s: %s of it have arrived in an earlier transfer",
+                          capture_vm(capture), disk->target, bytes);
+    }
+    return true;
+}
+
 /* Only now: a store takes one point at a time, and a round has several. */
 static bool take_place(struct capture *capture, GError **error)
 {
@@ -97,7 +114,7 @@ static bool take_place(struct capture *capture, GError **error)
 
     capture->incoming = store_begin(request->destination, domain_uuid(request->domain),
                                     capture->manifest->point, error);
-    return capture->incoming != NULL;
+    return capture->incoming && fetch_arrived(capture, error);
 }
 
 static bool take_disk(struct capture *capture, struct disk_reference *disk, GError **error)
