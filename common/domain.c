@@ -103,6 +103,20 @@ const char *domain_state_name(enum domain_state state)
     return names[state];
 }
 
+bool domain_was_shut_down(struct domain *domain)
+{
+    int state = 0;
+    int reason = 0;
+
+    return virDomainGetState(domain->handle, &state, &reason, 0) == 0 &&
+           state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_SHUTDOWN;
+}
+
+bool domain_is_saved(struct domain *domain)
+{
+    return domain_is_off(domain) && virDomainHasManagedSaveImage(domain->handle, 0) == 1;
+}
+
 bool domain_is_persistent(struct domain *domain)
 {
     return virDomainIsPersistent(domain->handle) == 1;

@@ -76,6 +76,10 @@ bool domain_state(struct domain *domain, enum domain_state *state, GError **erro
 /* "off", "running", "paused", "paused-io-error", "crashed" */
 const char *domain_state_name(enum domain_state state);
 bool domain_is_persistent(struct domain *domain);
+/* It is off because its guest has shut down, not for any other reason, such as one unknown. */
+bool domain_was_shut_down(struct domain *domain);
+/* It is off and its memory is saved: it goes on from there when it is started. */
+bool domain_is_saved(struct domain *domain);
 enum domain_xml_kind {
     DOMAIN_XML_LIVE,     /* what runs now */
     DOMAIN_XML_INACTIVE, /* the definition, with secrets: what a recovery point keeps */

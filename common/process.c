@@ -194,3 +194,46 @@ bool process_run(const char *const *argv, unsigned timeout_s, char **output, GEr
         *output = g_strdup(process.out_text->str);
     return true;
 }
+
+struct child {
+    struct process process;
+    char *name;
+};
+
+struct child *child_start(const char *const *argv, GError **error)
+{
+    AUTO(child) child = g_new0(struct child, 1);
+
+    child->name = g_path_get_basename(argv[0]);
+    child->process = (struct process){.name = child->name,
+                                      .pidfd = -1,
+                                      .out = -1,
+                                      .err = -1,
+                                      .out_text = g_string_new(NULL),
+                                      .err_text = g_string_new(NULL)};
+    return process_start(&child->process, argv, error) ? g_steal_pointer(&child) : NULL;
+}
+
+bool child_runs(struct child *child, GError **error)
+{
+    struct process *process = &child->process;
+    struct pollfd polled = {.fd = process->pidfd, .events = POLLIN};
+    bool ended = process->pid == 0 || poll(&polled, 1, 0) > 0;
+
+    drain(&process->out, process->out_text, 0);
+    drain(&process->err, process->err_text, STDERR_KEEP);
+    if (!ended)
+        return true;
+    if (process->pid == 0 || process_result(process, error))
+        fail(error, ERROR_FAILED, "%s: ended too early", child->name);
+    return false;
+}
+
+void child_free(struct child *child)
+{
+    if (!child)
+        return;
+    process_clear(&child->process);
+    g_free(child->name);
+    g_free(child);
+}

@@ -592,7 +592,7 @@ const struct command replicate_commands[] = {
         .args = "[PROTECTION|VM]...",
         .max_args = -1,
         .flags = COMMAND_JSON,
-        .summary = "take recovery points of running VMs and ship them",
+        .summary = "take recovery points of VMs and ship them",
         .text =
             "Takes one recovery point of each VM of the named protections (or of the named VMs,\n"
             "or of everything that is protected) and commits it at the destination. The first\n"

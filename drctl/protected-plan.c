@@ -17,7 +17,7 @@ json_t *protected_plan_json(const struct protected_vm *vm, const struct point_pl
 
         json_set_string(entry, "target", disk->target);
         json_set_string(entry, "mode", disk_mode_name(disk->mode));
-        if (disk->mode == DISK_INCREMENT)
+        if (disk->read_is_known)
             json_set_u64(entry, "dirty_bytes", disk->read_bytes);
         json_array_append_new(disks, entry);
     }
@@ -31,8 +31,9 @@ void protected_plan_rows(struct table *table, const struct protected_vm *vm,
 {
     for (unsigned i = 0; i < plan->disks->len; i++) {
         const struct point_disk *disk = plan->disks->pdata[i];
-        g_autofree char *bytes = disk->mode == DISK_INCREMENT ? bytes_format(disk->read_bytes)
-                                                              : g_strdup("all that is allocated");
+        g_autofree char *bytes = disk->read_is_known            ? bytes_format(disk->read_bytes)
+                                 : disk->mode == DISK_INCREMENT ? g_strdup("what was written to")
+                                                                : g_strdup("all that is allocated");
 
         table_row(table, (const char *[]){vm->vm, disk->target, vm->protection->destination,
                                           disk_mode_name(disk->mode), bytes, plan->reason});

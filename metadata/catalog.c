@@ -20,9 +20,13 @@
 #define NO_SPACE_BYTES ((uint64_t)1 << 20)
 
 static const char *const table_names[CATALOG_TABLES] = {
-    [CATALOG_POINTS] = "points",     [CATALOG_VMS] = "vms",
-    [CATALOG_RUNS] = "runs",         [CATALOG_STEPS] = "steps",
-    [CATALOG_CAPTURES] = "captures", [CATALOG_REPLICATION] = "replication",
+    [CATALOG_POINTS] = "points",
+    [CATALOG_VMS] = "vms",
+    [CATALOG_RUNS] = "runs",
+    [CATALOG_STEPS] = "steps",
+    [CATALOG_CAPTURES] = "captures",
+    [CATALOG_IMAGES] = "images",
+    [CATALOG_REPLICATION] = "replication",
     [CATALOG_SKETCHES] = "sketches",
     [CATALOG_VERIFIED] = "verified",
 };

@@ -3,8 +3,8 @@
  * The catalog of a site: LMDB in STORE/catalog/, shared by all drctl processes of the site, durable
  * at each commit. It caches manifests (the directories of the store are the truth about points, so
  * it may be deleted at any time), and keeps what exists nowhere else: runs and their steps, the
- * capture journal (what a killed point left behind in libvirt), and the last result of each
- * replication for `drctl status`.
+ * capture journal (what a killed point left behind in libvirt), how the images of VMs that are off
+ * looked at their last point, and the last result of each replication for `drctl status`.
  *
  * Values are JSON. Every call is its own transaction; all are safe from several threads. Keys have
  * 1 to 511 bytes. A full disk is ERROR_NO_SPACE and changes nothing; a catalog that is damaged or
@@ -26,6 +26,7 @@ enum catalog_table {
     CATALOG_RUNS,        /* "<run-id>" -> run */
     CATALOG_STEPS,       /* "<run-id>/<subject>/<step>" -> step state */
     CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */
+    CATALOG_IMAGES,      /* "<vm-uuid>/<store>" -> images of a VM that is off at its last point */
     CATALOG_REPLICATION, /* "<vm-uuid>/<destination>" -> last result */
     CATALOG_SKETCHES,    /* "<vm-uuid>/<target>" -> sketch of the disk at one of its points */
     CATALOG_VERIFIED,    /* "<vm-uuid>/<point>" -> {time, ok, error} of its last verification */

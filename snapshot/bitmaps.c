@@ -7,6 +7,7 @@ struct bitmap {
 };
 
 struct bitmaps {
+    char *checkpoint;
     GHashTable *by_target; /* target -> struct bitmap */
 };
 
@@ -45,14 +46,14 @@ void bitmaps_free(struct bitmaps *bitmaps)
 {
     if (!bitmaps)
         return;
+    g_free(bitmaps->checkpoint);
     g_hash_table_unref(bitmaps->by_target);
     g_free(bitmaps);
 }
 
 /* Without a description that is ours there is no bitmap to rely on. Of a running VM libvirt tells
  * the size of good bitmaps only. */
-static void add_bitmap(struct bitmaps *bitmaps, const struct xml_node *disk, const json_t *images,
-                       bool running)
+static void add_bitmap(struct bitmaps *bitmaps, const struct xml_node *disk, const json_t *images)
 {
     g_autofree char *target = xml_attr(disk, "name");
     g_autofree char *size = xml_attr(disk, "size");
@@ -63,7 +64,7 @@ static void add_bitmap(struct bitmaps *bitmaps, const struct xml_node *disk, con
         return;
     bitmap = g_new0(struct bitmap, 1);
     bitmap->image = g_strdup(image);
-    bitmap->good = size || !running;
+    bitmap->good = size != NULL;
     g_hash_table_insert(bitmaps->by_target, g_steal_pointer(&target), bitmap);
 }
 
@@ -83,19 +84,31 @@ struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool
         xml_find_all(xml_root(xml), "/domaincheckpoint/disks/disk[@checkpoint='bitmap']");
 
     bitmaps = g_new0(struct bitmaps, 1);
+    bitmaps->checkpoint = g_strdup(checkpoint);
     bitmaps->by_target = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, bitmap_free);
     for (unsigned i = 0; i < disks->len; i++)
-        add_bitmap(bitmaps, disks->pdata[i], images, running);
+        add_bitmap(bitmaps, disks->pdata[i], images);
     return bitmaps;
 }
 
-/* The image may have been given overlays since. */
+/* The image may have been given overlays since: QEMU has taken its bitmap along. Of a VM that is off
+ * only the bitmap of the top image can be read. */
 static bool lies_upon(const struct vm_disk *disk, const char *identity)
 {
+    if (disk->bitmaps)
+        return g_str_equal(disk_identity(disk), identity);
     for (unsigned i = 0; i < disk->images->len; i++)
         if (g_str_equal(disk->images->pdata[i], identity))
             return true;
     return disk->images->len == 0 && *identity == '\0';
+}
+
+static bool is_good(const struct bitmaps *bitmaps, const struct bitmap *bitmap,
+                    const struct vm_disk *disk)
+{
+    return disk->bitmaps ? g_ptr_array_find_with_equal_func(disk->bitmaps, bitmaps->checkpoint,
+                                                            g_str_equal, NULL)
+                         : bitmap->good;
 }
 
 const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *disk)
@@ -106,7 +119,7 @@ const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *di
         return "there is no record of its changes since the last point";
     if (!lies_upon(disk, bitmap->image))
         return "it has another image than at the last point";
-    if (!bitmap->good)
+    if (!is_good(bitmaps, bitmap, disk))
         return "the record of its changes is lost (QEMU was killed, or the host lost power)";
     return NULL;
 }

@@ -9,7 +9,8 @@
 #include "snapshot/disks.h"
 
 struct bitmaps;
-/* RUNNING: ask QEMU too whether they are good. ERROR_NOT_FOUND when there is no such checkpoint. */
+/* RUNNING: ask QEMU whether they are good; otherwise vm_disk_look() has told it. ERROR_NOT_FOUND when
+ * there is no such checkpoint. */
 struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool running,
                              GError **error);
 void bitmaps_free(struct bitmaps *bitmaps);

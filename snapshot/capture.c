@@ -12,6 +12,7 @@ void capture_free(struct capture *capture)
         return;
     /* The job first: it reads disks that the guest is waiting for. */
     job_free(capture->job);
+    offline_free(capture->offline);
     incoming_free(capture->incoming);
     manifest_free(capture->manifest);
     reference_free(capture->reference);
@@ -42,16 +43,26 @@ struct capture *capture_new(const struct point_request *request, GError **error)
     return capture->lock ? g_steal_pointer(&capture) : NULL;
 }
 
-static bool check_running(const struct capture *capture, GError **error)
+static bool look_at_state(struct capture *capture, GError **error)
 {
     enum domain_state state;
 
     if (!domain_state(capture->request->domain, &state, error))
         return false;
-    if (state != DOMAIN_RUNNING && state != DOMAIN_PAUSED)
+    capture->off = state == DOMAIN_OFF;
+    if (state != DOMAIN_RUNNING && state != DOMAIN_PAUSED && state != DOMAIN_OFF)
         return fail(error, ERROR_CONFLICT,
-                    "it is %s; a recovery point is taken of a running VM: virsh start %s",
-                    domain_state_name(state), capture_vm(capture));
+                    "it is %s; a recovery point is taken of a VM that runs or is off",
+                    domain_state_name(state));
+    return true;
+}
+
+static bool look_at_disk(const struct capture *capture, struct vm_disk *disk, GError **error)
+{
+    if (!disk->skipped)
+        return !capture->off || vm_disk_look(disk, error);
+    progress_note(capture->request->progress, "%s: %s is not in the point: %s", capture_vm(capture),
+                  disk->target, disk->skipped);
     return true;
 }
 
@@ -62,19 +73,15 @@ bool capture_look(struct capture *capture, GError **error)
     g_autofree char *live = domain_xml(capture->request->domain, DOMAIN_XML_LIVE, error);
     g_autofree char *nvram = live ? vm_nvram_path(live) : NULL;
 
-    if (!live || !check_running(capture, error))
+    if (!live || !look_at_state(capture, error))
         return false;
-    capture->disks = vm_disks(live, error);
+    capture->disks = vm_disks(domain_host(capture->request->domain), live, error);
     capture->domain_xml = domain_xml(capture->request->domain, DOMAIN_XML_INACTIVE, error);
     if (!capture->disks || !capture->domain_xml)
         return false;
-    for (unsigned i = 0; i < capture->disks->len; i++) {
-        const struct vm_disk *disk = capture->disks->pdata[i];
-
-        if (disk->skipped)
-            progress_note(capture->request->progress, "%s: %s is not in the point: %s",
-                          capture_vm(capture), disk->target, disk->skipped);
-    }
+    for (unsigned i = 0; i < capture->disks->len; i++)
+        if (!look_at_disk(capture, capture->disks->pdata[i], error))
+            return false;
     return !nvram || file_read(nvram, NVRAM_MAX_BYTES, &capture->nvram, &capture->nvram_len, error);
 }
 
@@ -91,7 +98,7 @@ static char *next_point_id(const struct reference *reference)
 bool capture_choose_reference(struct capture *capture, GError **error)
 {
     g_clear_pointer(&capture->reference, reference_free);
-    capture->reference = reference_choose(capture->request, capture->disks, true, error);
+    capture->reference = reference_choose(capture->request, capture->disks, !capture->off, error);
     return capture->reference != NULL;
 }
 
@@ -102,10 +109,16 @@ bool capture_prepare(struct capture *capture, GError **error)
 
     if (!capture_choose_reference(capture, error))
         return false;
-    if (!request->force_full && checkpoint_restore(capture->reference, request->domain) &&
+    if (!capture->off && !request->force_full &&
+        checkpoint_restore(capture->reference, request->domain) &&
         !capture_choose_reference(capture, error))
         return false;
-    if (!space_check(request, capture->reference, error) ||
+    if (capture->off) {
+        capture->offline = offline_new(request, capture->reference, capture->disks, error);
+        if (!capture->offline)
+            return false;
+    }
+    if (!offline_sweep(request, error) || !space_check(request, capture->reference, error) ||
         !reference_fetch(capture->reference, error))
         return false;
     point = next_point_id(capture->reference);
@@ -132,6 +145,8 @@ bool capture_begin(struct capture *capture, GError **error)
 {
     g_autoptr(GError) broken = NULL;
 
+    if (capture->off)
+        return offline_begin(capture->offline, capture->reference, error);
     if (begin_job(capture, &broken))
         return true;
     if (!error_is(broken, ERROR_INTEGRITY)) {
@@ -145,6 +160,8 @@ bool capture_begin(struct capture *capture, GError **error)
 
 bool capture_ready(struct capture *capture, GError **error)
 {
+    if (capture->off)
+        return true;
     capture->job = job_prepare(capture->request, capture->reference, capture->disks,
                                capture->manifest->point, error);
     return capture->job != NULL;
@@ -152,17 +169,18 @@ bool capture_ready(struct capture *capture, GError **error)
 
 bool capture_freeze(struct capture *capture, GError **error)
 {
-    return job_freeze(capture->job, error);
+    return capture->off || job_freeze(capture->job, error);
 }
 
 bool capture_start(struct capture *capture, GError **error)
 {
-    return job_begin(capture->job, error);
+    return capture->off ? offline_begin(capture->offline, capture->reference, error)
+                        : job_begin(capture->job, error);
 }
 
 bool capture_thaw(struct capture *capture, GError **error)
 {
-    return job_thaw(capture->job, error);
+    return capture->off || job_thaw(capture->job, error);
 }
 
 void capture_join(struct capture *capture, const char *group, uint64_t members, uint64_t skew_ms)
@@ -178,7 +196,8 @@ void capture_join(struct capture *capture, const char *group, uint64_t members, 
 
 static enum consistency consistency_of(const struct capture *capture)
 {
-    enum consistency reached = capture->job->consistency;
+    enum consistency reached =
+        capture->off ? capture->offline->consistency : capture->job->consistency;
 
     if (!capture->manifest->group)
         return reached;
@@ -210,34 +229,60 @@ static bool put_texts(struct capture *capture, GError **error)
 static void clean_up(struct capture *capture)
 {
     g_autoptr(GError) error = NULL;
+    const struct manifest *manifest = capture->manifest;
+    struct domain *domain = capture->request->domain;
 
-    if (!reference_sweep(capture->reference, capture->request->domain, capture->job->checkpoint,
-                         &error))
+    if (capture->off
+            ? !offline_remember(capture->offline, capture->reference, manifest->point, &error)
+            : !reference_sweep(capture->reference, domain, manifest->checkpoint, &error))
         progress_note(capture->request->progress, "%s: the next run will clean up: %s",
                       capture_vm(capture), error->message);
 }
 
-static bool commit(struct capture *capture, GError **error)
+char *capture_reason(const struct capture *capture)
+{
+    g_autofree char *reason = reference_reason(capture->reference);
+    const char *base = reference_newest_base(capture->reference);
+    bool saved = capture->off && domain_is_saved(capture->request->domain);
+    const char *off =
+        saved ? "the VM is off, its saved memory is not in the point" : "the VM is off";
+
+    if (!capture->off)
+        return g_steal_pointer(&reason);
+    if (base && capture->manifest && manifest_changed_bytes(capture->manifest) == 0)
+        return g_strdup_printf("%s; unchanged since %s", off, base);
+    return g_strdup_printf("%s; %s", off, reason);
+}
+
+static void describe_point(struct capture *capture)
 {
     struct manifest *manifest = capture->manifest;
-    GError *failure = NULL;
+    const struct job *job = capture->job;
 
-    manifest->time_ms = capture->job->time_ms;
+    manifest->time_ms = job ? job->time_ms : capture->offline->time_ms;
     manifest->consistency = consistency_of(capture);
-    manifest->checkpoint = g_strdup(capture->job->checkpoint);
+    manifest->checkpoint = g_strdup(job ? job->checkpoint : capture->reference->checkpoint);
     manifest->base = g_strdup(reference_newest_base(capture->reference));
-    manifest->reason = reference_reason(capture->reference);
+    manifest->reason = capture_reason(capture);
+}
+
+static bool commit(struct capture *capture, GError **error)
+{
+    GError *failure = NULL;
+    bool committed;
+
+    describe_point(capture);
     if (!put_texts(capture, error))
         return false;
-    if (!incoming_commit(capture->incoming, manifest, &failure)) {
-        /* An answer that was lost may have been a yes: the next run asks, and sweeps. */
-        capture->job->keep_checkpoint = error_is(failure, ERROR_NETWORK);
+    committed = incoming_commit(capture->incoming, capture->manifest, &failure);
+    /* An answer that was lost may have been a yes: the next run asks, and sweeps. */
+    if (capture->job)
+        capture->job->keep_checkpoint = committed || error_is(failure, ERROR_NETWORK);
+    if (committed)
+        clean_up(capture);
+    else
         g_propagate_error(error, failure);
-        return false;
-    }
-    capture->job->keep_checkpoint = true;
-    clean_up(capture);
-    return true;
+    return committed;
 }
 
 static void point_disk_free(void *data)
@@ -256,8 +301,8 @@ GPtrArray *capture_disks(const struct capture *capture)
         const struct disk_reference *from = capture->reference->disks->pdata[i];
         struct point_disk *disk = g_new0(struct point_disk, 1);
 
-        *disk = (struct point_disk){g_strdup(from->target), from->mode, from->read_bytes,
-                                    from->changed_bytes};
+        *disk = (struct point_disk){g_strdup(from->target), from->mode, from->done,
+                                    from->read_bytes, from->changed_bytes};
         g_ptr_array_add(disks, disk);
     }
     return disks;
@@ -275,14 +320,47 @@ bool capture_finish(struct capture *capture, struct point_result *result, GError
     return true;
 }
 
+bool capture_was_overtaken(const struct capture *capture)
+{
+    enum domain_state state;
+
+    return capture->off && domain_state(capture->request->domain, &state, NULL) &&
+           state != DOMAIN_OFF;
+}
+
+static bool take_point(struct capture *capture, struct point_result *result, GError **error)
+{
+    return capture_look(capture, error) && capture_prepare(capture, error) &&
+           capture_begin(capture, error) && capture_finish(capture, result, error);
+}
+
+/* A VM that is started while its disks are read goes first: what was read is thrown away, and the
+ * point taken of the running VM. */
+static bool take_point_as_it_is(const struct point_request *request, struct point_result *result,
+                                GError **error)
+{
+    AUTO(capture) capture = capture_new(request, error);
+    g_autoptr(GError) cause = NULL;
+
+    if (!capture || !job_reconcile(request, error))
+        return false;
+    if (take_point(capture, result, &cause))
+        return true;
+    if (!capture_was_overtaken(capture)) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return false;
+    }
+    progress_note(request->progress, "%s: %s; beginning again", capture_vm(capture),
+                  cause->message);
+    g_clear_pointer(&capture, capture_free);
+    capture = capture_new(request, error);
+    return capture && take_point(capture, result, error);
+}
+
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
                          GError **error)
 {
-    AUTO(capture) capture = capture_new(request, error);
-
-    if (capture && job_reconcile(request, error) && capture_look(capture, error) &&
-        capture_prepare(capture, error) && capture_begin(capture, error) &&
-        capture_finish(capture, result, error))
+    if (take_point_as_it_is(request, result, error))
         return true;
     g_prefix_error(error, "no recovery point of %s: ", domain_name(request->domain));
     return false;

@@ -6,7 +6,7 @@
  *     new       the VM's lock; then job_reconcile()
  *     look      what the VM is: state, disks, definition
  *     prepare   choose the reference of each disk
- *     begin     ready, freeze, start the job, thaw
+ *     begin     ready, freeze, start the job, thaw; or serve the disks of a VM that is off
  *     finish    every disk to the destination, end the job; texts, manifest, commit, superseded
  *               checkpoints
  *
@@ -16,6 +16,7 @@
 #pragma once
 
 #include "snapshot/job.h"
+#include "snapshot/offline.h"
 
 /* Everything of one point while it is being taken. */
 struct capture {
@@ -23,12 +24,14 @@ struct capture {
     int64_t started_ms; /* monotonic */
     struct file_lock *lock;
     struct reference *reference;
+    bool off;         /* the VM, when it was looked at */
     GPtrArray *disks; /* of struct vm_disk */
     char *domain_xml; /* the definition that goes into the point */
     char *nvram;      /* content, or NULL */
     size_t nvram_len;
     struct incoming *incoming;
-    struct job *job;
+    struct job *job;         /* of a VM that runs, */
+    struct offline *offline; /* or of one that is off */
     struct manifest *manifest;
 };
 
@@ -56,4 +59,8 @@ bool capture_transfer(struct capture *capture, GError **error);
 
 /* What has become of its disks, of struct point_disk. */
 GPtrArray *capture_disks(const struct capture *capture);
+/* One line for the manifest: from what the point is counted; g_free. */
+char *capture_reason(const struct capture *capture);
+/* Was it off when it was looked at, and has been started since? Then what was read is no point. */
+bool capture_was_overtaken(const struct capture *capture);
 const char *capture_vm(const struct capture *capture);

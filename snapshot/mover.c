@@ -5,7 +5,7 @@
 
 #define WINDOW_CLUSTERS 16384u /* 1 GiB is classified at a time */
 #define POLL_MS 100            /* how often a quiet wait looks for an interrupt */
-#define WATCH_MS 1000
+#define WATCH_MS 250
 
 enum chunk_state { CHUNK_FREE, CHUNK_READING, CHUNK_READ, CHUNK_PACKED };
 

@@ -27,7 +27,7 @@ struct move {
     int compression;
     const char *subject; /* "db/vda", for progress */
     struct progress *progress;
-    /* Asked about every second as long as data is on its way; false ends the move. May be NULL. */
+    /* Asked four times a second as long as data is on its way; false ends the move. May be NULL. */
     bool (*watch)(void *context, GError **error);
     void *watch_context;
 };

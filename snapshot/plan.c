@@ -28,8 +28,10 @@ static GPtrArray *plan_disks(const struct capture *capture)
     for (unsigned i = 0; sizes && i < disks->len; i++) {
         struct point_disk *disk = disks->pdata[i];
 
-        if (disk->mode == DISK_INCREMENT)
-            disk->read_bytes = checkpoint_size(sizes, disk->target);
+        if (disk->mode != DISK_INCREMENT)
+            continue;
+        disk->read_is_known = true;
+        disk->read_bytes = checkpoint_size(sizes, disk->target);
     }
     return disks;
 }
@@ -57,7 +59,7 @@ struct point_plan *snapshot_plan_point(const struct point_request *request, GErr
         return NULL;
     plan->disks = plan_disks(capture);
     plan->base = g_strdup(reference_newest_base(capture->reference));
-    plan->reason = reference_reason(capture->reference);
+    plan->reason = capture_reason(capture);
     plan->skipped = skipped_disks(capture);
     return g_steal_pointer(&plan);
 }

@@ -90,6 +90,15 @@ static int order_to_maker(const struct reference *reference, const char *point)
     return strncmp(point, reference->checkpoint + strlen(reference->tag), strlen(point));
 }
 
+static const char *no_checkpoint(const struct reference *reference)
+{
+    const GPtrArray *points = history_points(reference->history);
+
+    return ((struct manifest *)points->pdata[0])->checkpoint
+               ? "the VM has lost the checkpoint of its last point"
+               : "its last point was taken while the VM was off";
+}
+
 /* A newer base is fine: the bitmaps tell too much then, which comparing finds out. */
 static void choose_mode(const struct reference *reference, const struct bitmaps *bitmaps,
                         const struct vm_disk *vm_disk, struct disk_reference *disk)
@@ -99,7 +108,7 @@ static void choose_mode(const struct reference *reference, const struct bitmaps 
                          : g_strdup_printf("%s: no record of changes is possible", vm_disk->format);
     const char *lack = !vm_disk->tracked ? no_record
                        : bitmaps         ? bitmaps_lack(bitmaps, vm_disk)
-                                         : "the VM has lost the checkpoint of its last point";
+                                         : no_checkpoint(reference);
     int order = lack ? 0 : order_to_maker(reference, base_of(disk)->point);
 
     if (!lack && order < 0)
@@ -148,7 +157,7 @@ static bool find_checkpoint(struct reference *reference, struct domain *domain, 
 }
 
 static bool choose(struct reference *reference, const struct point_request *request,
-                   const GPtrArray *disks, bool running, GError **error)
+                   const GPtrArray *disks, GError **error)
 {
     const GPtrArray *points = history_points(reference->history);
     AUTO(bitmaps) bitmaps = NULL;
@@ -162,7 +171,7 @@ static bool choose(struct reference *reference, const struct point_request *requ
     if (!find_checkpoint(reference, request->domain, error))
         return false;
     if (reference->checkpoint) {
-        bitmaps = bitmaps_look(request->domain, reference->checkpoint, running, error);
+        bitmaps = bitmaps_look(request->domain, reference->checkpoint, reference->running, error);
         if (!bitmaps)
             return false;
     }
@@ -186,10 +195,11 @@ struct reference *reference_choose(const struct point_request *request, const GP
         return NULL;
     reference->tag = g_strdup_printf(CHECKPOINT_PREFIX "%.8s-", info.uuid);
     store_info_clear(&info);
+    reference->running = running;
     reference->spool_dir = g_strdup_printf("%s/%s.digests", request->scratch_dir, uuid);
     reference->disks = g_ptr_array_new_with_free_func(disk_reference_free);
     reference->history = history_new(request->destination, uuid, error);
-    if (!reference->history || !choose(reference, request, disks, running, error))
+    if (!reference->history || !choose(reference, request, disks, error))
         return NULL;
     return g_steal_pointer(&reference);
 }
@@ -250,7 +260,8 @@ bool reference_fetch(struct reference *reference, GError **error)
     for (unsigned i = 0; i < reference->disks->len; i++) {
         struct disk_reference *disk = reference->disks->pdata[i];
 
-        if (disk->compared && !disk->fetched && !fetch_disk(reference, disk, error))
+        if (disk->compared && !disk->unchanged && !disk->fetched &&
+            !fetch_disk(reference, disk, error))
             return false;
     }
     return true;
@@ -324,7 +335,7 @@ char *disk_reference_cost(const struct disk_reference *disk)
     g_autofree char *read = bytes_format(disk->read_bytes);
     g_autofree char *changed = bytes_format(disk->changed_bytes);
 
-    if (!disk->why)
+    if (!disk->why || disk->unchanged)
         return NULL;
     if (disk->mode == DISK_FULL)
         return g_strdup_printf("%s: read in full", disk->why);

@@ -29,6 +29,7 @@ struct disk_reference {
      * its bitmap counts from an older point than the base. */
     bool compared;
     bool similar;            /* the base is another disk, see reference_take_similar() */
+    bool unchanged;          /* nobody has written to it since the base: it is not read at all */
     bool fetched;            /* the digests are in reference->spool_dir */
     struct arrived *arrived; /* what earlier transfers left of it; NULL: nothing */
     char *why; /* why it is not read as an increment; NULL if there is nothing to say */
@@ -38,6 +39,7 @@ struct disk_reference {
 };
 
 struct reference {
+    bool running;     /* the VM, when they were chosen */
     char *tag;        /* "drctl-<first 8 digits of the store's uuid>-": prefix of this tracker */
     char *newest;     /* id of the newest point at the destination, or NULL */
     char *checkpoint; /* what increments count from; NULL: there is none */

@@ -85,7 +85,7 @@ static bool list_bitmaps_of(const struct vm_disk *disk, struct release *release,
 static bool list_bitmaps(struct domain *domain, struct release *release, GError **error)
 {
     g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
-    g_autoptr(GPtrArray) disks = xml ? vm_disks(xml, error) : NULL;
+    g_autoptr(GPtrArray) disks = xml ? vm_disks(domain_host(domain), xml, error) : NULL;
 
     for (unsigned i = 0; disks && i < disks->len; i++) {
         const struct vm_disk *disk = disks->pdata[i];

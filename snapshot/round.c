@@ -193,10 +193,13 @@ static void finish(struct member *member)
 
     if (!member->capture)
         return;
-    if (capture_finish(member->capture, &member->vm->result, &why))
+    if (capture_finish(member->capture, &member->vm->result, &why)) {
         g_clear_pointer(&member->capture, capture_free);
-    else
-        lose(member, why);
+        return;
+    }
+    /* A VM that was off and has been started meanwhile: its point is that of the running VM. */
+    member->left_out = capture_was_overtaken(member->capture);
+    lose(member, why);
 }
 
 /* It could not take part; can it be a point by itself? */

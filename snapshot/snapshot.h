@@ -42,7 +42,8 @@ const char *disk_mode_name(enum disk_mode mode); /* "full", "increment", "compar
 struct point_disk {
     char *target;
     enum disk_mode mode;
-    uint64_t read_bytes;    /* of a plan: what the bitmap tells, 0 without one */
+    bool read_is_known; /* of a plan: only if the bitmap of a running VM tells it */
+    uint64_t read_bytes;
     uint64_t changed_bytes; /* of a plan: 0 */
 };
 
@@ -55,10 +56,11 @@ struct point_result {
 };
 void point_result_clear(struct point_result *result);
 
-/* Take one recovery point of a running VM into DESTINATION: reconcile what a killed run left,
- * choose the reference of each disk, freeze, begin, thaw, read, compose, commit, drop superseded
- * checkpoints. On any error the VM runs on, our job is ended, the reference stays valid and
- * the next call goes on from it. */
+/* Take one recovery point of a VM into DESTINATION: reconcile what a killed run left, choose the
+ * reference of each disk, freeze, begin, thaw, read, compose, commit, drop superseded checkpoints.
+ * On any error the VM runs on, our job is ended, the reference stays valid and the next call goes
+ * on from it. The images of a VM that is off are only read; it can be started meanwhile, and then
+ * the point is one of the running VM. */
 bool snapshot_take_point(const struct point_request *request, struct point_result *result,
                          GError **error);
 

@@ -35,17 +35,32 @@ static struct manifest_disk *describe_disk(struct capture *capture,
     return entry;
 }
 
-static bool watch_job(void *context, GError **error)
+static bool watch(void *context, GError **error)
 {
-    return job_watch(context, error);
+    const struct capture *capture = context;
+
+    return capture->off ? offline_watch(capture->offline, error) : job_watch(capture->job, error);
+}
+
+static struct reader *open_reader(const struct capture *capture, const struct disk_reference *disk,
+                                  GError **error)
+{
+    bool increment = disk->mode == DISK_INCREMENT;
+    g_autofree char *socket = NULL;
+
+    if (!capture->off)
+        return reader_open(capture->job->socket, disk->target, increment ? JOB_BITMAP : NULL,
+                           error);
+    socket = offline_socket(capture->offline, disk->target);
+    return reader_open(socket, disk->target, increment ? capture->reference->checkpoint : NULL,
+                       error);
 }
 
 static bool move_disk(struct capture *capture, struct disk_reference *disk, struct disk_sink *sink,
                       GError **error)
 {
     g_autofree char *subject = g_strdup_printf("%s/%s", capture_vm(capture), disk->target);
-    const char *bitmap = disk->mode == DISK_INCREMENT ? JOB_BITMAP : NULL;
-    AUTO(reader) reader = reader_open(capture->job->socket, disk->target, bitmap, error);
+    AUTO(reader) reader = open_reader(capture, disk, error);
     AUTO(baseline) baseline = NULL;
 
     if (!reader || !reference_baseline(capture->reference, disk, &baseline, error))
@@ -60,12 +75,23 @@ static bool move_disk(struct capture *capture, struct disk_reference *disk, stru
         .compression = capture->request->compression,
         .subject = subject,
         .progress = capture->request->progress,
-        .watch = watch_job,
-        .watch_context = capture->job,
+        .watch = watch,
+        .watch_context = capture,
     };
 
     return composer && mover_run(&move, &disk->read_bytes, error) &&
            disk_sink_finish(sink, composer, capture->manifest, error);
+}
+
+/* An image that sets nothing. */
+static bool repeat_disk(struct capture *capture, const struct disk_reference *disk,
+                        struct disk_sink *sink, GError **error)
+{
+    sink->entry->virtual_bytes =
+        g_array_index(disk->chain, struct history_layer, 0).disk->virtual_bytes;
+    AUTO(composer) composer = disk_sink_composer(sink, error);
+
+    return composer && disk_sink_finish(sink, composer, capture->manifest, error);
 }
 
 static void note_cost(const struct capture *capture, const struct disk_reference *disk)
@@ -83,7 +109,8 @@ static bool transfer_disk(struct capture *capture, struct disk_reference *disk, 
     struct disk_sink sink;
 
     if (!disk_sink_open(&sink, capture->incoming, entry, error) ||
-        !move_disk(capture, disk, &sink, error))
+        !(disk->unchanged ? repeat_disk(capture, disk, &sink, error)
+                          : move_disk(capture, disk, &sink, error)))
         return false;
     disk->done = true;
     disk->changed_bytes = entry->changed_bytes;
@@ -135,10 +162,11 @@ bool capture_transfer(struct capture *capture, GError **error)
         return false;
     for (unsigned i = 0; i < disks->len; i++) {
         if (!take_disk(capture, disks->pdata[i], error)) {
-            job_explain(capture->job, error);
+            if (!capture->off)
+                job_explain(capture->job, error);
             return false;
         }
     }
     /* Before the commit: QEMU's copy-before-write ends as early as it can. */
-    return job_end(capture->job, error);
+    return capture->off ? offline_end(capture->offline, error) : job_end(capture->job, error);
 }

@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "replicator/replicator.h"
 #include "snapshot/snapshot.h"
@@ -195,6 +196,11 @@ G_GNUC_UNUSED static void kill_qemu(const struct lab *lab)
     }
 }
 
+G_GNUC_UNUSED static inline void power_off(const struct lab *lab)
+{
+    VIRSH("destroy", domain_name(lab->domain));
+}
+
 /* --- points and their truth ------------------------------------------------------------------ */
 
 G_GNUC_UNUSED static struct point_request request_of(const struct lab *lab)
@@ -289,6 +295,42 @@ G_GNUC_UNUSED static void assert_nothing_is_left(const struct lab *lab)
     unit_ok(catalog_get(lab->catalog, CATALOG_CAPTURES, domain_uuid(lab->domain), &journal, &error),
             error);
     ck_assert_ptr_null(journal);
+}
+
+G_GNUC_UNUSED static inline void say_nothing(struct progress *progress, const char *text)
+{
+}
+
+G_GNUC_UNUSED static inline void kill_myself(struct progress *progress, const char *subject,
+                                             uint64_t done, uint64_t total)
+{
+    raise(SIGKILL);
+}
+
+/* Take a point in a process that is killed when the first data has been composed. LAB is opened
+ * anew: neither LMDB nor libvirt's connection goes across fork(). */
+G_GNUC_UNUSED static inline void take_point_and_die(struct lab **lab)
+{
+    g_autofree char *name = g_strdup(domain_name((*lab)->domain));
+    pid_t pid;
+    int status;
+
+    g_clear_pointer(lab, lab_free);
+    pid = fork();
+    if (pid == 0) {
+        struct progress deadly = {.note = say_nothing, .bytes = kill_myself};
+        struct point_result result = {0};
+        struct point_request request;
+
+        *lab = lab_open(name, "qcow2");
+        (*lab)->progress = &deadly;
+        request = request_of(*lab);
+        snapshot_take_point(&request, &result, NULL);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFSIGNALED(status), "the capture ended before it was killed");
+    *lab = lab_open(name, "qcow2");
 }
 
 /* Root's libvirtd is the system daemon: as root these tests run as nobody. */

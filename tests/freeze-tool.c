@@ -23,7 +23,7 @@ static bool freeze(char **args, GError **error)
     AUTO(host) host = host_open(args[0], error);
     AUTO(domain) domain = host ? host_domain(host, args[1], error) : NULL;
     g_autofree char *xml = domain ? domain_xml(domain, DOMAIN_XML_LIVE, error) : NULL;
-    g_autoptr(GPtrArray) disks = xml ? vm_disks(xml, error) : NULL;
+    g_autoptr(GPtrArray) disks = xml ? vm_disks(host, xml, error) : NULL;
 
     if (!disks || !store_create(store_path, "dc1", error))
         return false;

@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 
 #include "tests/capture-lab.h"
 #include "tests/rebase.h"
@@ -159,19 +158,6 @@ START_TEST(a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there)
 }
 END_TEST
 
-START_TEST(a_vm_that_is_off_is_refused_with_the_way_out)
-{
-    AUTO(lab) lab = lab_new("off", "qcow2");
-    struct point_request request = request_of(lab);
-    struct point_result result = {0};
-    GError *error = NULL;
-
-    VIRSH("destroy", "off");
-    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_CONFLICT,
-               "virsh start off");
-}
-END_TEST
-
 START_TEST(a_backup_of_somebody_else_is_left_alone)
 {
     AUTO(lab) lab = lab_new("foreign", "qcow2");
@@ -267,10 +253,6 @@ static void meddle(struct progress *progress, const char *subject, uint64_t done
     act(meddler->lab);
 }
 
-static void say_nothing(struct progress *progress, const char *text)
-{
-}
-
 /* The point that is being taken while ACT happens fails. */
 static void fail_when(const struct lab *lab, const char *disk, void (*act)(const struct lab *lab))
 {
@@ -310,11 +292,6 @@ START_TEST(a_job_that_somebody_ended_gives_no_point)
     ck_assert_uint_eq(count_checkpoints(lab), 1);
 }
 END_TEST
-
-static void power_off(const struct lab *lab)
-{
-    VIRSH("destroy", domain_name(lab->domain));
-}
 
 START_TEST(a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on)
 {
@@ -394,38 +371,6 @@ END_TEST
 
 /* --- killed in the middle -------------------------------------------------------------------- */
 
-static void kill_myself(struct progress *progress, const char *subject, uint64_t done,
-                        uint64_t total)
-{
-    raise(SIGKILL);
-}
-
-/* Take a point in a process that is killed when the first data has been composed. LAB is opened
- * anew: neither LMDB nor libvirt's connection goes across fork(). */
-static void take_point_and_die(struct lab **lab)
-{
-    g_autofree char *name = g_strdup(domain_name((*lab)->domain));
-    pid_t pid;
-    int status;
-
-    g_clear_pointer(lab, lab_free);
-    pid = fork();
-    if (pid == 0) {
-        struct progress deadly = {.note = say_nothing, .bytes = kill_myself};
-        struct point_result result = {0};
-        struct point_request request;
-
-        *lab = lab_open(name, "qcow2");
-        (*lab)->progress = &deadly;
-        request = request_of(*lab);
-        snapshot_take_point(&request, &result, NULL);
-        _exit(0);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_msg(WIFSIGNALED(status), "the capture ended before it was killed");
-    *lab = lab_open(name, "qcow2");
-}
-
 START_TEST(the_next_point_after_a_kill_goes_on_from_the_last_committed_one)
 {
     AUTO(lab) lab = lab_new("resumes", "qcow2");
@@ -469,7 +414,6 @@ int main(void)
                        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
                        a_guest_that_was_started_anew_is_not_waited_for_to_thaw,
                        a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there,
-                       a_vm_that_is_off_is_refused_with_the_way_out,
                        a_backup_of_somebody_else_is_left_alone, a_vm_that_migrates_is_left_alone,
                        a_job_that_somebody_ended_gives_no_point,
                        a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on,

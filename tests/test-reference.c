@@ -34,11 +34,6 @@ static void restart(const struct lab *lab)
     VIRSH("start", "--paused", domain_name(lab->domain));
 }
 
-static void power_off(const struct lab *lab)
-{
-    VIRSH("destroy", domain_name(lab->domain));
-}
-
 /* --- the record is lost ---------------------------------------------------------------------- */
 
 START_TEST(a_killed_vm_costs_reading_and_only_what_differs)
