@@ -29,6 +29,10 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_REPLICATION] = "replication",
     [CATALOG_SKETCHES] = "sketches",
     [CATALOG_VERIFIED] = "verified",
+    [CATALOG_POINTS] = "points",     [CATALOG_VMS] = "vms",
+    [CATALOG_RUNS] = "runs",         [CATALOG_STEPS] = "steps",
+    [CATALOG_CAPTURES] = "captures", [CATALOG_REPLICATION] = "replication",
+    [CATALOG_SKETCHES] = "sketches", [CATALOG_VERIFIED] = "verified",
 };
 
 /* LMDB allows a process one environment for one file: the locks of a second one would vanish when
@@ -86,8 +90,8 @@ static bool damaged(const struct environment *environment, const char *why, GErr
 {
     return fail(
         error, ERROR_INTEGRITY,
-        "the catalog %s is damaged or not one of drctl: %s; move that directory away and a new "
-        "one is made: recovery points are not lost, the history of runs is",
+        "the catalog %s is damaged or not one of drctl: %s; `drctl store rebuild` makes a new one: "
+        "recovery points are not lost, the history of runs is",
         environment->path, why);
 }
 
@@ -238,10 +242,14 @@ static bool tables_find(struct environment *environment, bool *missing, GError *
         return false;
     for (int i = 0; rc == 0 && i < CATALOG_TABLES; i++)
         rc = mdb_dbi_open(txn, table_names[i], 0, &environment->tables[i]);
+    /* One that an older drctl did not know. */
+    if (rc == MDB_NOTFOUND) {
+        *missing = true;
+        return true;
+    }
     if (rc == 0)
         rc = mdb_txn_commit(g_steal_pointer(&txn));
-    return rc == 0 || (rc == MDB_NOTFOUND ? damaged(environment, "a table is missing", error)
-                                          : fail_lmdb(environment, rc, "open", error));
+    return rc == 0 || fail_lmdb(environment, rc, "open", error);
 }
 
 /* Make all tables in one transaction. Another process may be faster: then they are opened. */
@@ -394,6 +402,35 @@ struct catalog *catalog_open(const char *store_path, GError **error)
     catalog->environment = environment;
     catalog->lock_dir = g_steal_pointer(&lock_dir);
     return catalog;
+}
+
+/* Does anybody do anything with this store that it would lose? */
+static bool check_idle(const char *store_path, GError **error)
+{
+    g_autofree char *dir = g_build_filename(store_path, "locks", NULL);
+    g_auto(GStrv) names = dir_list(dir, error);
+
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *path = g_build_filename(dir, *name, NULL);
+
+        if (file_lock_held(path))
+            return fail(error, ERROR_CONFLICT,
+                        "another drctl is at work here (%s is locked): wait until it has ended",
+                        path);
+    }
+    return names != NULL;
+}
+
+bool catalog_set_aside(const char *store_path, char **where, GError **error)
+{
+    g_autofree char *dir = g_build_filename(store_path, "catalog", NULL);
+    g_autofree char *now = point_id_format(time_now_ms());
+    g_autofree char *aside = g_strdup_printf("%s.damaged-%s", dir, now);
+
+    if (!check_idle(store_path, error) || !path_rename(dir, aside, error))
+        return false;
+    *where = g_steal_pointer(&aside);
+    return true;
 }
 
 void catalog_free(struct catalog *catalog)

@@ -8,7 +8,7 @@
  *
  * Values are JSON. Every call is its own transaction; all are safe from several threads. Keys have
  * 1 to 511 bytes. A full disk is ERROR_NO_SPACE and changes nothing; a catalog that is damaged or
- * not ours is ERROR_INTEGRITY and may be moved away. A catalog opened before fork() is refused in
+ * not ours is ERROR_INTEGRITY and may be set aside. A catalog opened before fork() is refused in
  * the child.
  */
 #pragma once
@@ -38,6 +38,10 @@ enum catalog_table {
 struct catalog *catalog_open(const char *store_path, GError **error);
 void catalog_free(struct catalog *catalog);
 DEFINE_CLEANUP(catalog)
+
+/* Move a catalog that is damaged away, to *WHERE (g_free), so that the next catalog_open() makes a new
+ * one. ERROR_CONFLICT while another drctl is at work. */
+bool catalog_set_aside(const char *store_path, char **where, GError **error);
 
 /* Replace. */
 bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,

@@ -51,7 +51,7 @@ START_TEST(refuses_a_file_that_is_no_catalog_and_says_the_way_out)
     AUTO(catalog) catalog = NULL;
 
     write_data(store, garbage, 100000);
-    unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "move that directory away");
+    unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "drctl store rebuild");
     write_data(store, garbage, 10);
     unit_fails(catalog_open(store, &error), error, ERROR_INTEGRITY, "points are not lost");
     ck_assert_int_eq(rename(dir, away), 0);
@@ -78,7 +78,6 @@ START_TEST(refuses_the_database_of_another_program_or_version)
     } cases[] = {
         {"meta", "mine", "another program"},
         {"format1", "format7", "another version"},
-        {"captures", "capturez", "a table is missing"},
         {"{\"n\":1}", "{\"n\":1(", "not valid JSON"},
     };
 
@@ -98,6 +97,50 @@ START_TEST(refuses_the_database_of_another_program_or_version)
                        catalog_get(catalog, CATALOG_RUNS, "a", &value, &error),
                    error, ERROR_INTEGRITY, cases[i].message);
     }
+}
+END_TEST
+
+START_TEST(tables_that_an_older_version_did_not_know_are_made)
+{
+    g_autofree char *store = unit_dir(), *data = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    json_auto_t *value = number(7);
+    size_t len;
+
+    unit_ok(put_number(catalog, "a", 1, &error), error);
+    catalog_free(g_steal_pointer(&catalog));
+    data = read_data(store, &len);
+    patch(data, len, "verified", "obsolete");
+    write_data(store, data, len);
+    catalog = open_catalog(store);
+    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), 1);
+    unit_ok(catalog_put(catalog, CATALOG_VERIFIED, "b", value, &error), error);
+    ck_assert_int_eq(get_number(catalog, CATALOG_VERIFIED, "b"), 7);
+}
+END_TEST
+
+START_TEST(a_damaged_catalog_is_set_aside_when_nobody_is_at_work)
+{
+    g_autofree char *store = unit_dir();
+    g_autofree char *data = g_build_filename(store, "catalog", "data.mdb", NULL);
+    g_autofree char *lock_path = g_build_filename(store, "locks", "run-1.lock", NULL);
+    g_autofree char *where = NULL;
+    GError *error = NULL;
+    AUTO(file_lock) lock = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+
+    unit_ok(put_number(catalog, "a", 1, &error), error);
+    catalog_free(g_steal_pointer(&catalog));
+    unit_ok(file_write(data, "rubbish", 7, 0600, &error), error);
+    unit_fails(catalog = catalog_open(store, &error), error, ERROR_INTEGRITY, "store rebuild");
+    unit_ok(lock = file_lock_take(lock_path, "a run", &error), error);
+    unit_fails(catalog_set_aside(store, &where, &error), error, ERROR_CONFLICT, "run-1.lock");
+    g_clear_pointer(&lock, file_lock_free);
+    unit_ok(catalog_set_aside(store, &where, &error), error);
+    ck_assert(g_file_test(where, G_FILE_TEST_IS_DIR));
+    catalog = open_catalog(store);
+    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), -1);
 }
 END_TEST
 
@@ -288,6 +331,8 @@ int main(void)
 {
     return UNIT_RUN("catalog-fault", refuses_a_file_that_is_no_catalog_and_says_the_way_out,
                     refuses_the_database_of_another_program_or_version,
+                    tables_that_an_older_version_did_not_know_are_made,
+                    a_damaged_catalog_is_set_aside_when_nobody_is_at_work,
                     refuses_a_catalog_that_was_cut_short, keeps_its_file_longer_than_its_last_page,
                     says_no_space_at_a_file_size_limit_and_keeps_the_old_state,
                     says_no_space_on_a_full_disk_and_keeps_the_old_state,
