@@ -29,10 +29,6 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_REPLICATION] = "replication",
     [CATALOG_SKETCHES] = "sketches",
     [CATALOG_VERIFIED] = "verified",
-    [CATALOG_POINTS] = "points",     [CATALOG_VMS] = "vms",
-    [CATALOG_RUNS] = "runs",         [CATALOG_STEPS] = "steps",
-    [CATALOG_CAPTURES] = "captures", [CATALOG_REPLICATION] = "replication",
-    [CATALOG_SKETCHES] = "sketches", [CATALOG_VERIFIED] = "verified",
 };
 
 /* LMDB allows a process one environment for one file: the locks of a second one would vanish when
