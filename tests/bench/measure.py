@@ -25,7 +25,7 @@ class Figures:
     wall: float
     cpu: float | None  # seconds, of the command's processes
     cpu_served: float | None  # seconds, of QEMU, libvirtd and sshd
-    rss: int  # bytes, peak of the command's own process
+    rss: int | None  # bytes, peak of the command's own process; a shell's would mean nothing
     other: float  # CPU seconds of everybody else on this machine, stolen time included
     stored: int | None = None  # bytes
     bytes: int | None = None  # of plain data that were read
@@ -138,7 +138,8 @@ def measure(command, served_by=()):
             wall = time.monotonic() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         log.write(stdout)
-    rss = memory.end()
+    peak = memory.end()
+    rss = None if command.argv[0] == "sh" else peak
     cpu = usage.ru_utime + usage.ru_stime + orphans_cpu(known)
     cpu_served = sum(cpu_of(pid) - before for pid, before in zip(served_by, served))
     if process.returncode != 0:

@@ -140,11 +140,9 @@ def scattered(bench):
 def linear(bench):
     """The small increment, on the disk and on one that is ten times as large (with the same data on it)."""
     class Large(programs.Drctl):
-        def set_up(self, load):
-            self.image = self.lab.copy(load.qcow2, f"{self.id}.qcow2")
+        def copy_disk(self, load):
+            super().copy_disk(load)
             self.lab.call("qemu-img", "resize", "-q", self.image, str(10 * load.bytes))
-            self.start_guest()
-            self.empty()
 
     wanted = [drctl(bench), Large(bench.lab, bench.drctl, "drctl, disk 10 times as large", "drctl-large")]
     return {"linear": increments(bench, list(prepared(bench, wanted)), bench.load.small)}
