@@ -179,6 +179,7 @@ struct listing {
     GPtrArray *damaged; /* of char *, or NULL */
 };
 
+/* A point that was dropped since its directory was listed is not damaged: it is gone. */
 static void add_point(struct listing *self, const char *vm_uuid, const char *point,
                       const json_t *entry)
 {
@@ -187,7 +188,7 @@ static void add_point(struct listing *self, const char *vm_uuid, const char *poi
 
     if (manifest && self->points)
         g_ptr_array_add(self->points, g_steal_pointer(&manifest));
-    if (why && self->damaged)
+    if (why && self->damaged && point_inode(self->store->path, vm_uuid, point) != 0)
         g_ptr_array_add(self->damaged, g_strdup_printf("%s/%s: %s", vm_uuid, point, why->message));
 }
 
