@@ -74,7 +74,8 @@ G_GNUC_UNUSED static struct domain *define_capture_guest(struct host *host, cons
     g_autofree char *vdb = capture_disk_xml(name, "vdb", vdb_format);
     g_autofree char *xml = g_strdup_printf(
         "<domain type='qemu'><name>%s</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
-        "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>%s%s"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>"
+        "<devices>%s%s"
         "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"
         "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
         "<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>",
