@@ -128,6 +128,40 @@ struct vm_job {
 /* The program that runs now, also if another version has taken its place meanwhile. */
 static const char *const watchdog[] = {"/proc/self/exe", "thaw-watchdog", NULL};
 
+struct known_vm {
+    const char *name;
+    char uuid[37]; /* "" as long as it is not found */
+};
+
+static bool is_known_vm(const char *key, json_t *record, void *data)
+{
+    struct known_vm *vm = data;
+
+    if (g_strcmp0(json_get_string(record, "vm"), vm->name) == 0)
+        g_strlcpy(vm->uuid, key, sizeof vm->uuid);
+    return !*vm->uuid;
+}
+
+/* A VM that is not there has had points under this name; its UUID tells what it is called now. */
+static void explain_missing_vm(const struct context *context, const char *name, GError **error)
+{
+    struct known_vm vm = {.name = name};
+
+    if (!error_is(*error, ERROR_NOT_FOUND) ||
+        !catalog_each(context->catalog, CATALOG_REPLICATION, "", is_known_vm, &vm, NULL) ||
+        !*vm.uuid)
+        return;
+    AUTO(domain) domain = find_domain(context->hosts, vm.uuid, NULL);
+
+    if (!domain)
+        return;
+    g_clear_error(error);
+    fail(
+        error, ERROR_NOT_FOUND,
+        "VM %s is called %s now; write that name into %s, and its points go on from where they are",
+        name, domain_name(domain), context->config->path);
+}
+
 static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 {
     struct replication *replication = job->replication;
@@ -135,8 +169,10 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
     const struct protection *protection = job->vm->protection;
 
     job->domain = find_domain(context->hosts, job->vm->vm, error);
-    if (!job->domain)
+    if (!job->domain) {
+        explain_missing_vm(context, job->vm->vm, error);
         return false;
+    }
     job->request = (struct point_request){
         .domain = job->domain,
         .destination =
