@@ -61,8 +61,7 @@ START_TEST(a_hot_added_disk_costs_its_own_content_only)
     guest_io(lab, 0, "write -P 1 0 4M");
     AUTO(manifest) before = take_true_point(lab);
 
-    make_disk("added", "vdc", "qcow2", VDB_BYTES);
-    lab_add_disk(lab, "added", "vdc", "qcow2");
+    make_disk(lab, "added", "vdc", "qcow2", VDB_BYTES);
     RUN("qemu-io", "-c", "write -P 5 0 1M", lab->disks[2].path);
     attach_vdc(lab);
     AUTO(manifest) added = take_true_point(lab);
