@@ -22,6 +22,8 @@ static bool connect_export(struct reader *reader, const char *socket, GError **e
 {
     struct nbd_handle *nbd = reader->nbd;
 
+    /* libnbd would clear each buffer before QEMU's data is read into it. */
+    nbd_set_pread_initialize(nbd, false);
     if (nbd_set_export_name(nbd, reader->export) < 0 ||
         nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
         (reader->context && nbd_add_meta_context(nbd, reader->context) < 0) ||

@@ -5,12 +5,26 @@
 #include "snapshot/mover.h"
 #include "snapshot/sketch.h"
 
+static struct reader *open_reader(const struct capture *capture, const struct disk_reference *disk,
+                                  GError **error)
+{
+    bool increment = disk->mode == DISK_INCREMENT;
+    g_autofree char *socket = NULL;
+
+    if (!capture->off)
+        return reader_open(capture->job->socket, disk->target, increment ? JOB_BITMAP : NULL,
+                           error);
+    socket = offline_socket(capture->offline, disk->target);
+    return reader_open(socket, disk->target, increment ? capture->reference->checkpoint : NULL,
+                       error);
+}
+
 /* The destination has nothing of this disk to go on from, but may have one that it is like. */
 static bool find_similar(struct capture *capture, struct disk_reference *disk, GError **error)
 {
     g_autofree struct sketch *sketch = g_new(struct sketch, 1);
     AUTO(similar_image) image = NULL;
-    AUTO(reader) reader = reader_open(capture->job->socket, disk->target, NULL, error);
+    AUTO(reader) reader = open_reader(capture, disk, error);
 
     return reader && sketch_read(reader, sketch, error) &&
            store_similar(capture->request->destination, sketch, capture->manifest->point, &image,
@@ -40,20 +54,6 @@ static bool watch(void *context, GError **error)
     const struct capture *capture = context;
 
     return capture->off ? offline_watch(capture->offline, error) : job_watch(capture->job, error);
-}
-
-static struct reader *open_reader(const struct capture *capture, const struct disk_reference *disk,
-                                  GError **error)
-{
-    bool increment = disk->mode == DISK_INCREMENT;
-    g_autofree char *socket = NULL;
-
-    if (!capture->off)
-        return reader_open(capture->job->socket, disk->target, increment ? JOB_BITMAP : NULL,
-                           error);
-    socket = offline_socket(capture->offline, disk->target);
-    return reader_open(socket, disk->target, increment ? capture->reference->checkpoint : NULL,
-                       error);
 }
 
 static bool move_disk(struct capture *capture, struct disk_reference *disk, struct disk_sink *sink,
