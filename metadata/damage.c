@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define DAMAGE_MAX_BYTES (8u << 20)
 #define DAMAGE_MODE 0600
 
 static void damaged_file_free(void *data)
@@ -87,12 +86,16 @@ uint64_t damaged_file_clusters(const struct damaged_file *file)
 
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster)
 {
-    unsigned low = 0, high = file->clusters->len;
+    return cluster_ranges_has(file->clusters, cluster);
+}
+
+bool cluster_ranges_has(const GArray *ranges, uint64_t cluster)
+{
+    unsigned low = 0, high = ranges->len;
 
     while (low < high) {
         unsigned middle = low + (high - low) / 2;
-        const struct cluster_range *range =
-            &g_array_index(file->clusters, struct cluster_range, middle);
+        const struct cluster_range *range = &g_array_index(ranges, struct cluster_range, middle);
 
         if (cluster < range->first)
             high = middle;
@@ -199,10 +202,16 @@ static bool parse(const char *text, size_t len, struct damage *damage, GError **
     return true;
 }
 
+struct damage *damage_parse(const char *text, size_t len, GError **error)
+{
+    AUTO(damage) damage = damage_new();
+
+    return parse(text, len, damage, error) ? g_steal_pointer(&damage) : NULL;
+}
+
 bool damage_load(const char *dir, struct damage **damage, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, DAMAGE_NAME, NULL);
-    AUTO(damage) loaded = damage_new();
     g_autofree char *text = NULL;
     g_autoptr(GError) why = NULL;
     size_t len;
@@ -214,12 +223,10 @@ bool damage_load(const char *dir, struct damage **damage, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
-    if (!parse(text, len, loaded, error)) {
+    *damage = damage_parse(text, len, error);
+    if (!*damage)
         g_prefix_error(error, "%s: ", path);
-        return false;
-    }
-    *damage = g_steal_pointer(&loaded);
-    return true;
+    return *damage != NULL;
 }
 
 bool damage_save(const char *dir, const struct damage *damage, GError **error)

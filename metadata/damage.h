@@ -19,6 +19,7 @@
 
 #define DAMAGE_NAME "damage.json"
 #define DAMAGE_FORMAT 1
+#define DAMAGE_MAX_BYTES (8u << 20)
 /* More stretches than that in one file are told as fewer, larger ones. */
 #define DAMAGE_MAX_RANGES 4096u
 
@@ -48,6 +49,7 @@ struct damaged_file *damage_file(const struct damage *damage, const char *name);
 void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count);
 uint64_t damaged_file_clusters(const struct damaged_file *file);
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster);
+bool cluster_ranges_has(const GArray *ranges, uint64_t cluster);
 /* Add to RANGES, which stays ascending; the last of too many grow together. */
 void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count);
 json_t *cluster_ranges_json(const GArray *ranges);
@@ -57,6 +59,8 @@ bool cluster_ranges_parse(const json_t *json, GArray *ranges, GError **error);
 /* "vda.qcow2: why; domain.xml: why"; g_free. */
 char *damage_text(const struct damage *damage);
 
+/* The content of damage.json; ERROR_INTEGRITY. */
+struct damage *damage_parse(const char *text, size_t len, GError **error);
 /* Of the point in directory DIR; *DAMAGE is NULL when none is noted. A note that cannot be read says
  * that everything is damaged: ERROR_INTEGRITY. */
 bool damage_load(const char *dir, struct damage **damage, GError **error);

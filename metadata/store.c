@@ -90,6 +90,19 @@ bool store_get(struct store *store, const char *vm_uuid, const char *point, cons
                     store->label, error);
 }
 
+char **store_damaged(struct store *store, const char *vm_uuid, GError **error)
+{
+    char **points;
+
+    if (!uuid_is_valid(vm_uuid)) {
+        bad(error, store->label, "a UUID", vm_uuid);
+        return NULL;
+    }
+    points = store->ops->damaged(store, vm_uuid, error);
+    labelled(points != NULL, store->label, error);
+    return points;
+}
+
 bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
                    struct similar_image **image, GError **error)
 {

@@ -104,6 +104,7 @@ struct store_ops {
     GPtrArray *(*points)(struct store *store, const char *vm, GError **error);
     bool (*get)(struct store *store, const char *vm_uuid, const char *point, const char *name,
                 uint64_t offset, store_sink_fn *sink, void *context, GError **error);
+    char **(*damaged)(struct store *store, const char *vm_uuid, GError **error);
     bool (*similar)(struct store *store, const struct sketch *sketch, const char *before,
                     struct similar_image **image, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
@@ -150,6 +151,9 @@ GPtrArray *store_points(struct store *store, const char *vm, GError **error);
  * against its digest. */
 bool store_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
                uint64_t offset, store_sink_fn *sink, void *context, GError **error);
+/* Ids of the points of a VM in which damage is noted: their file DAMAGE_NAME says what (damage.h).
+ * NULL-terminated, g_strfreev. */
+char **store_damaged(struct store *store, const char *vm_uuid, GError **error);
 /* What a disk of which there is no point yet is most like, among the images of the newest points of
  * all VMs; *IMAGE is NULL if it is like none of them. Its point is older than BEFORE, the id of the
  * point that is to be based on it. */

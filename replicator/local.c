@@ -239,6 +239,7 @@ static const struct store_ops local_store_ops = {
     .info = local_info,
     .points = local_points,
     .get = local_get,
+    .damaged = local_damaged,
     .similar = local_similar,
     .begin = local_begin,
     .prune = local_prune,

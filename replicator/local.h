@@ -132,6 +132,8 @@ GPtrArray *local_points(struct store *store, const char *vm, GError **error);
 char **local_vms(struct local_store *self, GError **error);
 /* The newest point of VM_UUID, or NULL if there is none that can be read. */
 struct manifest *local_newest(struct local_store *self, const char *vm_uuid);
+/* store_damaged(). */
+char **local_damaged(struct store *store, const char *vm_uuid, GError **error);
 /* The manifest of a committed point, from its directory. */
 struct manifest *local_manifest(const char *store_path, const char *vm_uuid, const char *point,
                                 GError **error);

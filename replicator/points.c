@@ -305,3 +305,22 @@ char **store_damaged_points(struct store *local, const char *vm, GError **error)
     g_ptr_array_add(damaged, NULL);
     return (char **)g_ptr_array_steal(damaged, NULL);
 }
+
+char **local_damaged(struct store *store, const char *vm_uuid, GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+    g_autofree char *dir = g_build_filename(self->path, "vms", vm_uuid, NULL);
+    g_auto(GStrv) points = dir_list(dir, error);
+    g_autoptr(GStrvBuilder) damaged = g_strv_builder_new();
+    int64_t ms;
+
+    if (!points)
+        return NULL;
+    for (char **point = points; *point; point++) {
+        g_autofree char *note = g_build_filename(dir, *point, DAMAGE_NAME, NULL);
+
+        if (point_id_parse(*point, &ms) && g_file_test(note, G_FILE_TEST_EXISTS))
+            g_strv_builder_add(damaged, *point);
+    }
+    return g_strv_builder_end(damaged);
+}

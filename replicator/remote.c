@@ -225,6 +225,32 @@ static bool remote_prune(struct store *store, const struct prune_request *reques
     return true;
 }
 
+static char **remote_damaged(struct store *store, const char *vm_uuid, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    g_autoptr(GStrvBuilder) points = g_strv_builder_new();
+    json_auto_t *result = NULL;
+    json_t *list, *entry;
+    int64_t ms;
+    size_t i;
+
+    if (!client_ask(client, WIRE_DAMAGED, with_string(NULL, "vm", vm_uuid), NULL, NULL, &result,
+                    error) ||
+        !json_need_array(result, "points", &list, error))
+        return NULL;
+    json_array_foreach(list, i, entry)
+    {
+        const char *point = json_string_value(entry);
+
+        if (!point || !point_id_parse(point, &ms)) {
+            fail(error, ERROR_INTEGRITY, "the other side names a damaged point wrongly");
+            return NULL;
+        }
+        g_strv_builder_add(points, point);
+    }
+    return g_strv_builder_end(points);
+}
+
 static bool similar_image_check(const struct similar_image *image, const char *before,
                                 GError **error)
 {
@@ -538,6 +564,7 @@ static const struct store_ops remote_store_ops = {
     .info = remote_info,
     .points = remote_points,
     .get = remote_get,
+    .damaged = remote_damaged,
     .similar = remote_similar,
     .begin = remote_begin,
     .prune = remote_prune,

@@ -200,6 +200,27 @@ static bool handle_get(struct session *self, const struct frame *frame, GError *
                : sending_failed(&sending, why, error);
 }
 
+static bool handle_damaged(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_auto(GStrv) points = NULL;
+    json_t *object, *list;
+    const char *vm;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "vm", &vm, error))
+        return false;
+    points = store_damaged(self->local, vm, &why);
+    if (!points)
+        return refuse(self, frame->request, why, error);
+    object = json_object();
+    list = json_array();
+    for (char **point = points; *point; point++)
+        json_array_append_new(list, json_string(*point));
+    json_object_set_new(object, "points", list);
+    return ok(self, frame->request, object, error);
+}
+
 static json_t *similar_image_json(const struct similar_image *image)
 {
     json_t *json = image ? json_object() : json_null();
@@ -633,6 +654,7 @@ static const struct {
     [WIRE_PRUNE] = {handle_prune, REQUEST | CHANGES},
     [WIRE_PARTIAL] = {handle_partial, REQUEST},
     [WIRE_REUSE] = {handle_reuse, 0},
+    [WIRE_DAMAGED] = {handle_damaged, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

@@ -36,6 +36,7 @@ static const char *const type_names[] = {
     [WIRE_PRUNE] = "PRUNE",
     [WIRE_PARTIAL] = "PARTIAL",
     [WIRE_REUSE] = "REUSE",
+    [WIRE_DAMAGED] = "DAMAGED",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",

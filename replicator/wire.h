@@ -38,6 +38,7 @@
  *     PRUNE               {vm, keep | null, dry_run}     DECISION*, OK {count, freed_bytes}
  *     PARTIAL             {target}                       DATA*, OK {bytes}
  *     REUSE               {file, offset, bytes, ...}     -
+ *     DAMAGED             {vm}                           OK {points}
  */
 #pragma once
 
@@ -69,6 +70,7 @@ enum wire_type {
     WIRE_PRUNE,
     WIRE_PARTIAL,
     WIRE_REUSE,
+    WIRE_DAMAGED,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,

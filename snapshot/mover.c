@@ -256,6 +256,12 @@ static bool look_at_cluster(struct mover *mover, struct chunk_cluster *cluster, 
 
     if (baseline && !baseline_digest(baseline, cluster->number, cluster->there, &newer, error))
         return false;
+    if (mover->move->lost && cluster_ranges_has(mover->move->lost, cluster->number)) {
+        /* What no cluster has. */
+        memset(cluster->there, 0, DIGEST_SIZE);
+        *skip = false;
+        return true;
+    }
     *skip = (clean && !newer) || (baseline && cluster->empty && is_zero_digest(cluster->there));
     return true;
 }

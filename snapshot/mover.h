@@ -22,6 +22,9 @@ struct move {
     /* What is not in the image reads as this; NULL: nobody knows, so all that the reader calls
      * changed goes into the image. */
     struct baseline *baseline;
+    /* Clusters that the base cannot give any more (of struct cluster_range): they go into the image
+     * whether they have changed or not. NULL: none. */
+    const GArray *lost;
     /* What the destination has from earlier transfers, or NULL. */
     struct arrived *arrived;
     int compression;

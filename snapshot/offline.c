@@ -61,7 +61,7 @@ static void look_at_stamp(struct offline *offline, const json_t *record,
     int64_t now_ms = time_now_ms(), changed_ms;
     char *stamp = vm_disk_stamp(vm_disk, &changed_ms);
 
-    disk->unchanged = stamp && g_strcmp0(stamp, stamp_at_base(record, disk)) == 0;
+    disk->unchanged = stamp && !disk->lost && g_strcmp0(stamp, stamp_at_base(record, disk)) == 0;
     if (stamp && changed_ms < now_ms - SETTLED_MS)
         json_set_string(offline->settled, disk->target, stamp);
     g_hash_table_insert(offline->stamps, disk->target, stamp);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "snapshot/bitmaps.h"
+#include "snapshot/lost.h"
 
 const char *disk_mode_name(enum disk_mode mode)
 {
@@ -19,6 +20,7 @@ static void disk_reference_free(void *data)
 
     g_free(disk->target);
     g_clear_pointer(&disk->chain, g_array_unref);
+    g_clear_pointer(&disk->lost, g_array_unref);
     arrived_free(disk->arrived);
     g_free(disk->why);
     g_free(disk);
@@ -133,9 +135,10 @@ static bool choose_disk(struct reference *reference, const struct point_request 
         return true; /* full, whatever there is */
     if (!find_base(reference, disk, domain_uuid(request->domain), error))
         return false;
-    if (disk->chain)
-        choose_mode(reference, bitmaps, vm_disk, disk);
-    return true;
+    if (!disk->chain)
+        return true;
+    choose_mode(reference, bitmaps, vm_disk, disk);
+    return lost_find(reference->history, disk->chain, &disk->lost, error);
 }
 
 /* The checkpoint of the newest of the points that the VM still has. */
@@ -286,7 +289,8 @@ bool reference_take_similar(struct reference *reference, struct disk_reference *
     disk->chain = chain;
     disk->similar = true;
     set_mode(disk, DISK_COMPARE, why);
-    return fetch_disk(reference, disk, error);
+    return lost_find(reference->history, chain, &disk->lost, error) &&
+           fetch_disk(reference, disk, error);
 }
 
 bool reference_fetch_arrived(struct reference *reference, struct incoming *incoming, GError **error)

@@ -29,6 +29,7 @@ struct disk_reference {
      * its bitmap counts from an older point than the base. */
     bool compared;
     bool similar;            /* the base is another disk, see reference_take_similar() */
+    GArray *lost;            /* clusters that the base lacks, of struct cluster_range; or NULL */
     bool unchanged;          /* nobody has written to it since the base: it is not read at all */
     bool fetched;            /* the digests are in reference->spool_dir */
     struct arrived *arrived; /* what earlier transfers left of it; NULL: nothing */

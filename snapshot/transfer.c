@@ -71,6 +71,7 @@ static bool move_disk(struct capture *capture, struct disk_reference *disk, stru
         .reader = reader,
         .composer = composer,
         .baseline = baseline,
+        .lost = disk->lost,
         .arrived = disk->arrived,
         .compression = capture->request->compression,
         .subject = subject,

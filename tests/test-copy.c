@@ -237,8 +237,8 @@ static struct store *serve_place(const char *path, pid_t *pid)
 
         close_range(3, (unsigned)fds[1] - 1, 0);
         place = place_open(path);
-        serve_link(place.store, &(struct serve_rules){0}, link_fd_new(fds[1], fds[1]),
-                   DEADLINE_MS, NULL);
+        serve_link(place.store, &(struct serve_rules){0}, link_fd_new(fds[1], fds[1]), DEADLINE_MS,
+                   NULL);
         place_clear(&place);
         _exit(0);
     }
@@ -272,11 +272,42 @@ START_TEST(copies_to_a_remote_store_and_back)
 }
 END_TEST
 
+START_TEST(a_remote_store_tells_which_points_are_damaged)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *path = g_build_filename(dir, "far", NULL);
+    g_autofree char *point = store_point_dir(path, VM_A, POINT_1);
+    g_autoptr(GError) error = NULL;
+    struct place far = {.path = path};
+    AUTO(damage) damage = damage_new();
+    pid_t pid;
+
+    unit_ok(store_create(path, "dr1", &error), error);
+    far.store = serve_place(path, &pid);
+    g_auto(GStrv) unknown = store_damaged(far.store, VM_A, &error);
+
+    unit_ok(unknown, error);
+    put(&far, VM_A, POINT_1, NULL);
+    put(&far, VM_A, POINT_2, POINT_1);
+    damage_add(damage, "vda.qcow2", "a test");
+    unit_ok(damage_save(point, damage, &error), error);
+    g_auto(GStrv) points = store_damaged(far.store, VM_A, &error);
+
+    unit_ok(points, error);
+    ck_assert_uint_eq(g_strv_length(unknown), 0);
+    ck_assert_uint_eq(g_strv_length(points), 1);
+    ck_assert_str_eq(points[0], POINT_1);
+    store_free(far.store);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+END_TEST
+
 int main(void)
 {
-    return UNIT_RUN("copy", copies_what_is_missing_as_it_is_and_only_that,
-                    copies_the_vms_that_are_named, a_store_is_not_copied_into_itself,
-                    bases_come_before_what_is_based_on_them,
-                    a_damaged_point_is_refused_and_the_others_can_be_copied,
-                    a_point_that_was_removed_meanwhile_is_told, copies_to_a_remote_store_and_back);
+    return UNIT_RUN(
+        "copy", copies_what_is_missing_as_it_is_and_only_that, copies_the_vms_that_are_named,
+        a_store_is_not_copied_into_itself, bases_come_before_what_is_based_on_them,
+        a_damaged_point_is_refused_and_the_others_can_be_copied,
+        a_point_that_was_removed_meanwhile_is_told, a_remote_store_tells_which_points_are_damaged,
+        copies_to_a_remote_store_and_back);
 }
