@@ -162,6 +162,13 @@ static void explain_missing_vm(const struct context *context, const char *name, 
         name, domain_name(domain), context->config->path);
 }
 
+static int64_t retry_ms(const struct config *config, const char *destination)
+{
+    const struct remote *remote = config_remote(config, destination, NULL);
+
+    return remote ? remote->retry_ms : 0;
+}
+
 static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 {
     struct replication *replication = job->replication;
@@ -186,6 +193,7 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
         .watchdog = watchdog,
         .compression = protection->compression,
         .force_full = option_set(context, "full"),
+        .retry_ms = retry_ms(context->config, protection->destination),
         .progress = context->progress,
     };
     return job->request.destination != NULL;

@@ -54,6 +54,8 @@ static const char template[] =
     "#known-hosts = known_hosts\n"
     "# Where the store is there, if not where the drctl.conf of that site says.\n"
     "#store = /var/lib/drctl/store\n"
+    "# How long a point waits for a link that was lost.\n"
+    "#retry = 10min\n"
     "# Bandwidth, in both directions together; any number of windows, the first that fits wins.\n"
     "#limit = 20MiB/s\n"
     "#limit mon..fri 08:00-18:00 = 5MiB/s\n"

@@ -9,6 +9,8 @@
 #include "metadata/manifest.h"
 
 #define NAME_MAX_BYTES 63
+#define RETRY_DEFAULT_MS (INT64_C(10) * 60 * 1000)
+#define RETRY_MAX_MS (INT64_C(24) * 3600 * 1000)
 #define LIMIT_KEY "limit"
 #define QUIESCE_MIN_MS 1000
 #define QUIESCE_MAX_MS (10 * 60 * 1000)
@@ -281,13 +283,14 @@ static bool read_limit(const struct reader *reader, struct remote *remote, GErro
 
 static bool read_remote(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {
-        "address", "key", "known-hosts", "store", LIMIT_KEY, LIMIT_KEY " WINDOW", NULL};
+    static const char *const keys[] = {"address", "key",     "known-hosts",       "store",
+                                       "retry",   LIMIT_KEY, LIMIT_KEY " WINDOW", NULL};
     const struct config *config = reader->config;
     struct remote *remote = g_new0(struct remote, 1);
 
     g_ptr_array_add(config->remotes, remote);
     remote->name = g_strdup(reader->name);
+    remote->retry_ms = RETRY_DEFAULT_MS;
     remote->key = g_build_filename(config->dir, "id_ed25519", NULL);
     remote->known_hosts = g_build_filename(config->dir, "known_hosts", NULL);
     if (strcmp(remote->name, config->site) == 0)
@@ -298,6 +301,8 @@ static bool read_remote(const struct reader *reader, GError **error)
            read_path(reader, "key", config->dir, &remote->key, error) &&
            read_path(reader, "known-hosts", config->dir, &remote->known_hosts, error) &&
            read_path(reader, "store", NULL, &remote->store, error) &&
+           keyfile_duration(reader->keyfile, reader->group, "retry", 0, RETRY_MAX_MS,
+                            &remote->retry_ms, error) &&
            read_limit(reader, remote, error);
 }
 

@@ -23,6 +23,7 @@
  *     store = /var/lib/drctl/store        optional; default: the store of the other site's drctl.conf
  *     limit = 20MiB/s                     bandwidth, see limit.h; default: none
  *     limit mon..fri 08:00-18:00 = 5MiB/s and any number of windows
+ *     retry = 10min                       how long a lost link is waited for; 0s: not
  *
  *     [protection shop]
  *     vapp = shop                         or: vms = db; app (separated by ';' only)
@@ -51,7 +52,7 @@
 #define CONFIG_MAX_BYTES (1u << 20)
 #define CONFIG_CHAIN_DEPTH 32
 #define CONFIG_CHAIN_DEPTH_MAX 150 /* libvirt refuses chains of about 200 layers */
-#define CONFIG_RUN_DIR_MAX 60 /* of the 107 of a UNIX socket's path */
+#define CONFIG_RUN_DIR_MAX 60      /* of the 107 of a UNIX socket's path */
 
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
 const char *quiesce_name(enum quiesce quiesce);
@@ -73,6 +74,7 @@ struct remote {
     char *store;       /* or NULL */
     struct limit *limit;
     char *limit_file; /* in the run directory: what all processes that talk to it share */
+    int64_t retry_ms; /* how long a point waits for a link that was lost */
 };
 
 struct protection {

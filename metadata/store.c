@@ -217,6 +217,12 @@ bool store_put_bundle(struct store *store, const char *data, size_t len, GError 
     return labelled(store->ops->put_bundle(store, data, len, error), store->label, error);
 }
 
+bool store_reconnect(struct store *store, GError **error)
+{
+    return !store->ops->reconnect ||
+           labelled(store->ops->reconnect(store, error), store->label, error);
+}
+
 void store_free(struct store *store)
 {
     if (store)

@@ -117,6 +117,8 @@ struct store_ops {
     bool (*get_bundle)(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                        GError **error);
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
+    /* NULL: it is never lost. */
+    bool (*reconnect)(struct store *store, GError **error);
     void (*free)(struct store *store);
 };
 
@@ -174,6 +176,8 @@ bool store_newest_bundle(struct store *store, const char *site, struct bundle_id
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+/* After ERROR_NETWORK, and when all incomings are freed: connect anew, to the same store. */
+bool store_reconnect(struct store *store, GError **error);
 void store_free(struct store *store);
 DEFINE_CLEANUP(store)
 

@@ -13,6 +13,9 @@
 struct remote_store {
     struct store store;
     struct client *client;
+    struct dialler dialler; /* dial NULL: its link was given, and there is no other */
+    int ping_ms;
+    char uuid[37]; /* of the store there, once it was asked for; or empty */
 };
 
 struct remote_incoming {
@@ -62,13 +65,23 @@ static bool info_parse(const json_t *object, struct store_info *out, GError **er
     return true;
 }
 
-static bool remote_info(struct store *store, struct store_info *out, GError **error)
+static bool ask_info(struct client *client, struct store_info *out, GError **error)
 {
-    AUTO_CLIENT client = enter(store);
     json_auto_t *result = NULL;
 
     return client_ask(client, WIRE_INFO, NULL, NULL, NULL, &result, error) &&
            info_parse(result, out, error);
+}
+
+static bool remote_info(struct store *store, struct store_info *out, GError **error)
+{
+    struct remote_store *self = (struct remote_store *)store;
+    AUTO_CLIENT client = enter(store);
+
+    if (!ask_info(client, out, error))
+        return false;
+    g_strlcpy(self->uuid, out->uuid, sizeof(self->uuid));
+    return true;
 }
 
 struct points_context {
@@ -404,6 +417,8 @@ static void remote_free(struct store *store)
     struct remote_store *self = (struct remote_store *)store;
 
     client_free(self->client);
+    if (self->dialler.free)
+        self->dialler.free(self->dialler.context);
     g_free(self->store.label);
     g_free(self);
 }
@@ -558,6 +573,39 @@ static struct incoming *remote_begin(struct store *store, const char *vm_uuid, c
     return &self->incoming;
 }
 
+/* --- Connecting anew ------------------------------------------------------------------------ */
+
+/* Is what answers now the store that we know? */
+static bool check_identity(const struct remote_store *self, struct client *client, GError **error)
+{
+    AUTO_CLIENT entered = client_enter(client);
+    struct store_info info = {0};
+    bool same, told = ask_info(entered, &info, error);
+
+    same = told && (!*self->uuid || strcmp(info.uuid, self->uuid) == 0);
+    store_info_clear(&info);
+    if (told && !same)
+        return fail(error, ERROR_CONFLICT, "there is another store there now");
+    return told;
+}
+
+static bool remote_reconnect(struct store *store, GError **error)
+{
+    struct remote_store *self = (struct remote_store *)store;
+    struct link *link = NULL;
+    AUTO(client) client = NULL;
+
+    if (!self->dialler.dial)
+        return fail(error, ERROR_FAILED, "there is no other link");
+    link = self->dialler.dial(self->dialler.context, error);
+    client = link ? client_new(link, store->label, self->ping_ms, error) : NULL;
+    if (!client || !check_identity(self, client, error))
+        return false;
+    client_free(self->client);
+    self->client = g_steal_pointer(&client);
+    return true;
+}
+
 /* --- Opening -------------------------------------------------------------------------------- */
 
 static const struct store_ops remote_store_ops = {
@@ -571,6 +619,7 @@ static const struct store_ops remote_store_ops = {
     .newest_bundle = remote_newest_bundle,
     .get_bundle = remote_get_bundle,
     .put_bundle = remote_put_bundle,
+    .reconnect = remote_reconnect,
     .free = remote_free,
 };
 
@@ -585,17 +634,37 @@ struct store *store_open_link(struct link *link, const char *name, int ping_ms, 
     self->store.ops = &remote_store_ops;
     self->store.label = g_strdup(name);
     self->client = client;
+    self->ping_ms = ping_ms;
     return &self->store;
 }
 
-struct store *store_open_remote(const struct remote *remote, GError **error)
+struct store *store_open_dialler(const struct dialler *dialler, const char *name, int ping_ms,
+                                 GError **error)
 {
+    struct link *link = dialler->dial(dialler->context, error);
+    struct store *store = link ? store_open_link(link, name, ping_ms, error) : NULL;
+
+    if (store)
+        ((struct remote_store *)store)->dialler = *dialler;
+    else if (dialler->free)
+        dialler->free(dialler->context);
+    return store;
+}
+
+static struct link *dial_ssh(void *context, GError **error)
+{
+    const struct remote *remote = context;
     bool limited = remote->limit && limit_is_any(remote->limit);
     AUTO(throttle)
     throttle = limited ? throttle_open(remote->limit_file, remote->limit, error) : NULL;
     struct link *link = limited && !throttle ? NULL : link_ssh_open(remote, error);
 
-    if (link && throttle)
-        link = link_throttled_new(link, g_steal_pointer(&throttle));
-    return link ? store_open_link(link, remote->name, PING_MS, error) : NULL;
+    return link && throttle ? link_throttled_new(link, g_steal_pointer(&throttle)) : link;
+}
+
+struct store *store_open_remote(const struct remote *remote, GError **error)
+{
+    struct dialler dialler = {.dial = dial_ssh, .context = (void *)remote};
+
+    return store_open_dialler(&dialler, remote->name, PING_MS, error);
 }

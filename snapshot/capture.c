@@ -275,14 +275,14 @@ static bool commit(struct capture *capture, GError **error)
     if (!put_texts(capture, error))
         return false;
     committed = incoming_commit(capture->incoming, capture->manifest, &failure);
-    /* An answer that was lost may have been a yes: the next run asks, and sweeps. */
+    /* An answer that was lost may have been a yes. If it cannot be asked for now, the next run asks, and
+     * sweeps. */
     if (capture->job)
         capture->job->keep_checkpoint = committed || error_is(failure, ERROR_NETWORK);
-    if (committed)
-        clean_up(capture);
-    else
-        g_propagate_error(error, failure);
-    return committed;
+    if (!committed && !capture_was_committed(capture, failure, error))
+        return false;
+    clean_up(capture);
+    return true;
 }
 
 static void point_disk_free(void *data)
@@ -313,7 +313,8 @@ bool capture_finish(struct capture *capture, struct point_result *result, GError
     if (!capture_transfer(capture, error) || !commit(capture, error))
         return false;
     result->changed_bytes = manifest_changed_bytes(capture->manifest);
-    result->sent_bytes = incoming_sent_bytes(capture->incoming);
+    result->sent_bytes =
+        capture->sent_bytes + (capture->incoming ? incoming_sent_bytes(capture->incoming) : 0);
     result->disks = capture_disks(capture);
     result->manifest = g_steal_pointer(&capture->manifest);
     result->seconds = (double)(time_monotonic_ms() - capture->started_ms) / 1000;

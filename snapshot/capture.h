@@ -32,6 +32,8 @@ struct capture {
     struct incoming *incoming;
     struct job *job;         /* of a VM that runs, */
     struct offline *offline; /* or of one that is off */
+    uint64_t sent_bytes;     /* by attempts before INCOMING */
+    int64_t lost_ms;         /* monotonic: since when nothing has come through; 0: all is well */
     struct manifest *manifest;
 };
 
@@ -56,6 +58,12 @@ void capture_join(struct capture *capture, const char *group, uint64_t members, 
 bool capture_finish(struct capture *capture, struct point_result *result, GError **error);
 /* Its first part, transfer.c. */
 bool capture_transfer(struct capture *capture, GError **error);
+
+/* reconnect.c. An attempt to send the point has failed with WHY (taken): connect anew, as often and as
+ * long as the request says. False when there is no use in trying again. */
+bool capture_reconnect(struct capture *capture, GError *why, GError **error);
+/* The answer to the commit was lost (WHY, taken): was it a yes? */
+bool capture_was_committed(struct capture *capture, GError *why, GError **error);
 
 /* What has become of its disks, of struct point_disk. */
 GPtrArray *capture_disks(const struct capture *capture);

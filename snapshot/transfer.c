@@ -155,10 +155,18 @@ static bool take_disk(struct capture *capture, struct disk_reference *disk, GErr
     return false;
 }
 
-bool capture_transfer(struct capture *capture, GError **error)
+/* Nothing is left of an attempt before. */
+static void forget_disks(struct manifest *manifest)
+{
+    g_ptr_array_set_size(manifest->disks, 0);
+    g_ptr_array_set_size(manifest->files, 0);
+}
+
+static bool take_disks(struct capture *capture, GError **error)
 {
     const GPtrArray *disks = capture->reference->disks;
 
+    forget_disks(capture->manifest);
     if (!take_place(capture, error))
         return false;
     for (unsigned i = 0; i < disks->len; i++) {
@@ -167,6 +175,18 @@ bool capture_transfer(struct capture *capture, GError **error)
                 job_explain(capture->job, error);
             return false;
         }
+    }
+    return true;
+}
+
+bool capture_transfer(struct capture *capture, GError **error)
+{
+    GError *why = NULL;
+
+    while (!take_disks(capture, &why)) {
+        if (!capture_reconnect(capture, why, error))
+            return false;
+        why = NULL;
     }
     /* Before the commit: QEMU's copy-before-write ends as early as it can. */
     return capture->off ? offline_end(capture->offline, error) : job_end(capture->job, error);

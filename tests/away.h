@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "replicator/remote.h"
+#include "replicator/wire.h"
 #include "tests/unit.h"
 
 #define AWAY_PING_MS 20000
@@ -30,6 +31,7 @@ struct away {
     unsigned dialled;
     uint64_t bytes; /* until the link breaks; 0: it does not */
     enum away_end end;
+    bool before_commit, after_commit; /* it breaks there instead */
 };
 
 struct away_link {
@@ -57,12 +59,31 @@ static inline void away_break(struct away_link *self)
     }
 }
 
+/* Frames are written each by itself. */
+static inline bool away_is_commit(const void *data)
+{
+    return ((const uint8_t *)data)[4] == WIRE_COMMIT;
+}
+
+static inline bool away_break_at_commit(struct away_link *self, const void *data, size_t len,
+                                        GError **error)
+{
+    struct away *away = self->away;
+    bool sent = !away->after_commit || self->inner->ops->write(self->inner, data, len, error);
+
+    away->before_commit = away->after_commit = false;
+    away_break(self);
+    return sent && self->inner->ops->write(self->inner, data, len, error);
+}
+
 static inline bool away_write(struct link *link, const void *data, size_t len, GError **error)
 {
     struct away_link *self = (struct away_link *)link;
     struct away *away = self->away;
     size_t before = MIN(len, away->bytes);
 
+    if ((away->before_commit || away->after_commit) && away_is_commit(data))
+        return away_break_at_commit(self, data, len, error);
     if (away->bytes == 0 || before < away->bytes) {
         away->bytes -= before;
         return self->inner->ops->write(self->inner, data, len, error);

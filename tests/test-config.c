@@ -172,7 +172,7 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[remote dr1] limit sat: is there twice, in lines 5 and 6"},
         {SITE REMOTE "limits mon = 1MiB/s\n",
          "[remote dr1] limits mon: there is no such key; there are address, key, known-hosts, "
-         "store, limit, limit WINDOW"},
+         "store, retry, limit, limit WINDOW"},
         {SITE "store here = /a\n", "[site] store here: there is no such key"},
         {SITE "[protection p]\ndestination = local\n",
          "[protection p] vapp: is missing, as is vms"},

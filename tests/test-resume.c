@@ -35,12 +35,13 @@ static void guest_fills(struct site *site, unsigned at_mib, unsigned len_mib)
 
 static void site_connect(struct site *site)
 {
+    struct dialler dialler = {.dial = away_dial, .context = &site->away};
     g_autoptr(GError) error = NULL;
 
     g_clear_pointer(&site->lab->store, store_free);
     if (site->away.pid)
         away_wait(&site->away);
-    site->lab->store = store_open_link(away_dial(&site->away, &error), "dr1", AWAY_PING_MS, &error);
+    site->lab->store = store_open_dialler(&dialler, "dr1", AWAY_PING_MS, &error);
     unit_ok(site->lab->store, error);
 }
 
@@ -89,8 +90,8 @@ static void interrupt_point(struct site *site, enum away_end end, uint64_t bytes
         site_connect(site);
 }
 
-/* The next point, which is true; what it sent. */
-static uint64_t take_next(struct site *site)
+/* The next point, which is true; what it sent. A lost link is waited for up to RETRY_MS. */
+static uint64_t take_patiently(struct site *site, int64_t retry_ms)
 {
     struct point_request request = request_of(site->lab);
     struct point_result result = {0};
@@ -98,6 +99,7 @@ static uint64_t take_next(struct site *site)
     g_autofree char *incoming = g_build_filename(site->lab->store_path, "incoming", NULL);
     g_auto(GStrv) left = NULL;
 
+    request.retry_ms = retry_ms;
     unit_ok(snapshot_take_point(&request, &result, &error), error);
     keep_truth(site->lab, result.manifest->point);
     assert_point_is_true(site->lab, result.manifest->point);
@@ -109,6 +111,11 @@ static uint64_t take_next(struct site *site)
     g_ptr_array_unref(result.disks);
     manifest_free(result.manifest);
     return result.sent_bytes;
+}
+
+static uint64_t take_next(struct site *site)
+{
+    return take_patiently(site, 0);
 }
 
 START_TEST(a_server_that_was_killed_has_what_came)
@@ -252,6 +259,81 @@ START_TEST(what_was_broken_off_goes_on)
 }
 END_TEST
 
+/* --- Within one run --------------------------------------------------------------------------- */
+
+#define PATIENCE_MS 20000
+
+START_TEST(a_point_outlives_its_link)
+{
+    AUTO(site) site = site_new("outlives");
+
+    site->away.end = AWAY_LINK_CUT;
+    site->away.bytes = DATA_BYTES / 2;
+    ck_assert_uint_le(take_patiently(site, PATIENCE_MS), DATA_BYTES + WINDOW_BYTES);
+    ck_assert_uint_eq(site->away.dialled, 2);
+}
+END_TEST
+
+START_TEST(a_point_outlives_its_server)
+{
+    AUTO(site) site = site_new("server");
+
+    site->away.end = AWAY_SERVE_KILLED;
+    site->away.bytes = DATA_BYTES / 2;
+    ck_assert_uint_le(take_patiently(site, PATIENCE_MS), DATA_BYTES + LANE_BYTES + WINDOW_BYTES);
+    ck_assert_uint_eq(site->away.dialled, 2);
+}
+END_TEST
+
+START_TEST(an_answer_that_was_lost_is_asked_for)
+{
+    AUTO(site) site = site_new("answer");
+
+    site->away.end = AWAY_LINK_CUT;
+    site->away.after_commit = true;
+    ck_assert_uint_le(take_patiently(site, PATIENCE_MS), DATA_BYTES + WINDOW_BYTES);
+    ck_assert_uint_eq(count_checkpoints(site->lab), 1);
+    /* It is what the next one counts from. */
+    ck_assert_uint_le(take_next(site), MIB);
+}
+END_TEST
+
+START_TEST(a_commit_that_did_not_come_through_is_told_and_costs_little)
+{
+    AUTO(site) site = site_new("commit");
+    struct point_request request = request_of(site->lab);
+    struct point_result result = {0};
+    GError *error = NULL;
+
+    request.retry_ms = PATIENCE_MS;
+    site->away.end = AWAY_LINK_CUT;
+    site->away.before_commit = true;
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_NETWORK, "lost");
+    assert_nothing_is_left(site->lab);
+    ck_assert_uint_le(take_next(site), WINDOW_BYTES);
+}
+END_TEST
+
+START_TEST(patience_ends)
+{
+    AUTO(site) site = site_new("patience");
+    struct point_request request = request_of(site->lab);
+    struct point_result result = {0};
+    GError *error = NULL;
+
+    request.retry_ms = 1500;
+    site->away.end = AWAY_LINK_CUT;
+    site->away.bytes = DATA_BYTES / 2;
+    site->away.drctl = "/bin/false";
+    unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_NETWORK, "dr1");
+    ck_assert_uint_ge(site->away.dialled, 2);
+    assert_nothing_is_left(site->lab);
+    site->away.drctl = DRCTL;
+    site_connect(site);
+    ck_assert_uint_le(take_next(site), DATA_BYTES / 2 + WINDOW_BYTES);
+}
+END_TEST
+
 int main(void)
 {
     become_ordinary_user();
@@ -260,5 +342,7 @@ int main(void)
         what_was_broken_off_goes_on, what_the_guest_writes_meanwhile_is_sent,
         each_attempt_comes_further, an_attempt_that_ended_early_takes_nothing_from_one_before,
         an_increment_goes_on_as_well, damage_of_what_arrived_is_noticed_and_sent_again,
-        a_source_that_was_killed_sends_what_is_missing);
+        a_source_that_was_killed_sends_what_is_missing, a_point_outlives_its_link,
+        a_point_outlives_its_server, an_answer_that_was_lost_is_asked_for,
+        a_commit_that_did_not_come_through_is_told_and_costs_little, patience_ends);
 }
