@@ -146,7 +146,7 @@ bool capture_begin(struct capture *capture, GError **error)
     g_autoptr(GError) broken = NULL;
 
     if (capture->off)
-        return offline_begin(capture->offline, capture->reference, error);
+        return offline_begin(capture->offline, error);
     if (begin_job(capture, &broken))
         return true;
     if (!error_is(broken, ERROR_INTEGRITY)) {
@@ -174,8 +174,7 @@ bool capture_freeze(struct capture *capture, GError **error)
 
 bool capture_start(struct capture *capture, GError **error)
 {
-    return capture->off ? offline_begin(capture->offline, capture->reference, error)
-                        : job_begin(capture->job, error);
+    return capture->off ? offline_begin(capture->offline, error) : job_begin(capture->job, error);
 }
 
 bool capture_thaw(struct capture *capture, GError **error)

@@ -24,17 +24,12 @@ void offline_free(struct offline *offline)
 {
     if (!offline)
         return;
-    g_ptr_array_unref(offline->children);
+    g_hash_table_unref(offline->children);
     tree_remove(offline->dir, NULL);
     g_free(offline->dir);
     g_hash_table_unref(offline->stamps);
     json_decref(offline->settled);
     g_free(offline);
-}
-
-char *offline_socket(const struct offline *offline, const char *target)
-{
-    return g_build_filename(offline->dir, target, NULL);
 }
 
 /* --- what nobody has written to --------------------------------------------------------------- */
@@ -77,7 +72,8 @@ struct offline *offline_new(const struct point_request *request, const struct re
     offline->request = request;
     offline->disks = disks;
     offline->dir = socket_dir(request);
-    offline->children = g_ptr_array_new_with_free_func((GDestroyNotify)child_free);
+    offline->children =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)child_free);
     offline->stamps = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
     offline->settled = json_object();
     if (!catalog_get(request->catalog, CATALOG_IMAGES, key, &record, error))
@@ -135,47 +131,55 @@ static bool wait_until_ready(struct child *child, const char *pid_file, GError *
     return true;
 }
 
-static bool serve_disk(struct offline *offline, const struct reference *reference,
-                       const struct vm_disk *disk, GError **error)
+static const struct vm_disk *find_disk(const struct offline *offline, const char *target)
 {
-    g_autofree char *socket = offline_socket(offline, disk->target);
+    unsigned i = 0;
+
+    while (!g_str_equal(((const struct vm_disk *)offline->disks->pdata[i])->target, target))
+        i++;
+    return offline->disks->pdata[i];
+}
+
+static struct child *start_server(const struct offline *offline, const struct reference *reference,
+                                  const struct vm_disk *disk, const char *socket, GError **error)
+{
     g_autofree char *pid_file = g_strconcat(socket, ".pid", NULL);
     g_autofree char *image = image_description(disk);
     const char *argv[] = {"qemu-nbd", "--read-only", "--persistent", "-x",  disk->target, "-k",
                           socket,     "--pid-file",  pid_file,       image, NULL,         NULL,
                           NULL};
-    struct child *child;
 
     if (reference_covers(reference, disk)) {
         argv[10] = "-B";
         argv[11] = reference->checkpoint;
     }
-    child = child_start(argv, error);
-    if (child)
-        g_ptr_array_add(offline->children, child);
-    return child && wait_until_ready(child, pid_file, error);
+    AUTO(child) child = child_start(argv, error);
+
+    return child && wait_until_ready(child, pid_file, error) ? g_steal_pointer(&child) : NULL;
 }
 
-bool offline_begin(struct offline *offline, const struct reference *reference, GError **error)
+char *offline_serve(struct offline *offline, const struct reference *reference, const char *target,
+                    GError **error)
 {
-    struct domain *domain = offline->request->domain;
+    const struct vm_disk *disk = find_disk(offline, target);
+    g_autofree char *socket = g_build_filename(offline->dir, target, NULL);
+    struct child *child;
 
+    if (g_hash_table_contains(offline->children, target))
+        return g_steal_pointer(&socket);
+    child = start_server(offline, reference, disk, socket, error);
+    if (!child)
+        return NULL;
+    g_hash_table_insert(offline->children, disk->target, child);
+    return g_steal_pointer(&socket);
+}
+
+bool offline_begin(struct offline *offline, GError **error)
+{
     offline->time_ms = time_now_ms();
     offline->consistency =
-        domain_was_shut_down(domain) ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
-    if (!dir_make(offline->request->run_dir, 0711, error) || !dir_make(offline->dir, 0700, error))
-        return false;
-    for (unsigned i = 0; i < offline->disks->len; i++) {
-        const struct vm_disk *disk = offline->disks->pdata[i];
-
-        if (disk->skipped || reference_disk(reference, disk->target)->unchanged)
-            continue;
-        if (!serve_disk(offline, reference, disk, error)) {
-            g_prefix_error(error, "disk %s: ", disk->target);
-            return false;
-        }
-    }
-    return true;
+        domain_was_shut_down(offline->request->domain) ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
+    return dir_make(offline->request->run_dir, 0711, error) && dir_make(offline->dir, 0700, error);
 }
 
 /* --- was it still what it was? ---------------------------------------------------------------- */
@@ -192,7 +196,7 @@ bool offline_watch(struct offline *offline, GError **error)
 
 bool offline_end(struct offline *offline, GError **error)
 {
-    g_ptr_array_set_size(offline->children, 0);
+    g_hash_table_remove_all(offline->children);
     if (!offline_watch(offline, error))
         return false;
     for (unsigned i = 0; i < offline->disks->len; i++) {

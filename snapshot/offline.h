@@ -16,7 +16,7 @@ struct offline {
     const struct point_request *request;
     const GPtrArray *disks; /* of struct vm_disk; borrowed */
     char *dir;              /* sockets */
-    GPtrArray *children;    /* of struct child */
+    GHashTable *children;   /* target -> struct child: qemu-nbd */
     GHashTable *stamps;     /* target -> vm_disk_stamp(), or NULL */
     json_t *settled;        /* those that tell any later change: target -> stamp */
     int64_t time_ms;        /* the instant */
@@ -26,10 +26,12 @@ struct offline {
 /* Find the disks that nobody has written to since their last point. */
 struct offline *offline_new(const struct point_request *request, const struct reference *reference,
                             const GPtrArray *disks, GError **error);
-/* Serve all others. */
-bool offline_begin(struct offline *offline, const struct reference *reference, GError **error);
-/* g_free */
-char *offline_socket(const struct offline *offline, const char *target);
+/* This is the instant. */
+bool offline_begin(struct offline *offline, GError **error);
+/* The socket at which disk TARGET is served, until the end, or that of the calling thread: a child
+ * dies with that. g_free */
+char *offline_serve(struct offline *offline, const struct reference *reference, const char *target,
+                    GError **error);
 /* False when the VM is not off any more. */
 bool offline_watch(struct offline *offline, GError **error);
 /* Was all read from images that nobody wrote to? Otherwise ERROR_CONFLICT. */

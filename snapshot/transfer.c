@@ -14,9 +14,10 @@ static struct reader *open_reader(const struct capture *capture, const struct di
     if (!capture->off)
         return reader_open(capture->job->socket, disk->target, increment ? JOB_BITMAP : NULL,
                            error);
-    socket = offline_socket(capture->offline, disk->target);
-    return reader_open(socket, disk->target, increment ? capture->reference->checkpoint : NULL,
-                       error);
+    socket = offline_serve(capture->offline, capture->reference, disk->target, error);
+    return socket ? reader_open(socket, disk->target,
+                                increment ? capture->reference->checkpoint : NULL, error)
+                  : NULL;
 }
 
 /* The destination has nothing of this disk to go on from, but may have one that it is like. */
