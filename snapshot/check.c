@@ -148,8 +148,9 @@ struct verifier {
     GMutex lock;
     GCond returned; /* a batch was done */
     unsigned in_flight;
-    GError *error; /* the first */
-    GArray *bad;   /* of uint64_t: clusters that are wrong, to go on with the others; or NULL */
+    GError *error;   /* the first */
+    GArray *bad;     /* of uint64_t: clusters that are wrong, to go on with the others; or NULL */
+    bool plain_only; /* frames have checksums of their own */
     struct progress *progress;
     char *subject;
 };
@@ -290,7 +291,8 @@ static bool verify_clusters(struct verifier *verifier, GError **error)
     for (;;) {
         if (!disk_next(verifier->disk, &item, &found, error))
             return false;
-        if (found && item.cluster.kind == CLUSTER_ZERO)
+        if (found && (item.cluster.kind == CLUSTER_ZERO ||
+                      (verifier->plain_only && item.cluster.kind == CLUSTER_PACKED)))
             continue;
         if (batch && (!found || !batch_has_room(batch, &item.cluster)) &&
             (!submit(verifier, &batch) || !interrupt_check(error)))
@@ -331,12 +333,13 @@ static bool run_verifier(struct verifier *verifier, GError **error)
 }
 
 static bool verify_disk(const char *dir, const char *vm, const struct manifest_disk *entry,
-                        struct progress *progress, GArray *bad, GError **error)
+                        struct verifier verifier, GError **error)
 {
     AUTO_DISK disk = {};
     g_autofree char *subject = g_strdup_printf("%s/%s", vm, entry->target);
-    struct verifier verifier = {
-        .disk = &disk, .bad = bad, .progress = progress, .subject = subject};
+
+    verifier.disk = &disk;
+    verifier.subject = subject;
 
     if (!disk_open(&disk, dir, entry, error))
         return false;
@@ -345,18 +348,30 @@ static bool verify_disk(const char *dir, const char *vm, const struct manifest_d
     posix_fadvise(image_fd(disk.image), 0, 0, POSIX_FADV_SEQUENTIAL);
     if (!run_verifier(&verifier, error) || !disk_check_total(&disk, entry, error))
         return false;
-    progress_bytes(progress, subject, entry->stored_bytes, entry->stored_bytes);
+    progress_bytes(verifier.progress, subject, entry->stored_bytes, entry->stored_bytes);
+    return true;
+}
+
+static bool verify_disks(const char *dir, const struct manifest *manifest, struct verifier verifier,
+                         GError **error)
+{
+    for (guint i = 0; i < manifest->disks->len; i++)
+        if (!verify_disk(dir, manifest->vm, manifest->disks->pdata[i], verifier, error))
+            return false;
     return true;
 }
 
 bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
                            struct progress *progress, GError **error)
 {
-    for (guint i = 0; i < manifest->disks->len; i++)
-        if (!verify_disk(dir, manifest->vm, g_ptr_array_index(manifest->disks, i), progress, NULL,
-                         error))
-            return false;
-    return true;
+    return verify_disks(dir, manifest, (struct verifier){.progress = progress}, error);
+}
+
+bool snapshot_verify_for_qemu(const char *dir, const struct manifest *manifest,
+                              struct progress *progress, GError **error)
+{
+    return verify_disks(dir, manifest, (struct verifier){.progress = progress, .plain_only = true},
+                        error);
 }
 
 /* ---- damage ---- */
@@ -418,7 +433,7 @@ static bool find_disk_damage(const char *dir, const char *vm, const struct manif
     /* The image is what it was; what would differ is what the digests say now. */
     if (damage_file(damage, entry->digests) && !damage_file(damage, entry->file))
         return true;
-    if (verify_disk(dir, vm, entry, progress, bad, &why)) {
+    if (verify_disk(dir, vm, entry, (struct verifier){.bad = bad, .progress = progress}, &why)) {
         if (bad->len)
             note_clusters(damage, entry, bad);
         return true;

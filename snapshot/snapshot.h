@@ -123,6 +123,10 @@ bool snapshot_check_point(const char *dir, const struct manifest *manifest, GErr
 /* Read every cluster of the point's images, decompress it and compare it with its digest. */
 bool snapshot_verify_point(const char *dir, const struct manifest *manifest,
                            struct progress *progress, GError **error);
+/* Only what QEMU would not notice when it reads the images: their structure, and the clusters that
+ * are not compressed. Frames have checksums, which it compares. */
+bool snapshot_verify_for_qemu(const char *dir, const struct manifest *manifest,
+                              struct progress *progress, GError **error);
 
 /* Merge images, as a point between them is dropped: compose one of the upper layers of a chain, from
  * the clusters as they lie in their files, without unpacking them. It reads as the layers did, on

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Restore of real points to another name and to plain files, also after being killed. */
+#include <fcntl.h>
+
 #include "tests/recovery-lab.h"
 
 static void restore(const struct lab *lab, const struct restore_request *request,
@@ -193,6 +195,30 @@ START_TEST(plain_files_of_a_clone_hold_what_is_its_templates)
 }
 END_TEST
 
+/* Nobody has verified the point: qemu-img meets the damage, and calls it an I/O error. */
+START_TEST(damage_that_only_qemu_img_meets_is_named_and_leaves_nothing)
+{
+    AUTO(lab) lab = lab_open("bitrot");
+    AUTO(lost_guest) guest = lost_guest(lab, "bitrot-vm", "");
+    g_autofree char *point = store_point_dir(lab->config->store, guest->uuid, guest->points[0]);
+    g_autofree char *image = g_build_filename(point, "vda.qcow2", NULL);
+    g_autofree char *dir = lab_path(lab, "out");
+    struct restore_request request = {.vm = "bitrot-vm", .to_dir = dir};
+    AUTO_FD fd = open(image, O_RDWR | O_CLOEXEC);
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) left = NULL;
+    uint8_t byte;
+
+    /* The first frame begins behind the header's cluster; its content behind a dozen bytes. */
+    unit_ok(fd_read_at(fd, 65536 + 20, &byte, 1, image, &error), error);
+    byte ^= 1;
+    unit_ok(fd_write_at(fd, 65536 + 20, &byte, 1, image, &error), error);
+    unit_fails(refuses(lab, &request, &error), error, ERROR_INTEGRITY, "cluster ");
+    unit_ok(left = dir_list(dir, &error), error);
+    ck_assert_uint_eq(g_strv_length(left), 0);
+}
+END_TEST
+
 START_TEST(a_file_that_exists_is_never_overwritten)
 {
     AUTO(lab) lab = lab_open("precious");
@@ -320,14 +346,16 @@ END_TEST
 int main(void)
 {
     become_ordinary_user();
-    return SESSION_RUN(
-        "restore", a_copy_runs_beside_the_original, an_older_point_is_restored_without_starting_it,
-        an_existing_name_is_refused, what_is_not_there_is_not_found,
-        a_point_that_is_noted_as_damaged_is_refused_with_the_way_out,
-        a_restored_copy_does_not_stand_for_its_original,
-        plain_files_need_neither_libvirt_nor_the_store,
-        plain_files_of_a_clone_hold_what_is_its_templates, a_file_that_exists_is_never_overwritten,
-        a_killed_restore_to_a_directory_is_finished_by_the_same_command,
-        a_killed_restore_to_a_name_is_finished_by_the_same_command,
-        another_request_does_not_go_on_with_an_interrupted_one);
+    return SESSION_RUN("restore", a_copy_runs_beside_the_original,
+                       an_older_point_is_restored_without_starting_it, an_existing_name_is_refused,
+                       what_is_not_there_is_not_found,
+                       a_point_that_is_noted_as_damaged_is_refused_with_the_way_out,
+                       a_restored_copy_does_not_stand_for_its_original,
+                       plain_files_need_neither_libvirt_nor_the_store,
+                       plain_files_of_a_clone_hold_what_is_its_templates,
+                       damage_that_only_qemu_img_meets_is_named_and_leaves_nothing,
+                       a_file_that_exists_is_never_overwritten,
+                       a_killed_restore_to_a_directory_is_finished_by_the_same_command,
+                       a_killed_restore_to_a_name_is_finished_by_the_same_command,
+                       another_request_does_not_go_on_with_an_interrupted_one);
 }
