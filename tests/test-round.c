@@ -85,6 +85,21 @@ START_TEST(the_skew_covers_all_instants)
 }
 END_TEST
 
+START_TEST(a_vm_that_is_off_takes_part)
+{
+    AUTO_GUESTS guests = guests_new("awake", "asleep");
+
+    guest_io(guests.labs[1], 0, "write -P 1 0 1M");
+    end_the_domain(guests.labs[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        take_round(&guests, GROUP_REQUIRE);
+        ck_assert_str_eq(manifest_of(&guests, 1)->group, manifest_of(&guests, 0)->group);
+        ck_assert_uint_eq(manifest_changed_bytes(manifest_of(&guests, 1)), i ? 0 : 1 << 20);
+    }
+    assert_nothing_is_left(guests.labs[1]);
+}
+END_TEST
+
 START_TEST(who_cannot_take_part_makes_the_others_points_by_themselves)
 {
     AUTO_GUESTS guests = guests_new("stays", "busy");
@@ -125,7 +140,7 @@ int main(void)
 {
     become_ordinary_user();
     return SESSION_RUN("round", all_points_of_a_round_name_it_and_its_skew,
-                       the_skew_covers_all_instants,
+                       the_skew_covers_all_instants, a_vm_that_is_off_takes_part,
                        who_cannot_take_part_makes_the_others_points_by_themselves,
                        a_required_round_that_loses_a_vm_gives_no_point_and_leaves_nothing);
 }
