@@ -6,8 +6,12 @@ struct bitmap {
     bool good;
 };
 
+/* Beside the targets; no target is called so. */
+#define LIFE_KEY "/life"
+
 struct bitmaps {
     char *checkpoint;
+    bool survived_a_stop;
     GHashTable *by_target; /* target -> struct bitmap */
 };
 
@@ -19,9 +23,12 @@ static const char *disk_identity(const struct vm_disk *disk)
     return disk->images->len > 0 ? disk->images->pdata[0] : "";
 }
 
-char *bitmaps_describe(const GPtrArray *disks)
+char *bitmaps_describe(struct domain *domain, const GPtrArray *disks)
 {
     json_auto_t *images = json_object();
+    g_autofree char *life = vm_life(domain);
+
+    json_set_string(images, LIFE_KEY, life);
 
     for (unsigned i = 0; i < disks->len; i++) {
         const struct vm_disk *disk = disks->pdata[i];
@@ -73,6 +80,7 @@ struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool
 {
     g_autofree char *text = domain_checkpoint_xml(domain, checkpoint, running, error);
     AUTO(xml) xml = text ? xml_parse(text, checkpoint, error) : NULL;
+    g_autofree char *life = vm_life(domain);
     struct bitmaps *bitmaps;
 
     if (!xml)
@@ -85,6 +93,7 @@ struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool
 
     bitmaps = g_new0(struct bitmaps, 1);
     bitmaps->checkpoint = g_strdup(checkpoint);
+    bitmaps->survived_a_stop = g_strcmp0(json_get_string(images, LIFE_KEY), life) != 0;
     bitmaps->by_target = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, bitmap_free);
     for (unsigned i = 0; i < disks->len; i++)
         add_bitmap(bitmaps, disks->pdata[i], images);
@@ -109,6 +118,11 @@ static bool is_good(const struct bitmaps *bitmaps, const struct bitmap *bitmap,
     return disk->bitmaps ? g_ptr_array_find_with_equal_func(disk->bitmaps, bitmaps->checkpoint,
                                                             g_str_equal, NULL)
                          : bitmap->good;
+}
+
+bool bitmaps_survived_a_stop(const struct bitmaps *bitmaps)
+{
+    return bitmaps->survived_a_stop;
 }
 
 const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *disk)

@@ -18,5 +18,10 @@ DEFINE_CLEANUP(bitmaps)
 /* NULL if the changes of DISK are on record; otherwise why not, for people. */
 const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *disk);
 
-/* What a new checkpoint remembers about the images of DISKS, for its description; g_free. */
-char *bitmaps_describe(const GPtrArray *disks);
+/* Has the VM been off since? Then its images may have been shrunk and grown again, and QEMU calls
+ * clean what it lost by that. */
+bool bitmaps_survived_a_stop(const struct bitmaps *bitmaps);
+
+/* What a new checkpoint remembers about the images of DISKS, and the life of DOMAIN, for its
+ * description; g_free. */
+char *bitmaps_describe(struct domain *domain, const GPtrArray *disks);

@@ -221,6 +221,18 @@ char *vm_disk_stamp(const struct vm_disk *disk, int64_t *changed_ms)
     return g_strdup(stamp->str);
 }
 
+char *vm_life(struct domain *domain)
+{
+    g_autofree char *live = domain_xml(domain, DOMAIN_XML_LIVE, NULL);
+    AUTO(xml) xml = live ? xml_parse(live, "the domain's XML", NULL) : NULL;
+    g_autofree char *id = xml ? xml_string(xml_root(xml), "/domain/@id") : NULL;
+    g_autofree char *boot = NULL;
+
+    if (!file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL))
+        boot = g_strdup("");
+    return g_strdup_printf("%s/%s", g_strstrip(boot), id ? id : "off");
+}
+
 char *vm_nvram_path(const char *domain_xml)
 {
     AUTO(xml) xml = xml_parse(domain_xml, "the domain's XML", NULL);

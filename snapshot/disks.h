@@ -28,5 +28,7 @@ bool vm_disk_look(struct vm_disk *disk, GError **error);
  * *CHANGED_MS is when they were last changed. NULL where files cannot tell, such as block devices;
  * g_free. */
 char *vm_disk_stamp(const struct vm_disk *disk, int64_t *changed_ms);
+/* Which life of the VM this is: another one when it, or the host, has been started anew since. g_free */
+char *vm_life(struct domain *domain);
 /* Path of the NVRAM file (UEFI variables), or NULL; g_free. */
 char *vm_nvram_path(const char *domain_xml);

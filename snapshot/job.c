@@ -11,25 +11,11 @@
 
 /* --- the capture journal ------------------------------------------------------------------- */
 
-/* Which life of the VM this is: a guest that has been started anew since cannot be frozen any more, and
- * may have no agent to say so. g_free */
-static char *domain_life(struct domain *domain)
-{
-    g_autofree char *live = domain_xml(domain, DOMAIN_XML_LIVE, NULL);
-    AUTO(xml) xml = live ? xml_parse(live, "the domain's XML", NULL) : NULL;
-    g_autofree char *id = xml ? xml_string(xml_root(xml), "/domain/@id") : NULL;
-    g_autofree char *boot = NULL;
-
-    if (!file_read("/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL))
-        boot = g_strdup("");
-    return g_strdup_printf("%s/%s", g_strstrip(boot), id ? id : "off");
-}
-
 static bool journal_write(const struct job *job, bool frozen, GError **error)
 {
     json_auto_t *entry = json_object();
     json_t *scratch = json_array();
-    g_autofree char *life = domain_life(job->request->domain);
+    g_autofree char *life = vm_life(job->request->domain);
     GHashTableIter iter;
     void *path;
 
@@ -136,7 +122,7 @@ static char *backup_xml(const struct job *job)
 static char *checkpoint_xml(const struct job *job)
 {
     AUTO(xml) xml = xml_new("domaincheckpoint");
-    g_autofree char *description = bitmaps_describe(job->disks);
+    g_autofree char *description = bitmaps_describe(job->request->domain, job->disks);
     struct xml_node *disks;
 
     xml_add(xml_root(xml), "name", job->checkpoint);
@@ -434,7 +420,7 @@ static bool end_left_job(const struct point_request *request, GError **error)
 /* Thaw what a killed run has left frozen, if the guest still lives the same life. */
 static bool thaw_left(const struct point_request *request, const json_t *entry, GError **error)
 {
-    g_autofree char *life = domain_life(request->domain);
+    g_autofree char *life = vm_life(request->domain);
 
     return !json_is_true(json_object_get(entry, "frozen")) ||
            g_strcmp0(json_get_string(entry, "life"), life) != 0 ||

@@ -262,7 +262,11 @@ static bool look_at_cluster(struct mover *mover, struct chunk_cluster *cluster, 
         *skip = false;
         return true;
     }
-    *skip = (clean && !newer) || (baseline && cluster->empty && is_zero_digest(cluster->there));
+    if (baseline && cluster->empty)
+        *skip =
+            is_zero_digest(cluster->there); /* whatever a bitmap says: it may have been cut off */
+    else
+        *skip = clean && !newer;
     return true;
 }
 

@@ -120,7 +120,8 @@ static void choose_mode(const struct reference *reference, const struct bitmaps 
         return;
     }
     set_mode(disk, DISK_INCREMENT, NULL);
-    disk->compared = order > 0;
+    disk->needs_digests = bitmaps_survived_a_stop(bitmaps);
+    disk->compared = order > 0 || disk->needs_digests;
 }
 
 static bool choose_disk(struct reference *reference, const struct point_request *request,
@@ -251,7 +252,7 @@ static bool fetch_disk(const struct reference *reference, struct disk_reference 
         return false;
     }
     disk->compared = false;
-    if (disk->mode == DISK_INCREMENT)
+    if (disk->mode == DISK_INCREMENT && !disk->needs_digests)
         return true; /* it tells too much, but nothing wrong */
     why = g_strdup_printf("the digests of its base cannot be had: %s", cause->message);
     set_mode(disk, DISK_FULL, why);

@@ -28,6 +28,7 @@ struct disk_reference {
     /* What is read is compared with the base's digests: always for DISK_COMPARE; for an increment if
      * its bitmap counts from an older point than the base. */
     bool compared;
+    bool needs_digests;      /* its bitmap does not tell all, see bitmaps_survived_a_stop() */
     bool similar;            /* the base is another disk, see reference_take_similar() */
     GArray *lost;            /* clusters that the base lacks, of struct cluster_range; or NULL */
     bool unchanged;          /* nobody has written to it since the base: it is not read at all */

@@ -28,7 +28,7 @@ struct point_request {
     const char *const *watchdog;
     int compression;
     bool force_full;
-    int64_t retry_ms; /* how long a lost link is tried to be had again; 0: not at all */
+    int64_t retry_ms;          /* how long a lost link is tried to be had again; 0: not at all */
     struct progress *progress; /* or NULL */
 };
 

@@ -168,6 +168,53 @@ START_TEST(a_disk_that_shrank_and_grew_again_has_zeros_there)
 }
 END_TEST
 
+/* Between two points, so that the disk has the same size at both: no bitmap tells what was cut off. */
+START_TEST(a_disk_that_shrank_and_grew_between_two_points_has_zeros_there)
+{
+    AUTO(lab) lab = lab_new("yoyo", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 24M");
+    AUTO(manifest) before = take_true_point(lab);
+
+    power_off(lab);
+    resize(lab, "--shrink", "8M");
+    resize(lab, "--shrink", "24M");
+    restart(lab);
+    guest_io(lab, 0, "write -P 2 20M 64k");
+    AUTO(manifest) after = take_true_point(lab);
+
+    ck_assert_str_eq(base_of(after, "vda"), before->point);
+    guest_io(lab, 0, "write -P 3 0 64k");
+    AUTO(manifest) next = take_true_point(lab);
+
+    ck_assert_uint_eq(changed(next, "vda"), 64 << 10);
+    assert_point_is_true(lab, before->point);
+    assert_point_is_true(lab, after->point);
+}
+END_TEST
+
+START_TEST(a_disk_that_is_off_and_shrank_and_grew_has_zeros_there)
+{
+    AUTO(lab) lab = lab_new("offyoyo", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 24M");
+    AUTO(manifest) before = take_true_point(lab);
+
+    power_off(lab);
+    resize(lab, "--shrink", "8M");
+    resize(lab, "--shrink", "24M");
+    AUTO(manifest) off = take_true_point(lab);
+
+    ck_assert_str_eq(base_of(off, "vda"), before->point);
+    restart(lab);
+    AUTO(manifest) after = take_true_point(lab);
+
+    assert_point_is_true(lab, before->point);
+    assert_point_is_true(lab, off->point);
+    assert_point_is_true(lab, after->point);
+}
+END_TEST
+
 /* --- other images ---------------------------------------------------------------------------- */
 
 START_TEST(snapshots_and_commits_leave_increments_increments)
@@ -252,6 +299,8 @@ int main(void)
     return SESSION_RUN("disk-changes", a_hot_added_disk_costs_its_own_content_only,
                        a_disk_that_grows_goes_on_as_an_increment,
                        a_disk_that_shrank_and_grew_again_has_zeros_there,
+                       a_disk_that_shrank_and_grew_between_two_points_has_zeros_there,
+                       a_disk_that_is_off_and_shrank_and_grew_has_zeros_there,
                        snapshots_and_commits_leave_increments_increments,
                        a_linked_clone_has_all_of_its_template_in_its_points,
                        an_internal_snapshot_does_not_matter);
