@@ -31,7 +31,7 @@ static struct disk_lab *lab_of_vm(const struct disk_lab *lab, unsigned number)
 static void prune_points(struct disk_lab *lab)
 {
     struct prune_request request = {.vm_uuid = lab->uuid};
-    struct prune_result result;
+    struct prune_result result = {0};
     g_autoptr(GError) error = NULL;
 
     unit_ok(retention_parse("last=3", &request.keep, &error), error);
