@@ -158,6 +158,44 @@ START_TEST(a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there)
 }
 END_TEST
 
+START_TEST(a_store_that_points_were_copied_to_can_be_a_destination)
+{
+    AUTO(lab) lab = lab_new("copied", "qcow2");
+    struct lab other = *lab;
+    char *const all[] = {NULL};
+    g_autoptr(GError) error = NULL;
+
+    guest_io(lab, 0, "write -P 17 0 2M");
+    AUTO(manifest) first = take_true_point(lab);
+
+    other.store_path = g_strconcat(lab->store_path, "-2", NULL);
+    unit_ok(store_create(other.store_path, "dr2", &error), error);
+    unit_ok(other.catalog = catalog_open(other.store_path, &error), error);
+    unit_ok(other.store =
+                store_open_local(other.store_path, other.catalog, &snapshot_point_ops, &error),
+            error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(lab->store, other.store, all, &error);
+
+    unit_ok(plan && plan->len == 1, error);
+    unit_ok(store_copy_point(lab->store, other.store, plan->pdata[0], NULL, &error), error);
+    guest_io(lab, 0, "write -P 18 64k 128k");
+    AUTO(manifest) there = take_true_point(&other);
+
+    guest_io(lab, 0, "write -P 19 1M 64k");
+    AUTO(manifest) here = take_true_point(lab);
+
+    ck_assert_str_eq(there->base, first->point);
+    ck_assert_uint_eq(manifest_changed_bytes(there), 2 << 16);
+    ck_assert_str_eq(here->base, first->point);
+    ck_assert_uint_eq(manifest_changed_bytes(here), 3 << 16);
+    /* One of each destination. */
+    ck_assert_uint_eq(count_checkpoints(lab), 2);
+    store_free(other.store);
+    catalog_free(other.catalog);
+    g_free(other.store_path);
+}
+END_TEST
+
 START_TEST(a_backup_of_somebody_else_is_left_alone)
 {
     AUTO(lab) lab = lab_new("foreign", "qcow2");
@@ -414,6 +452,7 @@ int main(void)
                        a_guest_without_agent_gives_a_crash_consistent_point_unless_more_is_required,
                        a_guest_that_was_started_anew_is_not_waited_for_to_thaw,
                        a_point_that_stands_on_another_vms_is_built_upon_while_that_is_there,
+                       a_store_that_points_were_copied_to_can_be_a_destination,
                        a_backup_of_somebody_else_is_left_alone, a_vm_that_migrates_is_left_alone,
                        a_job_that_somebody_ended_gives_no_point,
                        a_vm_that_goes_off_meanwhile_gives_no_point_and_the_next_goes_on,
