@@ -390,6 +390,34 @@ static const struct incoming_ops local_incoming_ops = {
     .free = local_incoming_free,
 };
 
+/* Its time of change says when somebody last asked for the place in vain. */
+static char *wanted_path(const struct local_store *store, const char *vm_uuid)
+{
+    g_autofree char *name = g_strdup_printf("point-%s.wanted", vm_uuid);
+
+    return g_build_filename(store->path, "locks", name, NULL);
+}
+
+static void ask_for_place(const struct local_store *store, const char *vm_uuid)
+{
+    g_autofree char *path = wanted_path(store, vm_uuid);
+    AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, MODE_PRIVATE_FILE);
+
+    if (fd >= 0)
+        futimens(fd, NULL);
+}
+
+bool local_incoming_wanted(const struct incoming *incoming, int64_t ms)
+{
+    const struct local_incoming *self = (const struct local_incoming *)incoming;
+    g_autofree char *path = wanted_path(self->store, self->vm_uuid);
+    struct stat status;
+
+    return stat(path, &status) == 0 &&
+           (int64_t)status.st_mtim.tv_sec * 1000 + status.st_mtim.tv_nsec / 1000000 >
+               time_now_ms() - ms;
+}
+
 struct file_lock *local_take_place(struct local_store *store, const char *vm_uuid, GError **error)
 {
     g_autofree char *path = local_lock_path(store->path, vm_uuid);
@@ -399,13 +427,15 @@ struct file_lock *local_take_place(struct local_store *store, const char *vm_uui
 
     if (lock)
         return lock;
-    if (error_is(why, ERROR_CONFLICT))
-        fail(error, ERROR_CONFLICT,
-             "%s: another transfer of this VM is running; if its link is dead it ends by itself "
-             "within %d minutes",
-             why->message, SERVE_IDLE_S / 60);
-    else
+    if (!error_is(why, ERROR_CONFLICT)) {
         g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    ask_for_place(store, vm_uuid);
+    fail(error, ERROR_CONFLICT,
+         "%s: another transfer of this VM is running; if its link is dead it gives way within %d "
+         "seconds",
+         why->message, SERVE_GIVE_WAY_S);
     return NULL;
 }
 

@@ -90,6 +90,8 @@ struct file_lock *local_take_place(struct local_store *store, const char *vm_uui
 char *local_read_lock_path(const char *store_path, const char *vm_uuid);
 /* Give it up and remove what arrived, and what earlier transfers of the VM left: the space is needed. */
 void local_incoming_discard(struct incoming *incoming);
+/* Has somebody asked for its place within the last MS? Its holder gives way if its client is silent. */
+bool local_incoming_wanted(const struct incoming *incoming, int64_t ms);
 /* How many partials there are to reuse. */
 unsigned local_incoming_partials(const struct incoming *incoming);
 

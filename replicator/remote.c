@@ -8,7 +8,8 @@
 
 #define VERSION_SHOWN 64
 #define RULE_SHOWN 400
-#define PING_MS (SERVE_IDLE_S * 1000 / 5)
+/* Who is there is never silent for long enough to have to give way. */
+#define PING_MS (SERVE_GIVE_WAY_S * 1000 / 3)
 
 struct remote_store {
     struct store store;

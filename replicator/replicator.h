@@ -83,6 +83,8 @@ struct serve_rules {
 /* Serve LOCAL, a store in a directory, on two file descriptors until the peer hangs up or is silent
  * for SERVE_IDLE_S. */
 #define SERVE_IDLE_S 300
+/* A transfer whose client is silent for so long gives way to another one of the same VM. */
+#define SERVE_GIVE_WAY_S (SERVE_IDLE_S / 20)
 bool serve(struct store *local, const struct serve_rules *rules, int in_fd, int out_fd,
            GError **error);
 

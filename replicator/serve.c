@@ -11,11 +11,16 @@
 /* Clocks differ, but not by more than this. A point of next year would be the newest one for a year. */
 #define FUTURE_MS (INT64_C(24) * 3600 * 1000)
 
+/* How often a session that waits looks around before it may give way. */
+#define LOOKS 15
+#define TURN_POLL_MS 50
+
 struct session {
     struct store *local; /* borrowed */
     bool append_only;
     struct quota *quota; /* NULL: none */
     struct wire *wire;
+    int give_way_ms; /* see give_way() */
     bool greeted;
     bool understood; /* the client speaks our protocol */
     uint32_t last_request;
@@ -319,6 +324,37 @@ static bool refuse_point(struct session *self, GError *why, GError **error)
     return refuse(self, self->point_request, why, error);
 }
 
+static bool is_committed(const struct session *self, const char *vm, const char *point)
+{
+    g_autofree char *dir =
+        store_point_dir(((const struct local_store *)self->local)->path, vm, point);
+
+    return g_file_test(dir, G_FILE_TEST_EXISTS);
+}
+
+/* Another session may have to see first that its client is gone. */
+static struct incoming *begin_in_turn(struct session *self, const char *vm, const char *point,
+                                      GError **error)
+{
+    int64_t until_ms = time_monotonic_ms() + 2 * self->give_way_ms;
+
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        struct incoming *incoming = store_begin(self->local, vm, point, &why);
+
+        if (incoming)
+            return incoming;
+        if (!error_is(why, ERROR_CONFLICT) || is_committed(self, vm, point) ||
+            time_monotonic_ms() > until_ms) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+        if (!interrupt_check(error))
+            return NULL;
+        g_usleep(TURN_POLL_MS * 1000);
+    }
+}
+
 static struct incoming *begin(struct session *self, const char *vm, const char *point,
                               GError **error)
 {
@@ -327,7 +363,7 @@ static struct incoming *begin(struct session *self, const char *vm, const char *
 
     if (point_id_parse(point, &ms) && !check_time(what, ms, error))
         return NULL;
-    return quota_begin(self->quota, vm, point, error) ? store_begin(self->local, vm, point, error)
+    return quota_begin(self->quota, vm, point, error) ? begin_in_turn(self, vm, point, error)
                                                       : NULL;
 }
 
@@ -677,10 +713,27 @@ static bool dispatch(struct session *self, const struct frame *frame, GError **e
     return handlers[type].handle(self, frame, error);
 }
 
+/* A client that is silent may be dead, and what wants the place may be the same source, come back. Only
+ * its holder gives a lock away, so there are never two that write. */
+static bool give_way(void *context, int64_t silent_ms, GError **error)
+{
+    const struct session *self = context;
+
+    if (!self->incoming || silent_ms < self->give_way_ms ||
+        !local_incoming_wanted(self->incoming, silent_ms))
+        return true;
+    return fail(
+        error, ERROR_NETWORK,
+        "the other side was silent for %d s, and another transfer of the VM wants its place",
+        (int)(silent_ms / 1000));
+}
+
 static bool session_run(struct session *self, int idle_ms, GError **error)
 {
     struct frame frame;
 
+    self->give_way_ms = idle_ms / (SERVE_IDLE_S / SERVE_GIVE_WAY_S);
+    wire_set_look(self->wire, MAX(self->give_way_ms / LOOKS, 1), give_way, self);
     for (;;) {
         enum link_state state = wire_receive(self->wire, idle_ms, &frame, error);
 

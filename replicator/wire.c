@@ -16,6 +16,9 @@ struct wire {
         *out; /* one whole frame: a small write of its own for the header would be an ssh packet */
     uint8_t *in;
     uint64_t sent_bytes;
+    wire_look_fn *look; /* or NULL */
+    void *look_context;
+    int look_ms;
 };
 
 static const char *const type_names[] = {
@@ -202,13 +205,40 @@ bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GE
     return wire_send_json(wire, WIRE_ERROR, request, object, error);
 }
 
+void wire_set_look(struct wire *wire, int every_ms, wire_look_fn *look, void *context)
+{
+    wire->look = look;
+    wire->look_context = context;
+    wire->look_ms = every_ms;
+}
+
+/* At least one byte; waits in slices, to look around between them. */
+static enum link_state read_some(struct wire *wire, uint8_t *data, size_t len, int timeout_ms,
+                                 size_t *got, GError **error)
+{
+    const struct link_ops *ops = wire->link->ops;
+    int64_t start_ms = time_monotonic_ms(), silent_ms = 0;
+
+    while (wire->look && (timeout_ms < 0 || silent_ms + wire->look_ms < timeout_ms)) {
+        enum link_state state = ops->read(wire->link, data, len, wire->look_ms, got, error);
+
+        if (state != LINK_NOTHING)
+            return state;
+        silent_ms = time_monotonic_ms() - start_ms;
+        if (!wire->look(wire->look_context, silent_ms, error))
+            return LINK_FAILED;
+    }
+    return ops->read(wire->link, data, len,
+                     timeout_ms < 0 ? timeout_ms : (int)MAX(timeout_ms - silent_ms, 0), got, error);
+}
+
 /* Read exactly LEN bytes; TIMEOUT_MS is for the first one. */
 static enum link_state read_full(struct wire *wire, uint8_t *data, size_t len, int timeout_ms,
                                  GError **error)
 {
     for (size_t done = 0, got = 0; done < len; done += got) {
-        enum link_state state = wire->link->ops->read(
-            wire->link, data + done, len - done, done ? WIRE_STALL_MS : timeout_ms, &got, error);
+        enum link_state state = read_some(wire, data + done, len - done,
+                                          done ? WIRE_STALL_MS : timeout_ms, &got, error);
 
         if (state == LINK_DATA)
             continue;

@@ -122,6 +122,10 @@ uint64_t wire_sent_bytes(const struct wire *wire);
  * the middle of one it is LINK_FAILED. */
 enum link_state wire_receive(struct wire *wire, int timeout_ms, struct frame *frame,
                              GError **error);
+/* While a receive waits, call LOOK every EVERY_MS with how long nothing has come, in a frame or between
+ * two; when it returns false, the receive fails. */
+typedef bool wire_look_fn(void *context, int64_t silent_ms, GError **error);
+void wire_set_look(struct wire *wire, int every_ms, wire_look_fn *look, void *context);
 /* See struct link_ops. */
 char *wire_last_words(struct wire *wire);
 

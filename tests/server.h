@@ -83,7 +83,7 @@ G_GNUC_UNUSED static inline struct store *server_store(struct server *server)
 {
     g_autoptr(GError) error = NULL;
     struct store *store =
-        store_open_link(link_fd_new(server->fd, server->fd), "dr1", DEADLINE_MS, &error);
+        store_open_link(link_fd_new(server->fd, server->fd), "dr1", DEADLINE_MS / 100, &error);
 
     unit_ok(store, error);
     return store;

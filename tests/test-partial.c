@@ -377,6 +377,70 @@ START_TEST(partials_are_told_for_a_point_that_arrives)
 }
 END_TEST
 
+/* --- Giving way ------------------------------------------------------------------------------- */
+
+/* The session of SELF, which says nothing any more, gives its place to another one. */
+static void gives_way(struct hostile *self)
+{
+    struct server other = server_again(self->server.path, &points_accept_ops, DEADLINE_MS);
+    AUTO(store) store = server_store(&other);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&other), EXIT_SERVED);
+    hear_error(self, 0, "wants its place");
+    wire_free(self->wire);
+    ck_assert_int_eq(server_end(&self->server), EXIT_BROKEN);
+    ck_assert_uint_eq(server_points(&self->server), 1);
+    g_free(other.path);
+}
+
+START_TEST(a_silent_client_gives_way)
+{
+    struct hostile self = hostile_begun();
+
+    say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"vda.qcow2\"}");
+    gives_way(&self);
+}
+END_TEST
+
+START_TEST(a_client_that_fell_silent_in_a_frame_gives_way)
+{
+    struct hostile self = hostile_begun();
+    static const uint8_t part[WIRE_HEADER + 100] = {0, 0, 1, 0, WIRE_DATA};
+
+    say(&self, WIRE_OPEN, 2, "{\"file\":0,\"name\":\"vda.qcow2\"}");
+    ck_assert_int_eq(write(self.server.fd, part, sizeof(part)), sizeof(part));
+    gives_way(&self);
+}
+END_TEST
+
+START_TEST(a_client_that_is_there_keeps_its_place)
+{
+    struct server server = server_new(&points_accept_ops);
+    struct server other = server_again(server.path, &points_accept_ops, DEADLINE_MS);
+    AUTO(store) store = server_store(&server);
+    AUTO(store) other_store = server_store(&other);
+    AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, IMAGE_BYTES);
+    AUTO(incoming) incoming = NULL;
+    GError *error = NULL;
+
+    unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
+    unit_fails(store_begin(other_store, VM_A, POINT_2, &error), error, ERROR_CONFLICT,
+               "another transfer");
+    unit_ok(points_send(incoming, manifest, &error), error);
+    unit_ok(incoming_commit(incoming, manifest, &error), error);
+    g_clear_pointer(&incoming, incoming_free);
+    g_clear_pointer(&store, store_free);
+    g_clear_pointer(&other_store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    ck_assert_int_eq(server_end(&other), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+    g_free(other.path);
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN(
@@ -385,5 +449,7 @@ int main(void)
         what_a_kill_left_is_found_without_its_help,
         what_was_refused_is_not_kept_nor_what_was_before, only_what_is_there_can_be_reused,
         a_link_in_a_partial_is_not_followed, reuse_that_makes_no_sense_ends_the_session,
-        reuse_of_what_is_not_there_is_refused, partials_are_told_for_a_point_that_arrives);
+        reuse_of_what_is_not_there_is_refused, partials_are_told_for_a_point_that_arrives,
+        a_silent_client_gives_way, a_client_that_fell_silent_in_a_frame_gives_way,
+        a_client_that_is_there_keeps_its_place);
 }

@@ -339,12 +339,14 @@ START_TEST(a_silent_client_is_hung_up_on)
 {
     struct server first = server_new(&points_accept_ops);
     struct server server = server_again(first.path, &points_accept_ops, SHORT_MS);
-    AUTO(store) store = server_store(&server);
+    AUTO(store) store = NULL;
     AUTO(incoming) incoming = NULL;
     struct store_info info;
     GError *error = NULL;
     char byte;
 
+    unit_ok(store = store_open_link(link_fd_new(server.fd, server.fd), "dr1", DEADLINE_MS, &error),
+            error);
     unit_ok(incoming = store_begin(store, VM_A, POINT_1, &error), error);
     /* It waits for us, then tells why, then is gone. */
     ck_assert_int_eq(fcntl(server.fd, F_SETFL, 0), 0);
