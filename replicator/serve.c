@@ -307,6 +307,7 @@ static bool handle_prune(struct session *self, const struct frame *frame, GError
 static void forget_point(struct session *self)
 {
     g_clear_pointer(&self->incoming, incoming_free);
+    g_clear_pointer(&self->point_vm, g_free);
     self->point_request = 0;
     self->n_files = 0;
     quota_end(self->quota);
