@@ -369,7 +369,10 @@ END_TEST
 static GPid open_in_qemu(const struct disk_lab *lab, const char *image)
 {
     g_autofree char *socket = g_build_filename(lab->dir, "nbd", NULL);
+    g_autofree char *uri = g_strconcat("nbd+unix:///?socket=", socket, NULL);
     const char *argv[] = {"qemu-nbd", "-r", "-t", "-f", "qcow2", "-k", socket, image, NULL};
+    const char *const info[] = {"nbdinfo", "--size", uri, NULL};
+    g_autoptr(GError) error = NULL;
     gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
     GPid pid;
 
@@ -380,6 +383,8 @@ static GPid open_in_qemu(const struct disk_lab *lab, const char *image)
         ck_assert_int_lt(g_get_monotonic_time(), deadline);
         g_usleep(5000);
     }
+    /* It listens before it has opened the image, and answers after that. */
+    unit_ok(process_run(info, 30, NULL, &error), error);
     return pid;
 }
 
