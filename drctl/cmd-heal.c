@@ -68,6 +68,10 @@ static bool heal_points(struct heal *heal, GError **error)
         point->uuid = g_strdup(parts[0]);
         point->point = g_strdup(parts[1]);
         fail(&why, ERROR_INTEGRITY, "%s", g_strchug(parts[2]));
+        if (option_set(context, "dry-run")) {
+            add_result(heal, point, false, why->message);
+            continue;
+        }
         note_unreadable(context, point, why);
         if (!heal_point(heal, point, error))
             return false;

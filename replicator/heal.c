@@ -80,12 +80,30 @@ static void note_linked_disks(struct healing *self, const struct copier *copier)
     }
 }
 
+/* What this store still knows of the point decides what it is: another store must not change it. */
+static bool check_same(const struct healing *self, const struct copier *copier, GError **error)
+{
+    GHashTableIter iter;
+    void *name, *sum;
+
+    if (!self->sums)
+        return true;
+    g_hash_table_iter_init(&iter, self->sums);
+    while (g_hash_table_iter_next(&iter, &name, &sum))
+        if (g_strcmp0(sum, copier_sum(copier, name)) != 0)
+            return fail(error, ERROR_CONFLICT,
+                        "%s is not the same there: the point was changed, or its points below were "
+                        "dropped at one of the two stores",
+                        (const char *)name);
+    return true;
+}
+
 static bool fetch(struct healing *self, struct store *from, GError **error)
 {
     AUTO(copier) copier = copier_new(from, self->point, self->progress);
 
     self->manifest = copier_manifest(copier, error);
-    if (!self->manifest || !begin(self, error))
+    if (!self->manifest || !check_same(self, copier, error) || !begin(self, error))
         return false;
     note_linked_disks(self, copier);
     copier_expect(copier, manifest_bytes(self->manifest));
@@ -314,15 +332,26 @@ static bool keep_modes(const struct healing *self, GError **error)
     return names && keep_mode(self->dir, self->incoming->dir, error);
 }
 
-static void remember(const struct healing *self)
+/* What was linked has not been read: whether the point is whole, the next verification says. */
+static void forget_verdict(const struct healing *self)
 {
     g_autofree char *key = g_strconcat(self->point->uuid, "/", self->point->point, NULL);
-    g_autofree char *time = time_format(time_now_ms());
-    json_auto_t *json = json_object();
 
-    json_set_string(json, "time", time);
-    json_object_set_new(json, "ok", json_true());
-    catalog_put(self->store->catalog, CATALOG_VERIFIED, key, json, NULL);
+    catalog_remove(self->store->catalog, CATALOG_VERIFIED, key, NULL);
+}
+
+/* A verification may have found more since we looked. */
+static bool check_damage(const struct healing *self, GError **error)
+{
+    AUTO(damage) now = NULL;
+    g_autofree char *before = damage_text(self->damage);
+    g_autofree char *after = NULL;
+
+    if (!damage_load(self->dir, &now, NULL))
+        return true; /* as before: the note itself cannot be read */
+    after = now ? damage_text(now) : NULL;
+    return g_strcmp0(before, after) == 0 ||
+           fail(error, ERROR_CONFLICT, "more of it was found damaged meanwhile; heal it again");
 }
 
 static bool exchange(struct healing *self, GError **error)
@@ -335,10 +364,11 @@ static bool exchange(struct healing *self, GError **error)
         !keep_modes(self, error))
         return false;
     lock = file_lock_take(path, what, error);
-    if (!lock || !path_exchange(self->incoming->dir, self->dir, error))
+    if (!lock || !check_damage(self, error) ||
+        !path_exchange(self->incoming->dir, self->dir, error))
         return false;
     local_cache_put(self->store, self->manifest);
-    remember(self);
+    forget_verdict(self);
     return true;
 }
 

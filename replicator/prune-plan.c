@@ -213,6 +213,14 @@ static bool cannot_merge(const struct prune_plan *plan, const struct manifest *m
     return false;
 }
 
+static bool is_noted_as_damaged(const struct prune_plan *plan, const struct manifest *manifest)
+{
+    g_autofree char *dir = store_point_dir(plan->store->path, manifest->uuid, manifest->point);
+    g_autofree char *note = g_build_filename(dir, DAMAGE_NAME, NULL);
+
+    return g_file_test(note, G_FILE_TEST_EXISTS);
+}
+
 /* Where the content of POINT goes: all that is based on it, at last. Those that stay are counted. */
 static void find_heir(const struct prune_plan *plan, struct plan_point *point)
 {
@@ -236,6 +244,9 @@ static void find_heir(const struct prune_plan *plan, struct plan_point *point)
     }
     if (!rule && g_hash_table_size(heirs) > 1)
         rule = g_strdup_printf("base of %u points", g_hash_table_size(heirs));
+    if (!rule && point->heir && is_noted_as_damaged(plan, point->heir->manifest))
+        rule = g_strdup_printf("its content would go into point %s, which is damaged: drctl heal",
+                               point->heir->manifest->point);
     if (!rule && point->heir && cannot_merge(plan, point->manifest))
         rule = g_strdup("a disk of it was shrunk to a size that is no multiple of 64 KiB");
     if (!rule)
@@ -307,7 +318,7 @@ static bool flatten_newest(struct prune_plan *plan, GError **error)
 {
     struct plan_point *newest = plan->points;
 
-    if (used_by(plan, newest->manifest->point))
+    if (used_by(plan, newest->manifest->point) || is_noted_as_damaged(plan, newest->manifest))
         return true;
     for (unsigned i = 0; i < newest->manifest->disks->len; i++) {
         g_autoptr(GArray) chain =

@@ -358,15 +358,15 @@ START_TEST(a_damaged_point_is_not_pruned_into_another)
     AUTO(disk_lab) lab = lab_new();
     struct prune_request request = {.vm_uuid = lab->uuid};
     struct prune_result result;
-    GError *error = NULL;
+    g_autoptr(GError) error = NULL;
 
     for (unsigned i = 0; i < 3; i++)
         disk_lab_point(lab);
     turn_bit(lab, 2, "domain.xml", 3);
     ck_assert(!verify(lab, 2));
     unit_ok(retention_parse("last=3", &request.keep, &error), error);
-    unit_fails(store_prune(lab->store, &request, &result, &error), error, ERROR_INTEGRITY,
-               "drctl heal");
+    unit_ok(store_prune(lab->store, &request, &result, &error), error);
+    prune_result_clear(&result);
     ck_assert(!verify(lab, 2));
 }
 END_TEST
