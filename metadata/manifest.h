@@ -93,7 +93,9 @@ struct manifest_disk *manifest_add_disk(struct manifest *manifest, const char *t
 void manifest_add_file(struct manifest *manifest, const char *name, uint64_t bytes);
 /* Forget a file. */
 void manifest_remove_file(struct manifest *manifest, const char *name);
-/* Let the base of the point be the newest of its disks' bases. */
+/* The newest of its disks' bases, or NULL. */
+const char *manifest_newest_base(const struct manifest *manifest);
+/* Let the base of the point be that. */
 void manifest_set_base(struct manifest *manifest);
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target);
 const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name);
