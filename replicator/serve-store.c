@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests about the store: what it is, what it has, and its pool bundles. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "replicator/session.h"
+
+bool handle_info(struct session *self, const struct frame *frame, GError **error)
+{
+    struct store_info info = {0};
+    json_t *object;
+    GError *why = NULL;
+
+    if (!store_info(self->local, &info, &why) || !quota_reduce(self->quota, &info, &why)) {
+        store_info_clear(&info);
+        return session_refuse(self, frame->request, why, error);
+    }
+    object = json_object();
+    json_set_string(object, "uuid", info.uuid);
+    json_set_string(object, "site", info.site);
+    json_set_string(object, "drctl", info.version);
+    json_set_u64(object, "free_bytes", info.free_bytes);
+    json_set_u64(object, "total_bytes", info.total_bytes);
+    json_set_u64(object, "clock_ms", (uint64_t)info.clock_ms);
+    store_info_clear(&info);
+    return session_ok(self, frame->request, object, error);
+}
+
+bool handle_points(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_autoptr(GPtrArray) points = NULL;
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request)
+        return false;
+    points = store_points(self->local, json_get_string(request, "vm"), &why);
+    if (!points)
+        return session_refuse(self, frame->request, why, error);
+    for (unsigned i = 0; i < points->len; i++) {
+        g_autofree char *text = manifest_text(points->pdata[i]);
+
+        if (!wire_send(self->wire, WIRE_MANIFEST, frame->request, text, strlen(text), error))
+            return false;
+    }
+    object = json_object();
+    json_set_u64(object, "count", points->len);
+    return session_ok(self, frame->request, object, error);
+}
+
+bool handle_get(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct sending sending = {.session = self, .request = frame->request};
+    const char *vm, *point, *name;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "vm", &vm, error) ||
+        !json_need_string(request, "point", &point, error) ||
+        !json_need_string(request, "name", &name, error) ||
+        !json_need_u64(request, "offset", &sending.offset, error))
+        return false;
+    sending.at = sending.offset;
+    return store_get(self->local, vm, point, name, sending.offset, sending_piece, &sending, &why)
+               ? sending_done(&sending, error)
+               : sending_failed(&sending, why, error);
+}
+
+bool handle_damaged(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_auto(GStrv) points = NULL;
+    json_t *object, *list;
+    const char *vm;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "vm", &vm, error))
+        return false;
+    points = store_damaged(self->local, vm, &why);
+    if (!points)
+        return session_refuse(self, frame->request, why, error);
+    object = json_object();
+    list = json_array();
+    for (char **point = points; *point; point++)
+        json_array_append_new(list, json_string(*point));
+    json_object_set_new(object, "points", list);
+    return session_ok(self, frame->request, object, error);
+}
+
+static json_t *similar_image_json(const struct similar_image *image)
+{
+    json_t *json = image ? json_object() : json_null();
+
+    if (!image)
+        return json;
+    json_set_string(json, "vm", image->vm);
+    json_set_string(json, "uuid", image->vm_uuid);
+    json_set_string(json, "point", image->point);
+    json_set_string(json, "target", image->target);
+    json_set_u64(json, "matched", image->overlap.matched);
+    json_set_u64(json, "sampled", image->overlap.sampled);
+    return json;
+}
+
+bool handle_similar(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_autofree struct sketch *sketch = g_new(struct sketch, 1);
+    AUTO(similar_image) image = NULL;
+    const char *before;
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "before", &before, error) ||
+        !sketch_from_json(request, sketch, error))
+        return false;
+    if (!store_similar(self->local, sketch, before, &image, &why))
+        return session_refuse(self, frame->request, why, error);
+    object = json_object();
+    json_object_set_new(object, "image", similar_image_json(image));
+    return session_ok(self, frame->request, object, error);
+}
+
+static bool read_prune(const json_t *object, struct prune_request *request, GError **error)
+{
+    const char *keep = json_get_string(object, "keep");
+
+    return json_need_string(object, "vm", &request->vm_uuid, error) &&
+           json_need_bool(object, "dry_run", &request->dry_run, error) &&
+           (!keep || retention_parse(keep, &request->keep, error));
+}
+
+static bool send_decisions(struct session *self, uint32_t request,
+                           const struct prune_result *result, GError **error)
+{
+    json_t *object;
+
+    for (unsigned i = 0; i < result->decisions->len; i++)
+        if (!wire_send_json(self->wire, WIRE_DECISION, request,
+                            prune_decision_json(result->decisions->pdata[i]), error))
+            return false;
+    object = json_object();
+    json_set_u64(object, "count", result->decisions->len);
+    json_set_u64(object, "freed_bytes", result->freed_bytes);
+    return session_ok(self, request, object, error);
+}
+
+bool handle_prune(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *object = frame_json(frame, error);
+    uint32_t number = frame->request;
+    struct prune_request request = {0};
+    struct prune_result result;
+    GError *why = NULL;
+    bool sent;
+
+    if (!object || !read_prune(object, &request, error))
+        return false;
+    if (!store_prune(self->local, &request, &result, &why))
+        return session_refuse(self, number, why, error);
+    sent = send_decisions(self, number, &result, error);
+    prune_result_clear(&result);
+    return sent;
+}
+
+/* --- Pool bundles --------------------------------------------------------------------------- */
+
+bool handle_bundle_id(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    AUTO(bundle_id) id = NULL;
+    json_t *object, *bundle;
+    const char *site;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "site", &site, error))
+        return false;
+    if (!store_newest_bundle(self->local, site, &id, &why))
+        return session_refuse(self, frame->request, why, error);
+    object = json_object();
+    bundle = id ? json_object() : json_null();
+    if (id) {
+        json_set_string(bundle, "time", id->time);
+        json_set_u64(bundle, "generation", id->generation);
+        json_set_string(bundle, "digest", id->digest);
+    }
+    json_object_set_new(object, "bundle", bundle);
+    return session_ok(self, frame->request, object, error);
+}
+
+static bool send_bundle(struct session *self, uint32_t request, const char *data, size_t len,
+                        GError **error)
+{
+    json_t *object;
+
+    for (size_t done = 0; done < len;) {
+        struct frame_data piece = {.offset = done,
+                                   .bytes = (const uint8_t *)data + done,
+                                   .len = MIN(len - done, STORE_WRITE_MAX)};
+
+        if (!wire_send_data(self->wire, request, &piece, error))
+            return false;
+        done += piece.len;
+    }
+    object = json_object();
+    json_set_u64(object, "bytes", len);
+    return session_ok(self, request, object, error);
+}
+
+bool handle_bundle_get(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    struct bundle_id id = {0};
+    const char *site, *time;
+    g_autofree char *data = NULL;
+    size_t len;
+    GError *why = NULL;
+
+    if (!request || !json_need_string(request, "site", &site, error) ||
+        !json_need_string(request, "time", &time, error))
+        return false;
+    id.site = (char *)site;
+    id.time = (char *)time;
+    if (!store_get_bundle(self->local, &id, &data, &len, &why))
+        return session_refuse(self, frame->request, why, error);
+    return send_bundle(self, frame->request, data, len, error);
+}
+
+bool handle_bundle_put(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+
+    if (!request || !json_need_u64(request, "bytes", &self->bundle_bytes, error))
+        return false;
+    if (self->bundle_request)
+        return session_out_of_order(frame, "another pool bundle is arriving", error);
+    if (self->bundle_bytes == 0 || self->bundle_bytes > BUNDLE_MAX_BYTES)
+        return fail(error, ERROR_INTEGRITY, "a pool bundle of %" PRIu64 " bytes",
+                    self->bundle_bytes);
+    self->bundle_request = frame->request;
+    /* Grows with what arrives, not with what is announced. */
+    self->bundle = g_byte_array_new();
+    return true;
+}
+
+static bool store_bundle(struct session *self, GError **error)
+{
+    const GByteArray *bundle = self->bundle;
+
+    return quota_fits(self->quota, bundle->len + QUOTA_FILE_COST, error) &&
+           store_put_bundle(self->local, (const char *)bundle->data, bundle->len, error);
+}
+
+bool session_take_bundle(struct session *self, const struct frame *frame,
+                         const struct frame_data *data, GError **error)
+{
+    GError *why = NULL;
+    bool stored;
+
+    if (data->file != 0 || data->offset != self->bundle->len || data->len == 0 ||
+        data->zeros != 0 || data->len > self->bundle_bytes - self->bundle->len)
+        return session_out_of_order(frame, "not the next bytes of the pool bundle", error);
+    g_byte_array_append(self->bundle, data->bytes, (unsigned)data->len);
+    if (self->bundle->len < self->bundle_bytes)
+        return true;
+    stored = store_bundle(self, &why);
+    g_clear_pointer(&self->bundle, g_byte_array_unref);
+    self->bundle_request = 0;
+    return stored ? session_ok(self, frame->request, NULL, error)
+                  : session_refuse(self, frame->request, why, error);
+}
