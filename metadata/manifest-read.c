@@ -224,8 +224,9 @@ static bool check_files(const struct manifest *manifest, GError **error)
 
         if (!name_is_safe(file->name))
             return fail(error, ERROR_INTEGRITY, "file '%s' has an unsafe name", file->name);
-        if (strcmp(file->name, MANIFEST_NAME) == 0 || strcmp(file->name, SHA256SUMS_NAME) == 0)
-            return fail(error, ERROR_INTEGRITY, "file %s cannot list itself", file->name);
+        if (name_is_of_store(file->name))
+            return fail(error, ERROR_INTEGRITY, "file %s is written by the store itself",
+                        file->name);
         if (!g_hash_table_add(seen, file->name))
             return fail(error, ERROR_INTEGRITY, "file %s is there twice", file->name);
     }

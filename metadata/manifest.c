@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "metadata/damage.h"
 #include "metadata/manifest.h"
 
 static const char *const consistency_names[CONSISTENCIES] = {
@@ -59,6 +60,12 @@ struct manifest *manifest_new(void)
     manifest->disks = g_ptr_array_new_with_free_func(disk_free);
     manifest->files = g_ptr_array_new_with_free_func(file_free);
     return manifest;
+}
+
+bool name_is_of_store(const char *name)
+{
+    return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SHA256SUMS_NAME) == 0 ||
+           strcmp(name, DAMAGE_NAME) == 0;
 }
 
 void manifest_free(struct manifest *manifest)

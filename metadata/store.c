@@ -233,7 +233,7 @@ bool incoming_open(struct incoming *incoming, const char *name, unsigned *file, 
 {
     if (!name_is_safe(name))
         return bad(error, incoming->label, "a safe file name", name);
-    if (strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SHA256SUMS_NAME) == 0)
+    if (name_is_of_store(name))
         return fail(error, ERROR_INTEGRITY, "%s: %s is written by the store itself",
                     incoming->label, name);
     return labelled(incoming->ops->open(incoming, name, file, error), incoming->label, error);
