@@ -19,16 +19,6 @@ struct remote_store {
     char uuid[37]; /* of the store there, once it was asked for; or empty */
 };
 
-struct remote_incoming {
-    struct incoming incoming;
-    struct client *client; /* borrowed */
-    uint32_t request;
-    unsigned n_files;
-    bool has_partials;
-    uint64_t sent_bytes;
-    bool closed; /* it has been committed, or was refused: it needs no ABORT */
-};
-
 static struct client *enter(struct store *store)
 {
     return client_enter(((struct remote_store *)store)->client);
@@ -127,17 +117,10 @@ static GPtrArray *remote_points(struct store *store, const char *vm, GError **er
     return g_steal_pointer(&points);
 }
 
-/* A file of a point as it comes in. */
-struct get_context {
-    uint64_t at; /* the offset of what comes next */
-    store_sink_fn *sink;
-    void *context;
-};
-
-static bool take_piece(const struct frame *frame, void *data, GError **error)
+bool remote_take_piece(const struct frame *frame, void *data, GError **error)
 {
     static const uint8_t zeros[STORE_WRITE_MAX];
-    struct get_context *self = data;
+    struct remote_pieces *self = data;
     struct frame_data piece;
 
     if (frame->type != WIRE_DATA)
@@ -151,8 +134,7 @@ static bool take_piece(const struct frame *frame, void *data, GError **error)
            (piece.zeros == 0 || self->sink(self->context, zeros, piece.zeros, error));
 }
 
-/* RESULT says how much was sent from OFFSET on. */
-static bool all_arrived(const json_t *result, const struct get_context *get, uint64_t offset,
+bool remote_all_arrived(const json_t *result, const struct remote_pieces *get, uint64_t offset,
                         const char *what, GError **error)
 {
     uint64_t bytes;
@@ -170,14 +152,14 @@ static bool remote_get(struct store *store, const char *vm_uuid, const char *poi
                        GError **error)
 {
     AUTO_CLIENT client = enter(store);
-    struct get_context get = {.at = offset, .sink = sink, .context = context};
+    struct remote_pieces get = {.at = offset, .sink = sink, .context = context};
     json_t *object = with_string(with_string(NULL, "vm", vm_uuid), "point", point);
     json_auto_t *result = NULL;
 
     json_set_string(object, "name", name);
     json_set_u64(object, "offset", offset);
-    return client_ask(client, WIRE_GET, object, take_piece, &get, &result, error) &&
-           all_arrived(result, &get, offset, name, error);
+    return client_ask(client, WIRE_GET, object, remote_take_piece, &get, &result, error) &&
+           remote_all_arrived(result, &get, offset, name, error);
 }
 
 struct prune_context {
@@ -413,6 +395,12 @@ static bool remote_put_bundle(struct store *store, const char *data, size_t len,
     return client_answer(client, request, LINK_FOREVER, NULL, NULL, &result, error);
 }
 
+static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
+                                     GError **error)
+{
+    return remote_begin_point(((struct remote_store *)store)->client, vm_uuid, point, error);
+}
+
 static void remote_free(struct store *store)
 {
     struct remote_store *self = (struct remote_store *)store;
@@ -422,156 +410,6 @@ static void remote_free(struct store *store)
         self->dialler.free(self->dialler.context);
     g_free(self->store.label);
     g_free(self);
-}
-
-/* --- A point on its way --------------------------------------------------------------------- */
-
-static bool remote_open(struct incoming *incoming, const char *name, unsigned *file, GError **error)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-    uint64_t before = wire_sent_bytes(client->wire);
-    json_t *object = with_string(NULL, "name", name);
-
-    json_set_u64(object, "file", self->n_files);
-    if (!client_send_json(client, WIRE_OPEN, self->request, object, error))
-        return false;
-    self->sent_bytes += wire_sent_bytes(client->wire) - before;
-    *file = self->n_files++;
-    return client_point_welcome(client, error);
-}
-
-static bool remote_write(struct incoming *incoming, unsigned file, uint64_t offset,
-                         const void *data, size_t len, GError **error)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-    uint64_t before = wire_sent_bytes(client->wire);
-
-    if (!client_point_welcome(client, error) ||
-        !client_send_bytes(client, self->request, file, offset, data, len, error))
-        return false;
-    self->sent_bytes += wire_sent_bytes(client->wire) - before;
-    return true;
-}
-
-static bool remote_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
-                           void *context, GError **error)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-    uint64_t before = wire_sent_bytes(client->wire);
-    struct get_context get = {.sink = sink, .context = context};
-    json_auto_t *result = NULL;
-
-    if (!self->has_partials)
-        return true;
-    if (!client_ask(client, WIRE_PARTIAL, with_string(NULL, "target", target), take_piece, &get,
-                    &result, error))
-        return false;
-    self->sent_bytes += wire_sent_bytes(client->wire) - before;
-    return all_arrived(result, &get, 0, "what is there", error);
-}
-
-static bool remote_reuse(struct incoming *incoming, unsigned file, uint64_t offset, size_t len,
-                         const struct partial_place *from, GError **error)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-    uint64_t before = wire_sent_bytes(client->wire);
-    json_t *object = json_object();
-
-    json_set_u64(object, "file", file);
-    json_set_u64(object, "offset", offset);
-    json_set_u64(object, "bytes", len);
-    json_set_u64(object, "partial", from->partial);
-    json_set_u64(object, "at", from->offset);
-    if (!client_send_json(client, WIRE_REUSE, self->request, object, error))
-        return false;
-    self->sent_bytes += wire_sent_bytes(client->wire) - before;
-    return client_point_welcome(client, error);
-}
-
-/* Whatever ended the session while the other side was committing: nobody knows whether it has. */
-static bool outcome_unknown(struct client *client, GError **error)
-{
-    g_clear_error(error);
-    return fail(error, ERROR_NETWORK,
-                "the connection was lost during the commit (%s): the point may exist or not, the "
-                "next run finds out",
-                client->lost);
-}
-
-static bool remote_commit(struct incoming *incoming, const struct manifest *manifest,
-                          GError **error)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-    uint64_t before = wire_sent_bytes(client->wire);
-    g_autofree char *text = manifest_text(manifest);
-    json_auto_t *result = NULL;
-
-    if (!client_point_welcome(client, error) ||
-        !client_send_text(client, WIRE_COMMIT, self->request, text, error))
-        return false;
-    self->closed = true;
-    self->sent_bytes += wire_sent_bytes(client->wire) - before;
-    if (client_answer(client, self->request, LINK_FOREVER, NULL, NULL, &result, error))
-        return true;
-    return client->lost ? outcome_unknown(client, error) : false;
-}
-
-static uint64_t remote_sent_bytes(const struct incoming *incoming)
-{
-    return ((const struct remote_incoming *)incoming)->sent_bytes;
-}
-
-static void remote_incoming_free(struct incoming *incoming)
-{
-    struct remote_incoming *self = (struct remote_incoming *)incoming;
-    AUTO_CLIENT client = client_enter(self->client);
-
-    if (!self->closed)
-        client_send_json(client, WIRE_ABORT, self->request, NULL, NULL);
-    client->point = 0;
-    g_clear_error(&client->point_refused);
-    g_free(self);
-}
-
-static const struct incoming_ops remote_incoming_ops = {
-    .open = remote_open,
-    .write = remote_write,
-    .partial = remote_partial,
-    .reuse = remote_reuse,
-    .commit = remote_commit,
-    .sent_bytes = remote_sent_bytes,
-    .free = remote_incoming_free,
-};
-
-static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
-                                     GError **error)
-{
-    AUTO_CLIENT client = enter(store);
-    uint64_t before = wire_sent_bytes(client->wire), partials;
-    json_auto_t *result = NULL;
-    struct remote_incoming *self;
-
-    if (client->point) {
-        fail(error, ERROR_CONFLICT, "another point is on its way on this connection");
-        return NULL;
-    }
-    if (!client_ask(client, WIRE_BEGIN,
-                    with_string(with_string(NULL, "vm", vm_uuid), "point", point), NULL, NULL,
-                    &result, error))
-        return NULL;
-    self = g_new0(struct remote_incoming, 1);
-    self->incoming.ops = &remote_incoming_ops;
-    self->client = client;
-    self->request = client->last_request;
-    self->has_partials = json_need_u64(result, "partials", &partials, NULL) && partials > 0;
-    self->sent_bytes = wire_sent_bytes(client->wire) - before;
-    client->point = self->request;
-    return &self->incoming;
 }
 
 /* --- Connecting anew ------------------------------------------------------------------------ */
