@@ -16,6 +16,7 @@ struct copier {
     struct incoming *into; /* borrowed */
     unsigned file;
     uint64_t at;
+    uint64_t expected; /* bytes of the file */
     struct digest *digest;
     GError *refused; /* by the destination, which must not look like an error of the source */
 };
@@ -128,6 +129,9 @@ static bool pass_on(void *context, const void *data, size_t len, GError **error)
 {
     struct copier *self = context;
 
+    if (len > self->expected - self->at)
+        return fail(error, ERROR_INTEGRITY, "%s is longer there than its manifest says",
+                    self->subject);
     if (!incoming_write(self->into, self->file, self->at, data, len, &self->refused))
         return fail(error, ERROR_FAILED, "the destination refused it");
     digest_update(self->digest, data, len);
@@ -144,6 +148,7 @@ bool copier_file(struct copier *self, struct incoming *into, const struct manife
 
     self->into = into;
     self->at = 0;
+    self->expected = file->bytes;
     if (!incoming_open(into, file->name, &self->file, error))
         return false;
     if (!store_get(self->from, self->vm_uuid, self->point, file->name, 0, pass_on, self, error)) {

@@ -8,6 +8,8 @@
 #include "snapshot/arrived.h"
 
 #define BUFFER_RECORDS 1024u
+/* Of the other side's word: what 4 TiB of a disk take. */
+#define BYTES_MAX (UINT64_C(4) << 30)
 
 struct arrived {
     int fd;
@@ -24,6 +26,8 @@ static bool keep(void *context, const void *data, size_t len, GError **error)
 {
     struct arrived *arrived = context;
 
+    if (len > BYTES_MAX - arrived->bytes)
+        return fail(error, ERROR_INTEGRITY, "it is more than any disk could have");
     if (!interrupt_check(error) ||
         !fd_write_at(arrived->fd, arrived->bytes, data, len, arrived->path, error))
         return false;

@@ -7,6 +7,7 @@
 
 #include "snapshot/cluster.h"
 #include "snapshot/digest-chain.h"
+#include "snapshot/digests.h"
 
 struct baseline {
     struct digest_chain *chain; /* NULL: zeros everywhere */
@@ -20,13 +21,16 @@ struct baseline {
 struct spool {
     int fd;
     const char *path;
-    uint64_t bytes;
+    uint64_t bytes, limit; /* the other side's word is not taken for how much there is */
 };
 
 static bool write_spool(void *context, const void *data, size_t len, GError **error)
 {
     struct spool *spool = context;
 
+    if (len > spool->limit - spool->bytes)
+        return fail(error, ERROR_INTEGRITY, "%s is longer than digests of its disk can be",
+                    spool->path);
     if (!interrupt_check(error) ||
         !fd_write_at(spool->fd, spool->bytes, data, len, spool->path, error))
         return false;
@@ -39,11 +43,17 @@ static char *spool_path(const char *dir, const char *target, unsigned layer)
     return g_strdup_printf("%s/%s.%u", dir, target, layer);
 }
 
+static uint64_t digests_max_bytes(uint64_t virtual_bytes)
+{
+    return DIGESTS_HEADER_BYTES + cluster_count(virtual_bytes) * DIGESTS_RECORD_BYTES +
+           DIGESTS_TRAILER_BYTES;
+}
+
 static bool fetch_layer(struct store *store, const struct history_layer *layer, const char *path,
                         GError **error)
 {
     AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    struct spool spool = {fd, path, 0};
+    struct spool spool = {fd, path, 0, digests_max_bytes(layer->disk->virtual_bytes)};
 
     if (fd < 0)
         return fail_errno(error, errno, "cannot create %s", path);
