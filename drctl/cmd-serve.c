@@ -36,6 +36,26 @@ static bool is_site_store(struct context *context, const char *path)
     return config && g_str_equal(canonical, config->store);
 }
 
+/* What a client asks for behind a forced command that names no store: it must not believe that its
+ * points are there. */
+static bool check_asked_store(struct context *context, GError **error)
+{
+    const char *asked = g_getenv("SSH_ORIGINAL_COMMAND");
+    g_auto(GStrv) words = NULL;
+
+    if (!asked || !g_shell_parse_argv(asked, NULL, &words, NULL))
+        return true;
+    for (char **word = words; *word; word++)
+        if (g_str_equal(*word, "--store") && word[1] && !is_site_store(context, word[1]))
+            return fail(
+                error, ERROR_CONFIG,
+                "the store %s is asked for, but this key serves another one: add --store to "
+                "its command in authorized_keys there, or remove `store` from the [remote] "
+                "here",
+                word[1]);
+    return true;
+}
+
 static bool cmd_serve(struct context *context, GError **error)
 {
     const char *path = option_value(context, "store");
@@ -45,7 +65,7 @@ static bool cmd_serve(struct context *context, GError **error)
         return false;
     if (path && !is_site_store(context, path))
         return serve_other(path, &rules, error);
-    return context_store(context, error) &&
+    return context_store(context, error) && (path || check_asked_store(context, error)) &&
            serve(context->store, &rules, STDIN_FILENO, STDOUT_FILENO, error);
 }
 

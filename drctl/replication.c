@@ -200,13 +200,8 @@ static bool take_point(void *data, GError **error)
 {
     struct vm_job *job = data;
 
-    if (!interrupt_check(error) || !prepare_vm(job, true, error) ||
-        !snapshot_take_point(&job->request, &job->result, error))
-        return false;
-    /* Other sites do this themselves. */
-    if (g_str_equal(job->vm->protection->destination, "local"))
-        store_heal_vm(job->request.destination, domain_uuid(job->domain), job->request.progress);
-    return true;
+    return interrupt_check(error) && prepare_vm(job, true, error) &&
+           snapshot_take_point(&job->request, &job->result, error);
 }
 
 /* The step's name is journaled. */
@@ -309,6 +304,9 @@ static void conclude(struct vm_job *job, GError *error)
         made->vm_uuid = g_strdup(job->result.manifest->uuid);
         g_ptr_array_add(replication->made, made);
     }
+    /* Other sites do this themselves. */
+    if (!error && g_str_equal(job->vm->protection->destination, "local"))
+        store_heal_vm(job->request.destination, domain_uuid(job->domain), job->request.progress);
     json_array_append_new(replication->results, result_json(job, error));
     remember(job, error);
     if (error && !replication->first_error)
@@ -407,7 +405,7 @@ static void run_round(struct batch *batch)
 {
     g_autofree char *subject =
         g_strdup_printf("%s@%s", batch->protection->name, batch->protection->destination);
-    g_autoptr(GError) unfit = NULL;
+    g_autoptr(GError) unfit = NULL; /* the round itself has not been taken */
 
     if (!prepare_batch(batch, &unfit) && batch->protection->group == GROUP_TRY &&
         !error_is(unfit, ERROR_CANCELLED)) {
@@ -416,9 +414,14 @@ static void run_round(struct batch *batch)
     }
     if (!unfit)
         run_steps(batch->replication->run, subject, round_steps, G_N_ELEMENTS(round_steps), batch,
-                  NULL);
-    for (unsigned i = 0; i < batch->n; i++)
-        conclude(&batch->jobs[i], unfit ? g_error_copy(unfit) : batch->vms[i].error);
+                  &unfit);
+    for (unsigned i = 0; i < batch->n; i++) {
+        bool has_point = batch->jobs[i].result.manifest != NULL;
+
+        conclude(&batch->jobs[i], has_point             ? NULL
+                                  : batch->vms[i].error ? batch->vms[i].error
+                                                        : g_error_copy(unfit));
+    }
 }
 
 static void replicate_batch(struct replication *replication, unsigned first, unsigned n)

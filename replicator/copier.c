@@ -16,7 +16,8 @@ struct copier {
     struct incoming *into; /* borrowed */
     unsigned file;
     uint64_t at;
-    uint64_t expected; /* bytes of the file */
+    const char *name;
+    uint64_t expected; /* its bytes */
     struct digest *digest;
     GError *refused; /* by the destination, which must not look like an error of the source */
 };
@@ -130,8 +131,8 @@ static bool pass_on(void *context, const void *data, size_t len, GError **error)
     struct copier *self = context;
 
     if (len > self->expected - self->at)
-        return fail(error, ERROR_INTEGRITY, "%s is longer there than its manifest says",
-                    self->subject);
+        return fail(error, ERROR_INTEGRITY, "%s is damaged there: it is longer than it should be",
+                    self->name);
     if (!incoming_write(self->into, self->file, self->at, data, len, &self->refused))
         return fail(error, ERROR_FAILED, "the destination refused it");
     digest_update(self->digest, data, len);
@@ -148,6 +149,7 @@ bool copier_file(struct copier *self, struct incoming *into, const struct manife
 
     self->into = into;
     self->at = 0;
+    self->name = file->name;
     self->expected = file->bytes;
     if (!incoming_open(into, file->name, &self->file, error))
         return false;

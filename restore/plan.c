@@ -77,6 +77,7 @@ struct planner {
     GPtrArray
         *platforms;   /* of struct platform, as site->hosts; memory that is promised is taken off */
     unsigned running; /* VMs that run here already */
+    bool mixed;       /* the newest points are of rounds and not, so not of one instant */
     char *round;      /* take the points of this round, see group.h; NULL: the newest ones */
     GHashTable *origins; /* UUID -> struct origin, of that round */
 };
@@ -261,6 +262,8 @@ static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
         return true;
     }
     take_point(vm, recovery->origin->manifest);
+    if (planner->mixed)
+        remark(findings, "its point and those of the other VMs are not of one instant");
     recovery->name = g_strdup(vm->name);
     recovery->uuid = g_strdup(vm->uuid);
     recovery->uri = g_strdup(platform->name);
@@ -359,6 +362,12 @@ static bool choose_round(struct planner *planner, const struct vapp *order, GErr
             g_ptr_array_unref(points);
     }
     planner->round = g_strdup(group_choose(histories, open_member, planner));
+    for (unsigned i = 0; i < histories->len && !planner->round; i++) {
+        const GPtrArray *points = histories->pdata[i];
+
+        planner->mixed |= ((const struct manifest *)points->pdata[0])->group != NULL;
+    }
+    planner->mixed &= histories->len > 1;
     return true;
 }
 

@@ -75,10 +75,26 @@ static void add_bitmap(struct bitmaps *bitmaps, const struct xml_node *disk, con
     g_hash_table_insert(bitmaps->by_target, g_steal_pointer(&target), bitmap);
 }
 
+/* QEMU may be unable to tell (an overlay has grown beyond the image below it): then no bitmap is
+ * good, and disks are compared. */
+static char *checkpoint_text(struct domain *domain, const char *checkpoint, bool running,
+                             GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    char *text = domain_checkpoint_xml(domain, checkpoint, running, &why);
+
+    if (text)
+        return text;
+    if (running && error_is(why, ERROR_HYPERVISOR))
+        return domain_checkpoint_xml(domain, checkpoint, false, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
 struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool running,
                              GError **error)
 {
-    g_autofree char *text = domain_checkpoint_xml(domain, checkpoint, running, error);
+    g_autofree char *text = checkpoint_text(domain, checkpoint, running, error);
     AUTO(xml) xml = text ? xml_parse(text, checkpoint, error) : NULL;
     g_autofree char *life = vm_life(domain);
     struct bitmaps *bitmaps;
@@ -134,6 +150,6 @@ const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *di
     if (!lies_upon(disk, bitmap->image))
         return "it has another image than at the last point";
     if (!is_good(bitmaps, bitmap, disk))
-        return "the record of its changes is lost (QEMU was killed, or the host lost power)";
+        return "the record of its changes is lost or broken (QEMU was killed, the host lost power)";
     return NULL;
 }

@@ -96,9 +96,13 @@ static const char *no_checkpoint(const struct reference *reference)
 {
     const GPtrArray *points = history_points(reference->history);
 
-    return ((struct manifest *)points->pdata[0])->checkpoint
+    const char *name = ((struct manifest *)points->pdata[0])->checkpoint;
+
+    if (!name)
+        return "its last point was taken while the VM was off";
+    return g_str_has_prefix(name, reference->tag)
                ? "the VM has lost the checkpoint of its last point"
-               : "its last point was taken while the VM was off";
+               : "its last point was copied here from another store";
 }
 
 /* A newer base is fine: the bitmaps tell too much then, which comparing finds out. */

@@ -130,7 +130,8 @@ static bool fetch_arrived(struct capture *capture, GError **error)
 
         if (bytes)
             progress_note(capture->request->progress,
-                          "%s/%s: %s of it have arrived in an earlier transfer",
+                          "%s/%s: %s are there from an interrupted transfer, and are not sent "
+                          "again where they are still the same",
                           capture_vm(capture), disk->target, bytes);
     }
     return true;
