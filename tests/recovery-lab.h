@@ -368,8 +368,8 @@ G_GNUC_UNUSED static inline struct lost_guest *lost_guest(const struct lab *lab,
 }
 
 /* A guest with one point, the newest, that stands on the first of ORIGINAL. */
-G_GNUC_UNUSED static inline struct lost_guest *
-lost_clone(const struct lab *lab, const char *name, const struct lost_guest *original)
+G_GNUC_UNUSED static inline struct lost_guest *lost_clone(const struct lab *lab, const char *name,
+                                                          const struct lost_guest *original)
 {
     struct lost_guest *guest = g_new0(struct lost_guest, 1);
     g_autofree char *store = NULL;
