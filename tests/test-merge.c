@@ -161,7 +161,6 @@ START_TEST(zeros_vanish_where_nothing_lies_below)
 {
     AUTO(disk_lab) lab = disk_lab_new();
     struct disk *disk = disk_lab_add(lab, 4 * LAB_MIB, 5);
-    g_autoptr(GError) error = NULL;
 
     disk_write(disk, 0, (size_t)disk->bytes, DISK_RANDOM);
     disk_lab_point(lab);

@@ -312,7 +312,6 @@ static void compose_cluster(struct disk *disk, struct composer *composer, struct
                             bool *more)
 {
     g_autofree uint8_t *plain = g_malloc0(CLUSTER_BYTES);
-    g_autofree uint8_t *packed = g_malloc(CLUSTER_PACKED_MAX);
     g_autoptr(GError) error = NULL;
     struct disk_composing composing = {disk, composer, packer};
     uint8_t digest[DIGEST_SIZE];
