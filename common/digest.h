@@ -24,6 +24,22 @@ void digest_final(struct digest *digest, uint8_t out[DIGEST_SIZE]);
 void digest_free(struct digest *digest);
 DEFINE_CLEANUP(digest)
 
+/*
+ * Several times as fast as SHA-256, for one process that compares what it wrote with what it reads
+ * again: GMAC (NIST SP 800-38D) with a key that is made anew in each process and never leaves it, so
+ * nobody can choose bytes that it confuses. Good for nothing that is stored or sent.
+ */
+#define CHECKSUM_SIZE 16
+
+struct checksum; /* a running checksum */
+
+struct checksum *checksum_new(void);
+void checksum_update(struct checksum *checksum, const void *data, size_t len);
+/* Write the result and start again from nothing. */
+void checksum_final(struct checksum *checksum, uint8_t out[CHECKSUM_SIZE]);
+void checksum_free(struct checksum *checksum);
+DEFINE_CLEANUP(checksum)
+
 /* Digest of one buffer. */
 void digest_buffer(const void *data, size_t len, uint8_t out[DIGEST_SIZE]);
 /* Digest of a whole file, from its current content on disk. */

@@ -125,12 +125,12 @@ static bool digest_piece(struct piece *piece, GError **error)
     return true;
 }
 
-/* The digest of the bytes of RUN as the disk has them. Every piece but the last one of a file ends
+/* The checksum of the bytes of RUN as the disk has them. Every piece but the last one of a file ends
  * at a multiple of its size, as direct reading wants it. */
-static bool read_run(struct reading *self, const struct run_of_bytes *run, uint8_t out[DIGEST_SIZE],
-                     GError **error)
+static bool read_run(struct reading *self, const struct run_of_bytes *run,
+                     uint8_t out[CHECKSUM_SIZE], GError **error)
 {
-    AUTO(digest) digest = digest_new();
+    AUTO(checksum) checksum = checksum_new();
     uint64_t at = run->offset, end = run->offset + run->len;
 
     while (at < end) {
@@ -143,26 +143,26 @@ static bool read_run(struct reading *self, const struct run_of_bytes *run, uint8
         ok = interrupt_check(error) && disk_read(&self->file->disk, piece, error);
         if (!ok)
             piece->len = 0;
-        digest_update(digest, piece->data, piece->len);
+        checksum_update(checksum, piece->data, piece->len);
         at += piece->len;
         lane_put(self->lane, piece);
         if (!ok)
             return false;
     }
-    digest_final(digest, out);
+    checksum_final(checksum, out);
     return true;
 }
 
 static bool compare_runs(struct reading *self, GError **error)
 {
-    uint8_t digest[DIGEST_SIZE];
+    uint8_t checksum[CHECKSUM_SIZE];
 
     for (unsigned i = 0; i < self->file->runs->len; i++) {
         const struct run_of_bytes *run = &g_array_index(self->file->runs, struct run_of_bytes, i);
 
-        if (!read_run(self, run, digest, error))
+        if (!read_run(self, run, checksum, error))
             return false;
-        if (memcmp(digest, run->digest, DIGEST_SIZE) != 0)
+        if (memcmp(checksum, run->checksum, CHECKSUM_SIZE) != 0)
             return fail(error, ERROR_INTEGRITY,
                         "%s: the disk does not give back what was written at offset %" PRIu64
                         ": memory, disk or file system are damaged",

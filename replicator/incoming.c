@@ -17,7 +17,7 @@ static void arriving_file_free(void *data)
     for (unsigned i = 0; i < PARTIALS_MAX; i++)
         fd_cleanup(&file->reused[i]);
     g_array_unref(file->runs);
-    digest_free(file->digest);
+    checksum_free(file->checksum);
     g_free(file->name);
     g_free(file);
 }
@@ -120,7 +120,7 @@ static bool open_file(struct local_incoming *self, const char *name, GError **er
     file->name = g_strdup(name);
     file->disk = (struct disk_file){.fd = fd_steal(&fd), .name = file->name};
     file->runs = g_array_new(FALSE, FALSE, sizeof(struct run_of_bytes));
-    file->digest = digest_new();
+    file->checksum = checksum_new();
     for (unsigned i = 0; i < PARTIALS_MAX; i++)
         file->reused[i] = -1;
     g_ptr_array_add(self->files, file);
@@ -151,7 +151,7 @@ void arriving_file_end_run(struct arriving_file *file)
     struct run_of_bytes *run = open_run(file);
 
     if (run)
-        digest_final(file->digest, run->digest);
+        checksum_final(file->checksum, run->checksum);
 }
 
 /* Note what arrived, to be compared with what the disk says at commit. */
@@ -168,7 +168,7 @@ static bool note_bytes(struct arriving_file *file, const struct piece *piece, GE
         g_array_append_val(file->runs, next);
         run = &g_array_index(file->runs, struct run_of_bytes, file->runs->len - 1);
     }
-    digest_update(file->digest, piece->data, piece->len);
+    checksum_update(file->checksum, piece->data, piece->len);
     run->len += piece->len;
     return true;
 }

@@ -43,10 +43,10 @@ struct local_store {
 #define INCOMING_REPLACES ".new"
 #define INCOMING_REMOVED ".old"
 
-/* Bytes that arrived one after the other, with their digest. */
+/* Bytes that arrived one after the other, with their checksum. */
 struct run_of_bytes {
     uint64_t offset, len;
-    uint8_t digest[DIGEST_SIZE];
+    uint8_t checksum[CHECKSUM_SIZE];
 };
 
 struct arriving_file {
@@ -54,8 +54,8 @@ struct arriving_file {
     uint64_t size; /* end of what was written */
     /* The rest belongs to the lane until it was waited for. */
     struct disk_file disk;
-    GArray *runs;          /* of struct run_of_bytes; the last one is open */
-    struct digest *digest; /* of the open one */
+    GArray *runs;              /* of struct run_of_bytes; the last one is open */
+    struct checksum *checksum; /* of the open one */
 
     int reused[PARTIALS_MAX]; /* the file of that name in each partial, once it was opened; or -1 */
 };

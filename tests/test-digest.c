@@ -42,6 +42,27 @@ START_TEST(starts_again_after_each_result)
 }
 END_TEST
 
+/* However it is cut into pieces; another after one changed bit. */
+START_TEST(a_checksum_tells_what_was_read_again_from_something_else)
+{
+    AUTO(checksum) checksum = checksum_new();
+    size_t len = (1 << 20) + 5;
+    g_autofree uint8_t *data = g_malloc0(len);
+    uint8_t first[CHECKSUM_SIZE], again[CHECKSUM_SIZE];
+
+    checksum_update(checksum, data, len);
+    checksum_final(checksum, first);
+    checksum_update(checksum, data, 7);
+    checksum_update(checksum, data + 7, len - 7);
+    checksum_final(checksum, again);
+    ck_assert_mem_eq(first, again, CHECKSUM_SIZE);
+    data[len - 1] ^= 1;
+    checksum_update(checksum, data, len);
+    checksum_final(checksum, again);
+    ck_assert_mem_ne(first, again, CHECKSUM_SIZE);
+}
+END_TEST
+
 START_TEST(a_file_has_the_digest_of_its_content)
 {
     g_autofree char *dir = unit_dir();
@@ -79,5 +100,6 @@ END_TEST
 int main(void)
 {
     return UNIT_RUN("digest", knows_the_published_values, starts_again_after_each_result,
+                    a_checksum_tells_what_was_read_again_from_something_else,
                     a_file_has_the_digest_of_its_content, reads_only_exact_lower_case_hex);
 }
