@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <string.h>
 
 #include "common/digest.h"
-#include "common/error.h"
-
-#define FILE_BUFFER ((size_t)1 << 20)
 
 struct digest {
     EVP_MD_CTX *context;
@@ -131,41 +126,6 @@ void checksum_free(struct checksum *checksum)
         return;
     EVP_MAC_CTX_free(checksum->context);
     g_free(checksum);
-}
-
-static bool digest_fd(struct digest *digest, int fd, const char *path, GError **error)
-{
-    g_autofree char *buffer = g_malloc(FILE_BUFFER);
-
-    for (;;) {
-        ssize_t got;
-
-        if (!interrupt_check(error))
-            return false;
-        got = read(fd, buffer, FILE_BUFFER);
-        if (got == 0)
-            return true;
-        if (got > 0)
-            digest_update(digest, buffer, (size_t)got);
-        else if (errno != EINTR)
-            return fail_errno(error, errno, "cannot read %s", path);
-    }
-}
-
-bool digest_file(const char *path, uint8_t out[DIGEST_SIZE], GError **error)
-{
-    AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
-    AUTO(digest) digest = digest_new();
-
-    if (fd < 0)
-        return fail_errno(error, errno, "cannot open %s", path);
-    /* Who verifies wants to know what the disk holds, not what the page cache remembers. */
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    if (!digest_fd(digest, fd, path, error))
-        return false;
-    digest_final(digest, out);
-    return true;
 }
 
 void digest_to_hex(const uint8_t digest[DIGEST_SIZE], char out[DIGEST_HEX_SIZE])

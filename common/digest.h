@@ -42,8 +42,6 @@ DEFINE_CLEANUP(checksum)
 
 /* Digest of one buffer. */
 void digest_buffer(const void *data, size_t len, uint8_t out[DIGEST_SIZE]);
-/* Digest of a whole file, from its current content on disk. */
-bool digest_file(const char *path, uint8_t out[DIGEST_SIZE], GError **error);
 
 void digest_to_hex(const uint8_t digest[DIGEST_SIZE], char out[DIGEST_HEX_SIZE]);
 /* False if HEX is not exactly 64 lower-case hex digits. */

@@ -117,11 +117,6 @@ bool domain_is_saved(struct domain *domain)
     return domain_is_off(domain) && virDomainHasManagedSaveImage(domain->handle, 0) == 1;
 }
 
-bool domain_is_persistent(struct domain *domain)
-{
-    return virDomainIsPersistent(domain->handle) == 1;
-}
-
 char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **error)
 {
     unsigned flags =

@@ -75,7 +75,6 @@ struct host *domain_host(const struct domain *domain); /* borrowed */
 bool domain_state(struct domain *domain, enum domain_state *state, GError **error);
 /* "off", "running", "paused", "paused-io-error", "crashed" */
 const char *domain_state_name(enum domain_state state);
-bool domain_is_persistent(struct domain *domain);
 /* It is off because its guest has shut down, not for any other reason, such as one unknown. */
 bool domain_was_shut_down(struct domain *domain);
 /* It is off and its memory is saved: it goes on from there when it is started. */

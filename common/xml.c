@@ -252,14 +252,6 @@ struct xml_node *xml_add_ns(struct xml_node *parent, const char *prefix, const c
     return wrap(xmlAddChild(node_of(parent), node));
 }
 
-void xml_move_after(struct xml_node *sibling, struct xml_node *node)
-{
-    if (sibling == node)
-        return;
-    xmlUnlinkNode(node_of(node));
-    xmlAddNextSibling(node_of(sibling), node_of(node));
-}
-
 void xml_remove(struct xml_node *node)
 {
     xmlUnlinkNode(node_of(node));

@@ -43,6 +43,4 @@ struct xml_node *xml_child(struct xml_node *parent, const char *name);
 /* Append an element with its own namespace declaration: <prefix:name xmlns:prefix='uri'/>. */
 struct xml_node *xml_add_ns(struct xml_node *parent, const char *prefix, const char *uri,
                             const char *name);
-/* Move NODE (unlinked from where it is) to directly behind SIBLING. */
-void xml_move_after(struct xml_node *sibling, struct xml_node *node);
 void xml_remove(struct xml_node *node);

@@ -26,11 +26,6 @@ struct reader {
 /* Of enum quiesce and of enum group_mode. */
 static const char *const mode_names[] = {"off", "try", "require", NULL};
 
-const char *quiesce_name(enum quiesce quiesce)
-{
-    return mode_names[quiesce];
-}
-
 bool site_name_is_valid(const char *name)
 {
     size_t len = strlen(name);

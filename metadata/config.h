@@ -55,7 +55,6 @@
 #define CONFIG_RUN_DIR_MAX 60      /* of the 107 of a UNIX socket's path */
 
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
-const char *quiesce_name(enum quiesce quiesce);
 
 /* Are the VMs of a protection caught at one instant? */
 enum group_mode {

@@ -203,11 +203,6 @@ void digest_reader_free(struct digest_reader *reader)
     g_free(reader);
 }
 
-uint64_t digest_reader_count(const struct digest_reader *reader)
-{
-    return reader->count;
-}
-
 static bool fill(struct digest_reader *reader, GError **error)
 {
     size_t records = (size_t)MIN(reader->count - reader->done, (uint64_t)BUFFER_RECORDS);

@@ -52,7 +52,6 @@ struct digest_reader *digest_reader_open(const char *path, uint64_t virtual_byte
 struct digest_reader *digest_reader_open_cut(const char *path, GError **error);
 void digest_reader_free(struct digest_reader *reader);
 DEFINE_CLEANUP(digest_reader)
-uint64_t digest_reader_count(const struct digest_reader *reader);
 /* The next record; *FOUND is false behind the last one. */
 bool digest_reader_next(struct digest_reader *reader, struct digest_record *record, bool *found,
                         GError **error);

@@ -100,7 +100,6 @@ START_TEST(reads_every_key)
     ck_assert_uint_eq(lone->quiesce_timeout_s, 10);
     ck_assert_int_eq(lone->group, GROUP_OFF);
     ck_assert_int_eq(lone->compression, 1);
-    ck_assert_str_eq(quiesce_name(lone->quiesce), "try");
     ck_assert_ptr_null(config_protection_of_vm(config, "web"));
 }
 END_TEST

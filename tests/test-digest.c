@@ -63,25 +63,6 @@ START_TEST(a_checksum_tells_what_was_read_again_from_something_else)
 }
 END_TEST
 
-START_TEST(a_file_has_the_digest_of_its_content)
-{
-    g_autofree char *dir = unit_dir();
-    g_autofree char *path = g_build_filename(dir, "f", NULL);
-    size_t len = (3 << 20) + 5;
-    g_autofree char *data = g_malloc0(len);
-    uint8_t of_file[DIGEST_SIZE], of_buffer[DIGEST_SIZE];
-    g_autoptr(GError) error = NULL;
-
-    memset(data + len / 2, 'x', 1000);
-    unit_ok(file_write(path, data, len, 0600, &error), error);
-    unit_ok(digest_file(path, of_file, &error), error);
-    digest_buffer(data, len, of_buffer);
-    ck_assert_mem_eq(of_file, of_buffer, DIGEST_SIZE);
-    unit_fails(digest_file("/nowhere/f", of_file, &error), error, ERROR_NOT_FOUND, "/nowhere/f");
-    unit_fails(digest_file(dir, of_file, &error), error, ERROR_IO, dir);
-}
-END_TEST
-
 START_TEST(reads_only_exact_lower_case_hex)
 {
     uint8_t out[DIGEST_SIZE];
@@ -101,5 +82,5 @@ int main(void)
 {
     return UNIT_RUN("digest", knows_the_published_values, starts_again_after_each_result,
                     a_checksum_tells_what_was_read_again_from_something_else,
-                    a_file_has_the_digest_of_its_content, reads_only_exact_lower_case_hex);
+                    reads_only_exact_lower_case_hex);
 }

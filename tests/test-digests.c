@@ -53,8 +53,8 @@ static char *store(const GByteArray *bytes, size_t len)
     return path;
 }
 
-/* Read all records; *COUNT of them were right. */
-static bool read_all(const char *path, uint64_t virtual_bytes, uint64_t *count, GError **error)
+/* Read all records. */
+static bool read_all(const char *path, uint64_t virtual_bytes, GError **error)
 {
     AUTO(digest_reader) reader = digest_reader_open(path, virtual_bytes, error);
     struct digest_record record;
@@ -62,16 +62,13 @@ static bool read_all(const char *path, uint64_t virtual_bytes, uint64_t *count, 
 
     if (!reader)
         return false;
-    *count = 0;
     for (;;) {
         if (!digest_reader_next(reader, &record, &found, error))
             return false;
         if (!found)
             break;
         ck_assert_uint_lt(record.cluster, virtual_bytes >> 16);
-        ++*count;
     }
-    ck_assert_uint_eq(*count, digest_reader_count(reader));
     return true;
 }
 
@@ -80,9 +77,8 @@ static void refused(const GByteArray *bytes, const char *part)
 {
     g_autofree char *path = store(bytes, bytes->len);
     g_autoptr(GError) error = NULL;
-    uint64_t count;
 
-    unit_fails(read_all(path, DISK_BYTES, &count, &error), error, ERROR_INTEGRITY, part);
+    unit_fails(read_all(path, DISK_BYTES, &error), error, ERROR_INTEGRITY, part);
 }
 
 START_TEST(what_was_written_is_read)
@@ -134,9 +130,8 @@ START_TEST(refuses_a_file_cut_off_anywhere)
     for (guint len = 0; len < bytes->len; len++) {
         g_autofree char *path = store(bytes, len);
         g_autoptr(GError) error = NULL;
-        uint64_t count;
 
-        unit_fails(read_all(path, DISK_BYTES, &count, &error), error, ERROR_INTEGRITY, path);
+        unit_fails(read_all(path, DISK_BYTES, &error), error, ERROR_INTEGRITY, path);
     }
 }
 END_TEST
@@ -174,8 +169,7 @@ START_TEST(refuses_clusters_beyond_the_disk)
     memcpy(last, (const uint8_t[]){0, 0, 0, 0, 0, 3, 0xff, 0xff}, 8);
     g_autofree char *path = store(bytes, bytes->len);
     g_autoptr(GError) error = NULL;
-    uint64_t count;
-    unit_ok(read_all(path, DISK_BYTES, &count, &error), error);
+    unit_ok(read_all(path, DISK_BYTES, &error), error);
 }
 END_TEST
 
@@ -200,11 +194,10 @@ START_TEST(refuses_more_records_than_the_disk_has_clusters)
     g_autoptr(GByteArray) bytes = make(4);
     g_autofree char *path = NULL;
     g_autoptr(GError) error = NULL;
-    uint64_t count;
 
     memcpy(bytes->data + 16, (const uint8_t[]){0, 0, 0, 0, 0, 3, 0, 0}, 8);
     path = store(bytes, bytes->len);
-    unit_fails(read_all(path, 3 << 16, &count, &error), error, ERROR_INTEGRITY, "4 records");
+    unit_fails(read_all(path, 3 << 16, &error), error, ERROR_INTEGRITY, "4 records");
 }
 END_TEST
 
@@ -213,10 +206,8 @@ START_TEST(refuses_the_digests_of_another_disk)
     g_autoptr(GByteArray) bytes = make(4);
     g_autofree char *path = store(bytes, bytes->len);
     g_autoptr(GError) error = NULL;
-    uint64_t count;
 
-    unit_fails(read_all(path, DISK_BYTES + 512, &count, &error), error, ERROR_INTEGRITY,
-               "and not of");
+    unit_fails(read_all(path, DISK_BYTES + 512, &error), error, ERROR_INTEGRITY, "and not of");
 }
 END_TEST
 

@@ -127,12 +127,14 @@ static void make_sparse(const char *path)
 
 static void assert_same(const char *a, const char *b)
 {
-    uint8_t of_a[DIGEST_SIZE], of_b[DIGEST_SIZE];
+    g_autofree char *in_a = NULL, *in_b = NULL;
+    size_t len_a, len_b;
     g_autoptr(GError) error = NULL;
 
-    unit_ok(digest_file(a, of_a, &error), error);
-    unit_ok(digest_file(b, of_b, &error), error);
-    ck_assert_mem_eq(of_a, of_b, DIGEST_SIZE);
+    unit_ok(file_read(a, 64 << 20, &in_a, &len_a, &error), error);
+    unit_ok(file_read(b, 64 << 20, &in_b, &len_b, &error), error);
+    ck_assert_uint_eq(len_a, len_b);
+    ck_assert(memcmp(in_a, in_b, len_a) == 0);
 }
 
 START_TEST(a_copy_is_the_same_and_keeps_holes)

@@ -150,7 +150,6 @@ START_TEST(finds_a_domain_by_name_and_by_uuid_until_it_is_undefined)
     ck_assert_str_eq(domain_name(by_uuid), "finds");
     ck_assert_str_eq(domain_name(by_upper), "finds");
     ck_assert_ptr_eq(domain_host(by_name), host);
-    ck_assert(domain_is_persistent(by_name));
     unit_ok(domain_undefine(defined, &error), error);
     unit_fails(host_domain(host, "finds", &error), error, ERROR_NOT_FOUND,
                "cannot find domain finds at qemu:///session");
