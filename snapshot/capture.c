@@ -132,30 +132,13 @@ bool capture_prepare(struct capture *capture, GError **error)
 
 /* --- the instant ------------------------------------------------------------------------------ */
 
-static bool begin_job(struct capture *capture, GError **error)
+bool capture_begin(struct capture *capture, GError **error)
 {
+    if (capture->off)
+        return offline_begin(capture->offline, error);
     capture->job = job_start(capture->request, capture->reference, capture->disks,
                              capture->manifest->point, error);
     return capture->job != NULL;
-}
-
-/* Bitmaps were good when the reference was chosen. One that libvirt or QEMU calls broken all the same
- * costs reading, not the point. */
-bool capture_begin(struct capture *capture, GError **error)
-{
-    g_autoptr(GError) broken = NULL;
-
-    if (capture->off)
-        return offline_begin(capture->offline, error);
-    if (begin_job(capture, &broken))
-        return true;
-    if (!error_is(broken, ERROR_INTEGRITY)) {
-        g_propagate_error(error, g_steal_pointer(&broken));
-        return false;
-    }
-    progress_note(capture->request->progress, "%s: %s", capture_vm(capture), broken->message);
-    reference_distrust_bitmaps(capture->reference);
-    return reference_fetch(capture->reference, error) && begin_job(capture, error);
 }
 
 bool capture_ready(struct capture *capture, GError **error)

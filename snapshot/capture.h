@@ -45,7 +45,7 @@ bool capture_look(struct capture *capture, GError **error);
 /* The first half of prepare, which changes nothing. */
 bool capture_choose_reference(struct capture *capture, GError **error);
 bool capture_prepare(struct capture *capture, GError **error);
-/* All of begin for one VM: where a bitmap turns out to be broken only now, disks are compared. */
+/* All of begin for one VM. */
 bool capture_begin(struct capture *capture, GError **error);
 /* The same for one of several VMs, see job.h. After start of all of them comes join: the point
  * belongs to GROUP. */

@@ -53,7 +53,7 @@ static bool make_places(const struct point_request *request, const char *socket_
     return true;
 }
 
-static struct job *job_new(const struct point_request *request, const struct reference *reference,
+static struct job *job_new(const struct point_request *request, struct reference *reference,
                            GPtrArray *disks, const char *point)
 {
     struct job *job = g_new0(struct job, 1);
@@ -269,7 +269,7 @@ bool job_thaw(struct job *job, GError **error)
 
 /* --- the beginning ---------------------------------------------------------------------------- */
 
-struct job *job_prepare(const struct point_request *request, const struct reference *reference,
+struct job *job_prepare(const struct point_request *request, struct reference *reference,
                         GPtrArray *disks, const char *point, GError **error)
 {
     AUTO(job) job = job_new(request, reference, disks, point);
@@ -281,17 +281,31 @@ struct job *job_prepare(const struct point_request *request, const struct refere
     return g_steal_pointer(&job);
 }
 
-bool job_begin(struct job *job, GError **error)
+static bool begin_once(struct job *job, GError **error)
 {
-    const struct point_request *request = job->request;
     g_autofree char *backup = backup_xml(job);
     g_autofree char *checkpoint = job->checkpoint ? checkpoint_xml(job) : NULL;
 
     if (!check_still_frozen(job, error))
         return false;
     job->time_ms = time_now_ms();
-    if (!domain_backup_begin(request->domain, backup, checkpoint, error))
-        return false;
+    return domain_backup_begin(job->request->domain, backup, checkpoint, error);
+}
+
+bool job_begin(struct job *job, GError **error)
+{
+    const struct point_request *request = job->request;
+    GError *why = NULL;
+
+    while (!begin_once(job, &why)) {
+        if (!error_is(why, ERROR_INTEGRITY) ||
+            !reference_distrust_bitmaps(job->reference, request->domain, job->disks)) {
+            g_propagate_error(error, why);
+            return false;
+        }
+        progress_note(request->progress, "%s: %s", domain_name(request->domain), why->message);
+        g_clear_error(&why);
+    }
     job->guard = guard_new(request, job->scratch);
     if (!check_still_frozen(job, error))
         return false;
@@ -299,7 +313,7 @@ bool job_begin(struct job *job, GError **error)
     return true;
 }
 
-struct job *job_start(const struct point_request *request, const struct reference *reference,
+struct job *job_start(const struct point_request *request, struct reference *reference,
                       GPtrArray *disks, const char *point, GError **error)
 {
     AUTO(job) job = job_prepare(request, reference, disks, point, error);

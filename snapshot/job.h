@@ -13,7 +13,7 @@
 
 struct job {
     const struct point_request *request;
-    const struct reference *reference;
+    struct reference *reference;
     GPtrArray *disks; /* of struct vm_disk; borrowed */
     char *checkpoint; /* its name, or NULL: no disk can have a bitmap */
     char *socket;
@@ -29,9 +29,8 @@ struct job {
 
 #define JOB_BITMAP "drctl" /* exportbitmap of every incremental disk */
 
-/* One job by itself: prepare, freeze, begin, thaw. A broken or missing bitmap is ERROR_INTEGRITY:
- * the reference cannot be used. On error nothing is left behind. */
-struct job *job_start(const struct point_request *request, const struct reference *reference,
+/* One job by itself: prepare, freeze, begin, thaw. On error nothing is left behind. */
+struct job *job_start(const struct point_request *request, struct reference *reference,
                       GPtrArray *disks, const char *point, GError **error);
 
 /*
@@ -43,9 +42,11 @@ struct job *job_start(const struct point_request *request, const struct referenc
 /* Make places and the journal entry; ask whether the agent answers, and if so start the watchdog. A
  * domain that libvirt is busy
  * with is ERROR_CONFLICT: begin would wait for half a minute, with frozen file systems. */
-struct job *job_prepare(const struct point_request *request, const struct reference *reference,
+struct job *job_prepare(const struct point_request *request, struct reference *reference,
                         GPtrArray *disks, const char *point, GError **error);
 bool job_freeze(struct job *job, GError **error);
+/* Bitmaps were good when the reference was chosen. One that turns out to be broken only now costs
+ * reading of its disk: REFERENCE tells. */
 bool job_begin(struct job *job, GError **error);
 bool job_thaw(struct job *job, GError **error);
 

@@ -228,14 +228,35 @@ bool reference_covers(const struct reference *reference, const struct vm_disk *d
     return reference_disk(reference, disk->target)->mode == DISK_INCREMENT;
 }
 
-void reference_distrust_bitmaps(struct reference *reference)
+/* How many of the DISKS (of struct vm_disk) relied on a bitmap that BITMAPS (NULL: there are none) does
+ * not have. */
+static unsigned compare_lacking(struct reference *reference, const GPtrArray *disks,
+                                const struct bitmaps *bitmaps)
 {
-    for (unsigned i = 0; i < reference->disks->len; i++) {
-        struct disk_reference *disk = reference->disks->pdata[i];
+    unsigned count = 0;
 
-        if (disk->mode == DISK_INCREMENT)
-            set_mode(disk, DISK_COMPARE, "the record of its changes is broken");
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct vm_disk *vm_disk = disks->pdata[i];
+        struct disk_reference *disk =
+            vm_disk->skipped ? NULL : reference_disk(reference, vm_disk->target);
+        const char *lack =
+            bitmaps ? bitmaps_lack(bitmaps, vm_disk) : "the record of its changes is broken";
+
+        if (!disk || disk->mode != DISK_INCREMENT || !lack)
+            continue;
+        set_mode(disk, DISK_COMPARE, lack);
+        count++;
     }
+    return count;
+}
+
+bool reference_distrust_bitmaps(struct reference *reference, struct domain *domain,
+                                const GPtrArray *disks)
+{
+    AUTO(bitmaps) bitmaps = bitmaps_look(domain, reference->checkpoint, reference->running, NULL);
+
+    return compare_lacking(reference, disks, bitmaps) > 0 ||
+           compare_lacking(reference, disks, NULL) > 0;
 }
 
 /* --- what the base has ----------------------------------------------------------------------- */

@@ -60,8 +60,11 @@ DEFINE_CLEANUP(reference)
 struct disk_reference *reference_disk(const struct reference *reference, const char *target);
 /* Is DISK read as an increment from reference->checkpoint? */
 bool reference_covers(const struct reference *reference, const struct vm_disk *disk);
-/* libvirt or QEMU does not accept a bitmap after all: compare all disks. */
-void reference_distrust_bitmaps(struct reference *reference);
+/* libvirt or QEMU does not accept a bitmap after all: look again, and compare the disks whose bitmap is
+ * not good any more; all of them if none of the bitmaps looks broken. False if there is no disk left
+ * that relies on one. */
+bool reference_distrust_bitmaps(struct reference *reference, struct domain *domain,
+                                const GPtrArray *disks);
 /* Fetch the digests of bases that are compared with. A disk whose digests the destination cannot
  * tell becomes DISK_FULL. */
 bool reference_fetch(struct reference *reference, GError **error);

@@ -169,7 +169,8 @@ static bool take_disks(struct capture *capture, GError **error)
     const GPtrArray *disks = capture->reference->disks;
 
     forget_disks(capture->manifest);
-    if (!take_place(capture, error))
+    /* The second time of bases whose bitmaps turned out to be broken when the job began. */
+    if (!take_place(capture, error) || !reference_fetch(capture->reference, error))
         return false;
     for (unsigned i = 0; i < disks->len; i++) {
         if (!take_disk(capture, disks->pdata[i], error)) {

@@ -179,6 +179,33 @@ G_GNUC_UNUSED static void guest_io(const struct lab *lab, unsigned number, const
     ck_assert_msg(!strstr(output, "rror") && !strstr(output, "failed"), "%s: %s", hmp, output);
 }
 
+/* What QEMU calls disk NUMBER; g_free. */
+G_GNUC_UNUSED static inline char *disk_node(const struct lab *lab, unsigned number)
+{
+    g_autofree char *text =
+        VIRSH_OUTPUT("qemu-monitor-command", domain_name(lab->domain), "--hmp", "info block");
+    g_autofree char *file = g_strdup_printf(": %s (", lab->disks[number].path);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    char **line = lines;
+
+    while (*line && !strstr(*line, file))
+        line++;
+    ck_assert_msg(*line != NULL, "%s is not open", file);
+    return g_strndup(*line, strcspn(*line, ":"));
+}
+
+/* Behind libvirt's back. */
+G_GNUC_UNUSED static inline void lose_bitmap(const struct lab *lab, unsigned number,
+                                             const char *bitmap)
+{
+    g_autofree char *node = disk_node(lab, number);
+    g_autofree char *command = g_strdup_printf("{\"execute\":\"block-dirty-bitmap-remove\","
+                                               "\"arguments\":{\"node\":\"%s\",\"name\":\"%s\"}}",
+                                               node, bitmap);
+
+    VIRSH("qemu-monitor-command", domain_name(lab->domain), command);
+}
+
 /* As a crash of QEMU, or of its host. */
 G_GNUC_UNUSED static void kill_qemu(const struct lab *lab)
 {

@@ -135,6 +135,52 @@ START_TEST(one_lost_bitmap_costs_reading_of_one_disk)
 }
 END_TEST
 
+/* What happens when all is prepared, and the guest's agent has just turned out to be missing. */
+struct late_loss {
+    struct progress progress;
+    const struct lab *lab;
+    const char *bitmap; /* of vda; NULL: it is lost already */
+};
+
+static void lose_it_late(struct progress *progress, const char *text)
+{
+    struct late_loss *loss = (struct late_loss *)progress;
+
+    if (!loss->bitmap || !strstr(text, "crash-consistent only"))
+        return;
+    lose_bitmap(loss->lab, 0, loss->bitmap);
+    loss->bitmap = NULL;
+}
+
+START_TEST(a_bitmap_that_is_lost_at_the_last_moment_costs_reading_of_one_disk)
+{
+    AUTO(lab) lab = lab_new("late", "qcow2");
+
+    guest_io(lab, 0, "write -P 1 0 1M");
+    guest_io(lab, 1, "write -P 1 0 1M");
+    AUTO(manifest) before = take_true_point(lab);
+    struct late_loss loss = {{.note = lose_it_late}, lab, before->checkpoint};
+
+    guest_io(lab, 0, "write -P 2 0 64k");
+    guest_io(lab, 1, "write -P 2 0 128k");
+    lab->progress = &loss.progress;
+    lab->quiesce = QUIESCE_TRY;
+    AUTO(manifest) after = take_true_point(lab);
+
+    ck_assert_ptr_null(loss.bitmap);
+    assert_reason(after, "vda: the record of its changes is lost");
+    ck_assert_ptr_null(strstr(after->reason, "vdb"));
+    ck_assert_uint_eq(changed(after, "vda"), 64 << 10);
+    ck_assert_uint_eq(changed(after, "vdb"), 128 << 10);
+    lab->progress = NULL;
+    AUTO(manifest) next = take_true_point(lab);
+
+    assert_increment(next, after);
+    ck_assert_uint_eq(count_checkpoints(lab), 1);
+    assert_nothing_is_left(lab);
+}
+END_TEST
+
 START_TEST(a_raw_disk_is_compared_each_time)
 {
     AUTO(lab) lab = lab_new("raw", "raw");
@@ -329,6 +375,7 @@ int main(void)
     return SESSION_RUN(
         "reference", a_killed_vm_costs_reading_and_only_what_differs,
         zeros_over_data_are_found_by_comparing, one_lost_bitmap_costs_reading_of_one_disk,
+        a_bitmap_that_is_lost_at_the_last_moment_costs_reading_of_one_disk,
         a_raw_disk_is_compared_each_time, a_checkpoint_that_libvirt_forgot_is_told_to_it_again,
         a_renamed_vm_goes_on_from_its_last_point, disks_whose_images_changed_places_are_compared,
         an_image_that_was_restored_in_place_is_compared,
