@@ -12,6 +12,7 @@ struct bitmap {
 struct bitmaps {
     char *checkpoint;
     bool survived_a_stop;
+    bool unsure;           /* which are good */
     GHashTable *by_target; /* target -> struct bitmap */
 };
 
@@ -75,26 +76,27 @@ static void add_bitmap(struct bitmaps *bitmaps, const struct xml_node *disk, con
     g_hash_table_insert(bitmaps->by_target, g_steal_pointer(&target), bitmap);
 }
 
-/* QEMU may be unable to tell (an overlay has grown beyond the image below it): then no bitmap is
- * good, and disks are compared. */
+/* QEMU may be unable to tell of any disk, because an overlay has grown beyond the image below it, and
+ * bitmaps of different sizes do not add up: then we are UNSURE. */
 static char *checkpoint_text(struct domain *domain, const char *checkpoint, bool running,
-                             GError **error)
+                             bool *unsure, GError **error)
 {
     g_autoptr(GError) why = NULL;
     char *text = domain_checkpoint_xml(domain, checkpoint, running, &why);
 
-    if (text)
-        return text;
-    if (running && error_is(why, ERROR_HYPERVISOR))
+    *unsure = !text && running && error_is(why, ERROR_HYPERVISOR);
+    if (*unsure)
         return domain_checkpoint_xml(domain, checkpoint, false, error);
-    g_propagate_error(error, g_steal_pointer(&why));
-    return NULL;
+    if (!text)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return text;
 }
 
 struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool running,
                              GError **error)
 {
-    g_autofree char *text = checkpoint_text(domain, checkpoint, running, error);
+    bool unsure;
+    g_autofree char *text = checkpoint_text(domain, checkpoint, running, &unsure, error);
     AUTO(xml) xml = text ? xml_parse(text, checkpoint, error) : NULL;
     g_autofree char *life = vm_life(domain);
     struct bitmaps *bitmaps;
@@ -109,6 +111,7 @@ struct bitmaps *bitmaps_look(struct domain *domain, const char *checkpoint, bool
 
     bitmaps = g_new0(struct bitmaps, 1);
     bitmaps->checkpoint = g_strdup(checkpoint);
+    bitmaps->unsure = unsure;
     bitmaps->survived_a_stop = g_strcmp0(json_get_string(images, LIFE_KEY), life) != 0;
     bitmaps->by_target = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, bitmap_free);
     for (unsigned i = 0; i < disks->len; i++)
@@ -131,14 +134,20 @@ static bool lies_upon(const struct vm_disk *disk, const char *identity)
 static bool is_good(const struct bitmaps *bitmaps, const struct bitmap *bitmap,
                     const struct vm_disk *disk)
 {
-    return disk->bitmaps ? g_ptr_array_find_with_equal_func(disk->bitmaps, bitmaps->checkpoint,
-                                                            g_str_equal, NULL)
-                         : bitmap->good;
+    if (disk->bitmaps)
+        return g_ptr_array_find_with_equal_func(disk->bitmaps, bitmaps->checkpoint, g_str_equal,
+                                                NULL);
+    return bitmaps->unsure ? disk->images->len <= 1 : bitmap->good;
 }
 
 bool bitmaps_survived_a_stop(const struct bitmaps *bitmaps)
 {
     return bitmaps->survived_a_stop;
+}
+
+bool bitmaps_are_unsure(const struct bitmaps *bitmaps)
+{
+    return bitmaps->unsure;
 }
 
 const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *disk)
@@ -149,6 +158,8 @@ const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *di
         return "there is no record of its changes since the last point";
     if (!lies_upon(disk, bitmap->image))
         return "it has another image than at the last point";
+    if (!is_good(bitmaps, bitmap, disk) && bitmaps->unsure)
+        return "QEMU cannot tell its changes across the images that it consists of";
     if (!is_good(bitmaps, bitmap, disk))
         return "the record of its changes is lost or broken (QEMU was killed, the host lost power)";
     return NULL;

@@ -21,6 +21,9 @@ const char *bitmaps_lack(const struct bitmaps *bitmaps, const struct vm_disk *di
 /* Has the VM been off since? Then its images may have been shrunk and grown again, and QEMU calls
  * clean what it lost by that. */
 bool bitmaps_survived_a_stop(const struct bitmaps *bitmaps);
+/* Did QEMU not tell which are good? Those of disks with a single image are taken to be, and a job that
+ * cannot begin may be their fault. */
+bool bitmaps_are_unsure(const struct bitmaps *bitmaps);
 
 /* What a new checkpoint remembers about the images of DISKS, and the life of DOMAIN, for its
  * description; g_free. */

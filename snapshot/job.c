@@ -298,8 +298,7 @@ bool job_begin(struct job *job, GError **error)
     GError *why = NULL;
 
     while (!begin_once(job, &why)) {
-        if (!error_is(why, ERROR_INTEGRITY) ||
-            !reference_distrust_bitmaps(job->reference, request->domain, job->disks)) {
+        if (!reference_distrust_bitmaps(job->reference, request->domain, job->disks, why)) {
             g_propagate_error(error, why);
             return false;
         }

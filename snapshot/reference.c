@@ -182,6 +182,7 @@ static bool choose(struct reference *reference, const struct point_request *requ
         bitmaps = bitmaps_look(request->domain, reference->checkpoint, reference->running, error);
         if (!bitmaps)
             return false;
+        reference->unsure = bitmaps_are_unsure(bitmaps);
     }
     for (unsigned i = 0; i < disks->len; i++) {
         const struct vm_disk *disk = disks->pdata[i];
@@ -251,9 +252,13 @@ static unsigned compare_lacking(struct reference *reference, const GPtrArray *di
 }
 
 bool reference_distrust_bitmaps(struct reference *reference, struct domain *domain,
-                                const GPtrArray *disks)
+                                const GPtrArray *disks, const GError *why)
 {
-    AUTO(bitmaps) bitmaps = bitmaps_look(domain, reference->checkpoint, reference->running, NULL);
+    AUTO(bitmaps) bitmaps = NULL;
+
+    if (!error_is(why, ERROR_INTEGRITY) && !(reference->unsure && error_is(why, ERROR_HYPERVISOR)))
+        return false;
+    bitmaps = bitmaps_look(domain, reference->checkpoint, reference->running, NULL);
 
     return compare_lacking(reference, disks, bitmaps) > 0 ||
            compare_lacking(reference, disks, NULL) > 0;

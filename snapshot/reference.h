@@ -45,6 +45,7 @@ struct reference {
     char *tag;        /* "drctl-<first 8 digits of the store's uuid>-": prefix of this tracker */
     char *newest;     /* id of the newest point at the destination, or NULL */
     char *checkpoint; /* what increments count from; NULL: there is none */
+    bool unsure;      /* whether its bitmaps are good, see bitmaps_are_unsure() */
     struct history *history;
     GPtrArray *disks; /* of struct disk_reference: all disks that are in the point */
     char *spool_dir;  /* digests of bases; gone with the reference */
@@ -60,11 +61,11 @@ DEFINE_CLEANUP(reference)
 struct disk_reference *reference_disk(const struct reference *reference, const char *target);
 /* Is DISK read as an increment from reference->checkpoint? */
 bool reference_covers(const struct reference *reference, const struct vm_disk *disk);
-/* libvirt or QEMU does not accept a bitmap after all: look again, and compare the disks whose bitmap is
- * not good any more; all of them if none of the bitmaps looks broken. False if there is no disk left
- * that relies on one. */
+/* The job did not begin, and WHY says so. If libvirt or QEMU did not accept a bitmap after all, look again,
+ * and compare the disks whose bitmap is not good any more; all of them if none of the bitmaps looks
+ * broken. False if this is not why, or if there is no disk left that relies on one. */
 bool reference_distrust_bitmaps(struct reference *reference, struct domain *domain,
-                                const GPtrArray *disks);
+                                const GPtrArray *disks, const GError *why);
 /* Fetch the digests of bases that are compared with. A disk whose digests the destination cannot
  * tell becomes DISK_FULL. */
 bool reference_fetch(struct reference *reference, GError **error);

@@ -247,6 +247,36 @@ START_TEST(snapshots_and_commits_leave_increments_increments)
 }
 END_TEST
 
+/* QEMU cannot tell then how much has changed, neither of this disk nor of the others. */
+START_TEST(an_overlay_that_grew_costs_reading_of_its_disk_only)
+{
+    AUTO(lab) lab = lab_new("tall", "qcow2");
+    g_autofree char *overlay = disk_path("tall", "overlay");
+    g_autofree char *vda = g_strdup_printf("vda,file=%s", overlay);
+
+    guest_io(lab, 0, "write -P 1 0 4M");
+    guest_io(lab, 1, "write -P 1 0 2M");
+    AUTO(manifest) before = take_true_point(lab);
+
+    VIRSH("snapshot-create-as", "tall", "s1", "--disk-only", "--no-metadata", "--diskspec", vda,
+          "--diskspec", "vdb,snapshot=no");
+    use_image(lab, 0, "qcow2", "overlay");
+    VIRSH("blockresize", "tall", "vda", "32M");
+    guest_io(lab, 0, "write -P 2 28M 64k");
+    guest_io(lab, 1, "write -P 2 0 64k");
+    AUTO(manifest) after = take_true_point(lab);
+
+    ck_assert_str_eq(base_of(after, "vda"), before->point);
+    ck_assert_uint_eq(changed(after, "vda"), 64 << 10);
+    ck_assert_uint_eq(changed(after, "vdb"), 64 << 10);
+    assert_reason(after, "vda: QEMU cannot tell its changes across the images");
+    ck_assert_msg(!strstr(after->reason, "vdb"), "%s", after->reason);
+    AUTO(manifest) next = take_true_point(lab);
+
+    assert_increment(next, after);
+}
+END_TEST
+
 START_TEST(a_linked_clone_has_all_of_its_template_in_its_points)
 {
     AUTO(lab) lab = lab_new("linked", "qcow2");
@@ -302,6 +332,7 @@ int main(void)
                        a_disk_that_shrank_and_grew_between_two_points_has_zeros_there,
                        a_disk_that_is_off_and_shrank_and_grew_has_zeros_there,
                        snapshots_and_commits_leave_increments_increments,
+                       an_overlay_that_grew_costs_reading_of_its_disk_only,
                        a_linked_clone_has_all_of_its_template_in_its_points,
                        an_internal_snapshot_does_not_matter);
 }
