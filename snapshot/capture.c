@@ -2,7 +2,6 @@
 #include "snapshot/capture.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/recipe.h"
-#include "snapshot/space.h"
 
 #define NVRAM_MAX_BYTES (64u << 20)
 
@@ -102,7 +101,7 @@ bool capture_choose_reference(struct capture *capture, GError **error)
     return capture->reference != NULL;
 }
 
-bool capture_prepare(struct capture *capture, GError **error)
+bool capture_prepare(struct capture *capture, struct space_need *need, GError **error)
 {
     const struct point_request *request = capture->request;
     g_autofree char *point = NULL;
@@ -118,7 +117,7 @@ bool capture_prepare(struct capture *capture, GError **error)
         if (!capture->offline)
             return false;
     }
-    if (!offline_sweep(request, error) || !space_check(request, capture->reference, error) ||
+    if (!offline_sweep(request, error) || !space_check(request, capture->reference, need, error) ||
         !reference_fetch(capture->reference, error))
         return false;
     point = next_point_id(capture->reference);
@@ -313,7 +312,9 @@ bool capture_was_overtaken(const struct capture *capture)
 
 static bool take_point(struct capture *capture, struct point_result *result, GError **error)
 {
-    return capture_look(capture, error) && capture_prepare(capture, error) &&
+    struct space_need need = {0};
+
+    return capture_look(capture, error) && capture_prepare(capture, &need, error) &&
            capture_begin(capture, error) && capture_finish(capture, result, error);
 }
 

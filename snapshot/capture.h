@@ -17,6 +17,7 @@
 
 #include "snapshot/job.h"
 #include "snapshot/offline.h"
+#include "snapshot/space.h"
 
 /* Everything of one point while it is being taken. */
 struct capture {
@@ -44,7 +45,8 @@ DEFINE_CLEANUP(capture)
 bool capture_look(struct capture *capture, GError **error);
 /* The first half of prepare, which changes nothing. */
 bool capture_choose_reference(struct capture *capture, GError **error);
-bool capture_prepare(struct capture *capture, GError **error);
+/* NEED: of the points that are taken at the same time; this one is added. */
+bool capture_prepare(struct capture *capture, struct space_need *need, GError **error);
 /* All of begin for one VM. */
 bool capture_begin(struct capture *capture, GError **error);
 /* The same for one of several VMs, see job.h. After start of all of them comes join: the point

@@ -24,7 +24,8 @@ struct round {
     unsigned n;
     enum group_mode mode;
     const char *id;
-    phase_fn *phase; /* the current one */
+    struct space_need need; /* of those that are prepared */
+    phase_fn *phase;        /* the current one */
 };
 
 struct member {
@@ -47,7 +48,8 @@ static bool prepare(struct member *member, GError **error)
 
     member->capture = capture_new(request, error);
     return member->capture && job_reconcile(request, error) &&
-           capture_look(member->capture, error) && capture_prepare(member->capture, error);
+           capture_look(member->capture, error) &&
+           capture_prepare(member->capture, &member->round->need, error);
 }
 
 static bool ready(struct member *member, GError **error)

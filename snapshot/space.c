@@ -29,15 +29,8 @@ bool space_left(const char *dir, uint64_t *bytes, GError **error)
 /* --- estimates -------------------------------------------------------------------------------- */
 
 /* What is not known counts nothing: a wrong alarm costs a point. */
-struct need {
-    unsigned disks;
-    uint64_t dirty;    /* bytes that bitmaps call changed; those of compared disks may not be */
-    uint64_t full;     /* bytes allocated in disks that are sent in full */
-    uint64_t compared; /* bytes allocated in disks that are read in full, and sent as they differ */
-};
-
 static void add_disk(const struct point_request *request, const struct disk_reference *disk,
-                     struct need *need)
+                     struct space_need *need)
 {
     uint64_t capacity, allocation;
 
@@ -45,43 +38,58 @@ static void add_disk(const struct point_request *request, const struct disk_refe
     if (disk->mode == DISK_INCREMENT ||
         !domain_disk_bytes(request->domain, disk->target, &capacity, &allocation, NULL))
         return;
-    *(disk->mode == DISK_FULL ? &need->full : &need->compared) += MIN(allocation, capacity);
+    need->read += MIN(allocation, capacity);
+    if (disk->mode == DISK_FULL)
+        need->sent += MIN(allocation, capacity);
 }
 
-static struct need estimate(const struct point_request *request, const struct reference *reference)
+/* What bitmaps call changed is read, and sent; of disks that are compared it may not have. */
+static void add_point(const struct point_request *request, const struct reference *reference,
+                      struct space_need *need)
 {
-    struct need need = {0};
+    uint64_t dirty = 0;
 
+    need->points++;
     if (reference->checkpoint &&
-        !snapshot_dirty_bytes(request->domain, reference->checkpoint, &need.dirty))
-        need.dirty = 0;
+        snapshot_dirty_bytes(request->domain, reference->checkpoint, &dirty)) {
+        need->read += dirty;
+        need->sent += dirty;
+    }
     for (unsigned i = 0; i < reference->disks->len; i++)
-        add_disk(request, reference->disks->pdata[i], &need);
-    return need;
+        add_disk(request, reference->disks->pdata[i], need);
 }
 
 /* --- the two places --------------------------------------------------------------------------- */
 
-static bool check_scratch(const struct point_request *request, const struct need *need,
+/* "this point needs"; g_free. */
+static char *who_needs(const struct space_need *need)
+{
+    return need->points == 1 ? g_strdup("this point needs")
+                             : g_strdup_printf("the %u points that are taken at the same time need",
+                                               need->points);
+}
+
+static bool check_scratch(const struct point_request *request, const struct space_need *need,
                           GError **error)
 {
     uint64_t free_bytes, total, needed;
 
     if (!disk_space(request->scratch_dir, &free_bytes, &total, error))
         return false;
-    needed = reserve_of(total) + (need->dirty + need->full + need->compared) / READ_SHARE;
+    needed = reserve_of(total) + need->read / READ_SHARE;
     if (free_bytes >= needed)
         return true;
     g_autofree char *has = bytes_format(free_bytes);
     g_autofree char *wants = bytes_format(needed);
+    g_autofree char *who = who_needs(need);
 
     return fail(error, ERROR_NO_SPACE,
-                "%s has %s free, and this point needs %s there for what the VM overwrites while "
-                "it is taken; make room, or set scratch in drctl.conf to a larger file system",
-                request->scratch_dir, has, wants);
+                "%s has %s free, and %s %s there for what is overwritten meanwhile; make room, or "
+                "set scratch in drctl.conf to a larger file system",
+                request->scratch_dir, has, who, wants);
 }
 
-static bool check_destination(const struct point_request *request, const struct need *need,
+static bool check_destination(const struct point_request *request, const struct space_need *need,
                               GError **error)
 {
     uint64_t certain = need->disks * IMAGE_MIN_BYTES;
@@ -90,6 +98,7 @@ static bool check_destination(const struct point_request *request, const struct 
     if (!store_info(request->destination, &info, error))
         return false;
     g_autofree char *has = bytes_format(info.free_bytes);
+    g_autofree char *who = who_needs(need);
     uint64_t free_bytes = info.free_bytes;
 
     store_info_clear(&info);
@@ -97,12 +106,11 @@ static bool check_destination(const struct point_request *request, const struct 
         g_autofree char *wants = bytes_format(certain);
 
         return fail(error, ERROR_NO_SPACE,
-                    "%s has %s free, and this point needs %s even if all its data can be "
-                    "compressed; make room there",
-                    request->destination->label, has, wants);
+                    "%s has %s free, and %s %s even if all data can be compressed; make room there",
+                    request->destination->label, has, who, wants);
     }
-    if (free_bytes < need->dirty + need->full) {
-        g_autofree char *read = bytes_format(need->dirty + need->full);
+    if (free_bytes < need->sent) {
+        g_autofree char *read = bytes_format(need->sent);
 
         progress_note(request->progress,
                       "%s: %s are to be read and %s has %s free: there is room for the point only "
@@ -113,11 +121,19 @@ static bool check_destination(const struct point_request *request, const struct 
 }
 
 bool space_check(const struct point_request *request, const struct reference *reference,
-                 GError **error)
+                 struct space_need *need, GError **error)
 {
-    struct need need = estimate(request, reference);
+    struct space_need with = *need;
+    uint64_t read = with.read;
 
+    add_point(request, reference, &with);
     /* Nobody overwrites what is read of a VM that is off. */
-    return (!reference->running || check_scratch(request, &need, error)) &&
-           check_destination(request, &need, error);
+    if (!reference->running)
+        with.read = read;
+    else if (!check_scratch(request, &with, error))
+        return false;
+    if (!check_destination(request, &with, error))
+        return false;
+    *need = with;
+    return true;
 }

@@ -14,12 +14,20 @@
 /* Bytes that scratch files in DIR may still grow by without touching the reserve. */
 bool space_left(const char *dir, uint64_t *bytes, GError **error);
 
+/* What points need that are taken at the same time, and share both places. */
+struct space_need {
+    unsigned points, disks;
+    uint64_t read; /* bytes, of VMs that run */
+    uint64_t sent; /* bytes, before they are compressed */
+};
+
 /*
- * Is it worth beginning? ERROR_NO_SPACE when it cannot end well:
+ * Is it worth beginning, together with the points that NEED counts already? If so, this one is added.
+ * ERROR_NO_SPACE when it cannot end well:
  * - the scratch file system has less than the reserve and one hundredth of what will be read. The
  *   guest may overwrite more than that, or nothing; then the guard decides.
  * - the destination has less than what is certain: tables. How far data can be compressed is not
  *   known beforehand, and 64 KiB may shrink to some bytes, so what may be too little is only told.
  */
 bool space_check(const struct point_request *request, const struct reference *reference,
-                 GError **error);
+                 struct space_need *need, GError **error);

@@ -75,15 +75,15 @@ static uint64_t free_space(void)
     return free_bytes;
 }
 
-/* The guest takes some of it meanwhile. */
-static void fill_space(void)
+/* But for LEFT bytes. The guest takes some of it meanwhile. */
+static void fill_space(uint64_t left)
 {
     AUTO_FD fd = open(SMALL "/filler", O_WRONLY | O_CREAT, 0600);
     uint64_t room;
 
     ck_assert_int_ge(fd, 0);
-    while ((room = free_space()) > 0)
-        if (fallocate(fd, 0, lseek(fd, 0, SEEK_END), (off_t)room) < 0)
+    while ((room = free_space()) > left)
+        if (fallocate(fd, 0, lseek(fd, 0, SEEK_END), (off_t)(room - left)) < 0)
             ck_assert_int_eq(errno, ENOSPC);
 }
 
@@ -108,7 +108,7 @@ static void stall(struct progress *progress, const char *subject, uint64_t done,
         while (free_space() > (UINT64_C(140) << 20) && time_monotonic_ms() < until)
             g_usleep(1000);
         short_ms = time_monotonic_ms();
-        fill_space();
+        fill_space(0);
     }
     while (!job_is_over(siege->lab) && time_monotonic_ms() < until) {
         uint64_t now = free_space();
@@ -172,6 +172,8 @@ START_TEST(a_job_is_given_up_before_its_guest_finds_no_space)
     AUTO(manifest) before = take_true_point(lab);
     struct siege siege;
 
+    /* So that it needs four seconds for the reserve, however busy this machine is. */
+    VIRSH("blkdeviotune", "given-up", "vda", "--total-bytes-sec", "16777216");
     VIRSH("resume", "given-up");
     assert_guest_writes(lab);
     siege = besiege(lab, "was about to be full");
@@ -219,13 +221,37 @@ START_TEST(no_point_begins_without_room_for_what_its_guest_overwrites)
     struct point_result result = {0};
     GError *error = NULL;
 
-    fill_space();
+    fill_space(0);
     unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_NO_SPACE,
                "set scratch in drctl.conf");
     assert_nothing_is_left(lab);
     ck_assert_uint_eq(count_checkpoints(lab), 0);
     unlink(SMALL "/filler");
     AUTO(manifest) manifest = take_true_point(lab);
+}
+END_TEST
+
+/* Each has room by itself, 256 MiB / 100 and the reserve, but not both at the same time. */
+START_TEST(vms_of_a_round_share_the_room)
+{
+    struct lab *labs[] = {lab_of_writer("shares"), lab_of_writer("as-well")};
+    struct round_vm vms[2] = {{.request = request_of(labs[0])}, {.request = request_of(labs[1])}};
+
+    fill_space(RESERVE_BYTES + (4 << 20));
+    snapshot_take_round(vms, 2, GROUP_REQUIRE);
+    ck_assert_ptr_nonnull(vms[0].error);
+    unit_fails(vms[1].result.manifest != NULL, vms[1].error, ERROR_NO_SPACE,
+               "the 2 points that are taken at the same time need 69.1");
+    g_clear_error(&vms[0].error);
+    snapshot_take_round(vms, 2, GROUP_TRY);
+    for (unsigned i = 0; i < 2; i++) {
+        unit_ok(vms[i].result.manifest, vms[i].error);
+        ck_assert_ptr_null(vms[i].result.manifest->group);
+        point_result_clear(&vms[i].result);
+        assert_nothing_is_left(labs[i]);
+        lab_free(labs[i]);
+    }
+    unlink(SMALL "/filler");
 }
 END_TEST
 
@@ -244,9 +270,9 @@ START_TEST(a_destination_that_is_full_is_told_before_anything_begins)
 
     unit_ok(store != NULL, error);
     request.destination = store;
-    fill_space();
+    fill_space(0);
     unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_NO_SPACE,
-               "even if all its data can be compressed");
+               "this point needs 512 KiB even if all data can be compressed");
     assert_nothing_is_left(lab);
     ck_assert_uint_eq(count_checkpoints(lab), 0);
 }
@@ -289,5 +315,6 @@ int main(void)
     return SESSION_RUN("guard", a_job_is_given_up_before_its_guest_finds_no_space,
                        a_guest_that_was_paused_because_the_scratch_space_is_full_is_resumed_at_once,
                        no_point_begins_without_room_for_what_its_guest_overwrites,
+                       vms_of_a_round_share_the_room,
                        a_destination_that_is_full_is_told_before_anything_begins);
 }
