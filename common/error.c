@@ -4,7 +4,11 @@
 
 #include "common/error.h"
 
-G_DEFINE_QUARK(drctl - error - quark, drctl_error)
+/* Not G_DEFINE_QUARK(): that writes a static variable without a lock, from whatever thread fails. */
+GQuark drctl_error_quark(void)
+{
+    return g_quark_from_static_string("drctl-error-quark");
+}
 
 static const struct {
     const char *name;
