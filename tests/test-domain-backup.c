@@ -186,8 +186,10 @@ START_TEST(rings_when_the_guest_stops_and_never_once_the_watch_is_gone)
     unit_ok(watch && other, error);
     unit_ok(domain_resume(domain, &error), error);
     wait_for_ring(&rings);
+    wait_for_ring(&others);
     domain_watch_free(watch);
-    rings = others = 0;
+    rings = 0;
+    g_atomic_int_set(&others, 0);
     VIRSH("suspend", "stops");
     wait_for_ring(&others);
     ck_assert_int_eq(rings, 0);
