@@ -53,21 +53,9 @@ struct damaged_file *damage_add(struct damage *damage, const char *name, const c
     file = g_new0(struct damaged_file, 1);
     file->name = g_strdup(name);
     file->why = g_strdup(why);
-    file->clusters = g_array_new(FALSE, FALSE, sizeof(struct cluster_range));
+    file->clusters = cluster_ranges_new();
     g_ptr_array_add(damage->files, file);
     return file;
-}
-
-void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count)
-{
-    struct cluster_range range = {first, count};
-    struct cluster_range *last =
-        ranges->len ? &g_array_index(ranges, struct cluster_range, ranges->len - 1) : NULL;
-
-    if (last && (first <= last->first + last->count || ranges->len >= DAMAGE_MAX_RANGES))
-        last->count = MAX(last->count, first + count - last->first);
-    else
-        g_array_append_val(ranges, range);
 }
 
 void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count)
@@ -77,34 +65,12 @@ void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count)
 
 uint64_t damaged_file_clusters(const struct damaged_file *file)
 {
-    uint64_t count = 0;
-
-    for (unsigned i = 0; i < file->clusters->len; i++)
-        count += g_array_index(file->clusters, struct cluster_range, i).count;
-    return count;
+    return cluster_ranges_count(file->clusters);
 }
 
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster)
 {
     return cluster_ranges_has(file->clusters, cluster);
-}
-
-bool cluster_ranges_has(const GArray *ranges, uint64_t cluster)
-{
-    unsigned low = 0, high = ranges->len;
-
-    while (low < high) {
-        unsigned middle = low + (high - low) / 2;
-        const struct cluster_range *range = &g_array_index(ranges, struct cluster_range, middle);
-
-        if (cluster < range->first)
-            high = middle;
-        else if (cluster - range->first < range->count)
-            return true;
-        else
-            low = middle + 1;
-    }
-    return false;
 }
 
 char *damage_text(const struct damage *damage)
@@ -120,53 +86,6 @@ char *damage_text(const struct damage *damage)
 }
 
 /* --- damage.json ----------------------------------------------------------------------------- */
-
-json_t *cluster_ranges_json(const GArray *ranges)
-{
-    json_t *list = json_array();
-
-    for (unsigned i = 0; i < ranges->len; i++) {
-        const struct cluster_range *range = &g_array_index(ranges, struct cluster_range, i);
-        json_t *pair = json_array();
-
-        json_array_append_new(pair, json_integer((json_int_t)range->first));
-        json_array_append_new(pair, json_integer((json_int_t)range->count));
-        json_array_append_new(list, pair);
-    }
-    return list;
-}
-
-static bool parse_range(const json_t *pair, struct cluster_range *range)
-{
-    json_int_t first = json_integer_value(json_array_get(pair, 0));
-    json_int_t count = json_integer_value(json_array_get(pair, 1));
-
-    /* No disk has as many clusters; and sums of two cannot overflow. */
-    if (json_array_size(pair) != 2 || first < 0 || count <= 0 || first > INT64_MAX / 4 ||
-        count > INT64_MAX / 4)
-        return false;
-    *range = (struct cluster_range){(uint64_t)first, (uint64_t)count};
-    return true;
-}
-
-bool cluster_ranges_parse(const json_t *json, GArray *ranges, GError **error)
-{
-    uint64_t end = 0;
-    size_t i;
-    json_t *pair;
-
-    g_array_set_size(ranges, 0);
-    json_array_foreach((json_t *)json, i, pair)
-    {
-        struct cluster_range range;
-
-        if (!parse_range(pair, &range) || (i > 0 && range.first <= end) || i >= DAMAGE_MAX_RANGES)
-            return fail(error, ERROR_INTEGRITY, "stretch %zu of clusters is wrong", i);
-        g_array_append_val(ranges, range);
-        end = range.first + range.count;
-    }
-    return true;
-}
 
 static bool parse_file(const json_t *entry, struct damage *damage, GError **error)
 {

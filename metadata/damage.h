@@ -15,22 +15,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/common.h"
+#include "metadata/cluster-ranges.h"
 
 #define DAMAGE_NAME "damage.json"
 #define DAMAGE_FORMAT 1
 #define DAMAGE_MAX_BYTES (8u << 20)
-/* More stretches than that in one file are told as fewer, larger ones. */
-#define DAMAGE_MAX_RANGES 4096u
-
-struct cluster_range {
-    uint64_t first, count;
-};
 
 struct damaged_file {
     char *name;
     char *why;        /* one line */
-    GArray *clusters; /* of struct cluster_range, ascending, apart from each other */
+    GArray *clusters; /* cluster-ranges.h; of too many, some that are good are among them */
 };
 
 struct damage {
@@ -49,12 +43,6 @@ struct damaged_file *damage_file(const struct damage *damage, const char *name);
 void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count);
 uint64_t damaged_file_clusters(const struct damaged_file *file);
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster);
-bool cluster_ranges_has(const GArray *ranges, uint64_t cluster);
-/* Add to RANGES, which stays ascending; the last of too many grow together. */
-void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count);
-json_t *cluster_ranges_json(const GArray *ranges);
-/* Replaces what is in RANGES; ERROR_INTEGRITY. */
-bool cluster_ranges_parse(const json_t *json, GArray *ranges, GError **error);
 
 /* "vda.qcow2: why; domain.xml: why"; g_free. */
 char *damage_text(const struct damage *damage);

@@ -13,6 +13,7 @@
 #include "metadata/manifest.h"
 #include "metadata/sketch.h"
 #include "metadata/cycle.h"
+#include "metadata/cluster-ranges.h"
 #include "metadata/damage.h"
 #include "metadata/store.h"
 #include "metadata/bundle.h"

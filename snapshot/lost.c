@@ -55,7 +55,7 @@ static int by_first(const void *a, const void *b)
 
 static GArray *merge(GArray *found)
 {
-    GArray *lost = g_array_new(FALSE, FALSE, sizeof(struct cluster_range));
+    GArray *lost = cluster_ranges_new();
 
     g_array_sort(found, by_first);
     for (unsigned i = 0; i < found->len; i++) {
@@ -68,7 +68,7 @@ static GArray *merge(GArray *found)
 
 bool lost_find(const struct history *history, const GArray *chain, GArray **lost, GError **error)
 {
-    g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(struct cluster_range));
+    g_autoptr(GArray) found = cluster_ranges_new();
     struct store *store = history_store(history);
     g_auto(GStrv) damaged = NULL;
     const char *vm = NULL;

@@ -227,14 +227,14 @@ START_TEST(too_many_stretches_become_fewer_larger_ones)
     g_autoptr(GError) error = NULL;
     struct damaged_file *file = damage_add(damage, "vda.qcow2", "why");
 
-    for (uint64_t i = 0; i < 2 * DAMAGE_MAX_RANGES; i++)
+    for (uint64_t i = 0; i < 2 * CLUSTER_RANGES_MAX; i++)
         damaged_file_add(file, 2 * i, 1);
-    ck_assert_uint_eq(file->clusters->len, DAMAGE_MAX_RANGES);
-    for (uint64_t i = 0; i < 2 * DAMAGE_MAX_RANGES; i++)
+    ck_assert_uint_eq(file->clusters->len, CLUSTER_RANGES_MAX);
+    for (uint64_t i = 0; i < 2 * CLUSTER_RANGES_MAX; i++)
         ck_assert(damaged_file_has(file, 2 * i));
     ck_assert(!damaged_file_has(file, 1));
     unit_ok(damage_save(dir, damage, &error) && damage_load(dir, &again, &error), error);
-    ck_assert_uint_eq(damage_file(again, "vda.qcow2")->clusters->len, DAMAGE_MAX_RANGES);
+    ck_assert_uint_eq(damage_file(again, "vda.qcow2")->clusters->len, CLUSTER_RANGES_MAX);
 }
 END_TEST
 
@@ -259,6 +259,71 @@ START_TEST(a_note_that_cannot_be_read_is_damage_too)
 
         unit_ok(file_write(path, texts[i], strlen(texts[i]), 0600, &error), error);
         unit_fails(is_whole(&chain, true, &error), error, ERROR_INTEGRITY, DAMAGE_NAME);
+    }
+}
+END_TEST
+
+/* --- sets of clusters -------------------------------------------------------------------------- */
+
+/* "1-3 7": from text, and to it. */
+static GArray *ranges(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, " ", -1);
+    GArray *set = cluster_ranges_new();
+
+    for (char **part = parts; *part && **part; part++) {
+        unsigned first, last;
+
+        if (sscanf(*part, "%u-%u", &first, &last) < 2)
+            last = first;
+        cluster_ranges_append(set, first, last - first + 1);
+    }
+    return set;
+}
+
+static void assert_ranges(GArray *set, const char *expected)
+{
+    g_autoptr(GArray) wanted = ranges(expected);
+
+    ck_assert_uint_eq(set->len, wanted->len);
+    if (set->len)
+        ck_assert_mem_eq(set->data, wanted->data, set->len * sizeof(struct cluster_range));
+    g_array_unref(set);
+}
+
+START_TEST(sets_of_clusters_are_added_and_cut)
+{
+    g_autoptr(GArray) none = ranges("");
+    g_autoptr(GArray) a = ranges("1-3 7 20-29");
+    g_autoptr(GArray) b = ranges("0 4 6-8 25-40 50");
+
+    assert_ranges(cluster_ranges_union(a, b), "0-4 6-8 20-40 50");
+    assert_ranges(cluster_ranges_union(b, a), "0-4 6-8 20-40 50");
+    assert_ranges(cluster_ranges_union(a, NULL), "1-3 7 20-29");
+    assert_ranges(cluster_ranges_union(NULL, none), "");
+    assert_ranges(cluster_ranges_below(a, 25), "1-3 7 20-24");
+    assert_ranges(cluster_ranges_below(a, 20), "1-3 7");
+    assert_ranges(cluster_ranges_below(a, 0), "");
+    ck_assert_uint_eq(cluster_ranges_count(a), 14);
+    ck_assert_uint_eq(cluster_ranges_count(NULL), 0);
+}
+END_TEST
+
+START_TEST(a_set_of_clusters_is_within_another_or_not)
+{
+    g_autoptr(GArray) outer = ranges("1-3 7 20-29");
+    static const char *const inside[] = {"", "1", "3 7", "1-3 7 20-29", "21-29"};
+    static const char *const outside[] = {"0", "3-4", "4-6", "7-8", "19-21", "30", "1-3 7 20-30"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(inside); i++) {
+        g_autoptr(GArray) set = ranges(inside[i]);
+
+        ck_assert_msg(cluster_ranges_within(set, outer), "%s", inside[i]);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(outside); i++) {
+        g_autoptr(GArray) set = ranges(outside[i]);
+
+        ck_assert_msg(!cluster_ranges_within(set, outer), "%s", outside[i]);
     }
 }
 END_TEST
@@ -318,7 +383,8 @@ int main(void)
                     an_unchanged_image_is_not_doubted_because_of_its_digests,
                     what_a_later_point_has_afresh_is_not_missed_by_it,
                     a_note_is_read_as_it_was_written, too_many_stretches_become_fewer_larger_ones,
-                    a_note_that_cannot_be_read_is_damage_too, a_cycle_spreads_the_store_evenly,
+                    a_note_that_cannot_be_read_is_damage_too, sets_of_clusters_are_added_and_cut,
+                    a_set_of_clusters_is_within_another_or_not, a_cycle_spreads_the_store_evenly,
                     what_is_overdue_is_verified_at_once,
                     the_pace_looks_ahead_at_what_will_be_due_together);
 }
