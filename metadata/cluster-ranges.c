@@ -65,6 +65,25 @@ uint64_t cluster_ranges_count(const GArray *ranges)
     return count;
 }
 
+uint64_t cluster_ranges_common(const GArray *a, const GArray *b)
+{
+    uint64_t common = 0;
+    unsigned i = 0, k = 0;
+
+    while (i < a->len && k < b->len) {
+        const struct cluster_range *left = range_at(a, i), *right = range_at(b, k);
+        uint64_t left_end = left->first + left->count, right_end = right->first + right->count;
+        uint64_t first = MAX(left->first, right->first), end = MIN(left_end, right_end);
+
+        common += end > first ? end - first : 0;
+        if (left_end <= right_end)
+            i++;
+        else
+            k++;
+    }
+    return common;
+}
+
 GArray *cluster_ranges_union(const GArray *a, const GArray *b)
 {
     GArray *both = cluster_ranges_new();

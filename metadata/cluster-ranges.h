@@ -27,6 +27,8 @@ void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count);
 bool cluster_ranges_has(const GArray *ranges, uint64_t cluster);
 /* How many clusters they are; of NULL 0. */
 uint64_t cluster_ranges_count(const GArray *ranges);
+/* How many clusters both have. */
+uint64_t cluster_ranges_common(const GArray *a, const GArray *b);
 /* What A or B (each may be NULL) has. */
 GArray *cluster_ranges_union(const GArray *a, const GArray *b);
 /* What RANGES have below cluster END. */

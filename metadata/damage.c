@@ -90,6 +90,7 @@ char *damage_text(const struct damage *damage)
 static bool parse_file(const json_t *entry, struct damage *damage, GError **error)
 {
     const char *name, *why;
+    struct damaged_file *file;
     json_t *clusters;
 
     if (!json_need_string(entry, "name", &name, error) ||
@@ -98,7 +99,9 @@ static bool parse_file(const json_t *entry, struct damage *damage, GError **erro
         return false;
     if (!name_is_safe(name) || damage_file(damage, name))
         return fail(error, ERROR_INTEGRITY, "a file has no good name");
-    return cluster_ranges_parse(clusters, damage_add(damage, name, why)->clusters, error);
+    file = damage_add(damage, name, why);
+    file->unreadable = json_is_true(json_object_get(entry, "unreadable"));
+    return cluster_ranges_parse(clusters, file->clusters, error);
 }
 
 static bool parse(const char *text, size_t len, struct damage *damage, GError **error)
@@ -162,6 +165,7 @@ bool damage_save(const char *dir, const struct damage *damage, GError **error)
 
         json_set_string(entry, "name", file->name);
         json_set_string(entry, "why", file->why);
+        json_object_set_new(entry, "unreadable", json_boolean(file->unreadable));
         json_object_set_new(entry, "clusters", cluster_ranges_json(file->clusters));
         json_array_append_new(files, entry);
     }

@@ -5,9 +5,10 @@
  * or finds it whole removes it. As long as it is there the damaged files are kept, and not trusted.
  *
  *     {"format": 1, "time": RFC 3339,
- *      "files": [{"name", "why", "clusters": [[first, count], ...]}]}
+ *      "files": [{"name", "why", "unreadable", "clusters": [[first, count], ...]}]}
  *
- * Clusters are those of the disk that the file, an image, cannot give any more.
+ * Clusters are those of the disk that the file, an image, cannot give any more. Unreadable is an image
+ * that cannot be opened at all, because its tables are damaged.
  */
 #pragma once
 
@@ -24,6 +25,7 @@
 struct damaged_file {
     char *name;
     char *why;        /* one line */
+    bool unreadable;  /* an image whose tables are damaged: nobody can open it as it is */
     GArray *clusters; /* cluster-ranges.h; of too many, some that are good are among them */
 };
 

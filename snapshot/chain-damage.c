@@ -10,14 +10,110 @@
 #include "snapshot/cluster.h"
 #include "snapshot/snapshot.h"
 
-/* More damaged clusters than that are not looked for one by one: they are missed. */
-#define CLUSTERS_MAX (1u << 20)
-
-/* Which disk of its point is IMAGE? */
-static const struct manifest_disk *disk_of(const struct manifest *manifest, const char *image)
+void chain_loss_clear(struct chain_loss *loss)
 {
-    g_autofree char *name = g_path_get_basename(image);
+    g_clear_pointer(&loss->clusters, g_array_unref);
+    g_clear_pointer(&loss->text, g_free);
+}
 
+/* --- one layer ------------------------------------------------------------------------------- */
+
+/* LOST without the clusters in [*AT, END) of it; *AT is where to go on. */
+static void keep(GArray *kept, const GArray *lost, unsigned *at, uint64_t from, uint64_t end)
+{
+    for (; *at < lost->len; (*at)++) {
+        const struct cluster_range *range = &g_array_index(lost, struct cluster_range, *at);
+        uint64_t first = MAX(range->first, from), last = MIN(range->first + range->count, end);
+
+        if (first < last)
+            cluster_ranges_append(kept, first, last - first);
+        if (range->first + range->count > end)
+            return;
+    }
+}
+
+/* LOST without what the layer of DIGESTS has itself. */
+static GArray *without_own(const GArray *lost, struct digest_reader *digests)
+{
+    GArray *kept = cluster_ranges_new();
+    struct digest_record record;
+    uint64_t from = 0;
+    unsigned at = 0;
+    bool found;
+
+    while (at < lost->len && digest_reader_next(digests, &record, &found, NULL) && found) {
+        keep(kept, lost, &at, from, record.cluster);
+        from = record.cluster + 1;
+    }
+    keep(kept, lost, &at, from, UINT64_MAX);
+    return kept;
+}
+
+/* Digests that are damaged could say that the layer has what it has not. */
+static bool trusts_digests(const struct manifest_disk *disk, const struct damage *damage)
+{
+    return !damage || (!damage_file(damage, disk->digests) && !damage_file(damage, SHA256SUMS_NAME));
+}
+
+GArray *snapshot_layer_loss(const char *dir, const struct manifest_disk *disk,
+                            const struct damage *damage, const GArray *below)
+{
+    const struct damaged_file *own = damage ? damage_file(damage, disk->file) : NULL;
+    /* As in QEMU, nothing of a layer is seen behind the end of a smaller one above it. */
+    g_autoptr(GArray) seen =
+        below ? cluster_ranges_below(below, cluster_count(disk->virtual_bytes)) : NULL;
+    g_autofree char *path = g_build_filename(dir, disk->digests, NULL);
+    g_autoptr(GArray) lost = NULL;
+
+    if (seen && seen->len && trusts_digests(disk, damage)) {
+        AUTO(digest_reader) digests = digest_reader_open(path, disk->virtual_bytes, NULL);
+        GArray *kept = digests ? without_own(seen, digests) : g_array_ref(seen);
+
+        g_array_unref(seen);
+        seen = kept;
+    }
+    lost = cluster_ranges_union(seen, own ? own->clusters : NULL);
+    return lost->len ? g_steal_pointer(&lost) : NULL;
+}
+
+/* --- a chain --------------------------------------------------------------------------------- */
+
+struct layer {
+    char *dir, *name; /* name: of the image */
+    struct damage *damage;
+    const struct damaged_file *file; /* what of DAMAGE is about the image, or NULL */
+};
+
+static void layer_clear(void *data)
+{
+    struct layer *layer = data;
+
+    g_free(layer->dir);
+    g_free(layer->name);
+    damage_free(layer->damage);
+}
+
+static GArray *load_layers(char *const *images, GError **error)
+{
+    g_autoptr(GArray) layers = g_array_new(FALSE, TRUE, sizeof(struct layer));
+
+    g_array_set_clear_func(layers, layer_clear);
+    for (unsigned i = 0; images[i]; i++) {
+        struct layer layer = {g_path_get_dirname(images[i]), g_path_get_basename(images[i]), NULL,
+                              NULL};
+        bool loaded = damage_load(layer.dir, &layer.damage, error);
+
+        layer.file = layer.damage ? damage_file(layer.damage, layer.name) : NULL;
+        g_array_append_val(layers, layer);
+        if (!loaded)
+            return NULL;
+    }
+    return g_steal_pointer(&layers);
+}
+
+/* Which disk of its point is image NAME? */
+static const struct manifest_disk *disk_of(const struct manifest *manifest, const char *name)
+{
     for (unsigned i = 0; i < manifest->disks->len; i++) {
         const struct manifest_disk *disk = manifest->disks->pdata[i];
 
@@ -27,81 +123,76 @@ static const struct manifest_disk *disk_of(const struct manifest *manifest, cons
     return NULL;
 }
 
-/* The digests of IMAGE, NULL where they cannot be had. */
-static struct digest_reader *open_digests(const char *image)
+/* What is missed at the top of LAYERS. */
+static bool add_up(const GArray *layers, GArray **lost, GError **error)
 {
-    g_autofree char *dir = g_path_get_dirname(image);
-    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
-    AUTO(manifest) manifest = manifest_load(path, NULL);
-    const struct manifest_disk *disk = manifest ? disk_of(manifest, image) : NULL;
-    g_autofree char *digests = disk ? g_build_filename(dir, disk->digests, NULL) : NULL;
+    for (unsigned i = layers->len; i-- > 0;) {
+        const struct layer *layer = &g_array_index(layers, struct layer, i);
+        g_autofree char *path = g_build_filename(layer->dir, MANIFEST_NAME, NULL);
+        AUTO(manifest) manifest = NULL;
+        const struct manifest_disk *disk;
+        GArray *seen;
 
-    return digests ? digest_reader_open(digests, disk->virtual_bytes, NULL) : NULL;
-}
-
-static GHashTable *expand(const struct damaged_file *file)
-{
-    GHashTable *clusters = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-
-    for (unsigned i = 0; i < file->clusters->len; i++) {
-        const struct cluster_range *range = &g_array_index(file->clusters, struct cluster_range, i);
-
-        for (uint64_t n = range->first; n < range->first + range->count; n++)
-            g_hash_table_add(clusters, g_memdup2(&n, sizeof n));
+        if (!*lost && !layer->file)
+            continue;
+        manifest = manifest_load(path, error);
+        disk = manifest ? disk_of(manifest, layer->name) : NULL;
+        if (!manifest)
+            return false;
+        if (!disk)
+            return fail(error, ERROR_INTEGRITY, "%s names no disk whose image is %s", path,
+                        layer->name);
+        seen = snapshot_layer_loss(layer->dir, disk, layer->damage, *lost);
+        g_clear_pointer(lost, g_array_unref);
+        *lost = seen;
     }
-    return clusters;
+    return true;
 }
 
-/* Take off CLUSTERS what IMAGE, a layer above, has itself. */
-static void hide(GHashTable *clusters, const char *image)
+static void describe(const GArray *layers, struct chain_loss *loss)
 {
-    AUTO(digest_reader) digests = open_digests(image);
-    struct digest_record record;
-    bool found = digests != NULL;
+    g_autoptr(GString) text = g_string_new(NULL);
 
-    while (found && digest_reader_next(digests, &record, &found, NULL) && found)
-        g_hash_table_remove(clusters, &record.cluster);
+    for (unsigned i = 0; i < layers->len; i++) {
+        const struct layer *layer = &g_array_index(layers, struct layer, i);
+        uint64_t missed = layer->file && loss->clusters
+                              ? cluster_ranges_common(layer->file->clusters, loss->clusters)
+                              : 0;
+        g_autofree char *point = g_path_get_basename(layer->dir);
+
+        if (!layer->file || (!missed && !layer->file->unreadable))
+            continue;
+        if (text->len)
+            g_string_append(text, "; ");
+        if (layer->file->unreadable)
+            g_string_append(text, "the tables of ");
+        else
+            g_string_append_printf(text, "%" PRIu64 " clusters of ", missed);
+        g_string_append_printf(text, "%s in point %s are damaged (%s)", layer->name, point,
+                               layer->file->why);
+        loss->unreadable |= layer->file->unreadable;
+    }
+    if (text->len)
+        loss->text = g_strdup(text->str);
 }
 
-/* How many damaged clusters of layer NUMBER are seen from the top? */
-static uint64_t count_missed(char *const *images, unsigned number, const struct damaged_file *file)
+bool snapshot_chain_loss(char *const *images, struct chain_loss *loss, GError **error)
 {
-    uint64_t all = damaged_file_clusters(file);
-    g_autoptr(GHashTable) clusters = NULL;
+    g_autoptr(GArray) layers = load_layers(images, error);
 
-    if (number == 0 || all > CLUSTERS_MAX)
-        return all;
-    clusters = expand(file);
-    for (unsigned i = 0; i < number && g_hash_table_size(clusters) > 0; i++)
-        hide(clusters, images[i]);
-    return g_hash_table_size(clusters);
-}
-
-static bool check_layer(char *const *images, unsigned number, GError **error)
-{
-    g_autofree char *dir = g_path_get_dirname(images[number]);
-    g_autofree char *point = g_path_get_basename(dir);
-    g_autofree char *name = g_path_get_basename(images[number]);
-    AUTO(damage) damage = NULL;
-    const struct damaged_file *file;
-    uint64_t missed;
-
-    if (!damage_load(dir, &damage, error))
+    *loss = (struct chain_loss){0};
+    if (!layers || !add_up(layers, &loss->clusters, error))
         return false;
-    file = damage ? damage_file(damage, name) : NULL;
-    missed = file ? count_missed(images, number, file) : 0;
-    if (missed)
-        return fail(error, ERROR_INTEGRITY,
-                    "%" PRIu64 " clusters of %s in point %s are damaged (%s); `drctl heal` can get "
-                    "them from another store",
-                    missed, name, point, file->why);
+    describe(layers, loss);
     return true;
 }
 
 bool snapshot_chain_is_whole(char *const *images, GError **error)
 {
-    for (unsigned i = 0; images[i]; i++)
-        if (!check_layer(images, i, error))
-            return false;
-    return true;
+    AUTO_CHAIN_LOSS loss = {0};
+
+    if (!snapshot_chain_loss(images, &loss, error))
+        return false;
+    return !loss.text || fail(error, ERROR_INTEGRITY,
+                              "%s; `drctl heal` can get them from another store", loss.text);
 }

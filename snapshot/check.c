@@ -418,6 +418,7 @@ static void note_image(const char *dir, const struct manifest_disk *entry, struc
     bool knows_clusters = !damage_file(damage, entry->digests);
     struct damaged_file *file = damage_add(damage, entry->file, why);
 
+    file->unreadable = true;
     if (knows_clusters && note_digests(dir, entry, file))
         return;
     g_array_set_size(file->clusters, 0);

@@ -145,9 +145,23 @@ bool snapshot_same_content(const struct image_layer *before, unsigned before_cou
  * digests that are not. False only when interrupted. */
 bool snapshot_find_damage(const char *dir, const struct manifest *manifest,
                           struct progress *progress, struct damage *damage, GError **error);
-/* Is nothing of what the chain of images gives (store_chain(): paths, top first) noted as damaged?
- * What a layer above has afresh is not missed. ERROR_INTEGRITY says which point lacks what. */
+/* What a chain of images (store_chain(): paths, top first) cannot give, because something in it is noted
+ * as damaged. What a layer above has afresh is not missed. */
+struct chain_loss {
+    GArray *clusters; /* of the disk, as the top sees it (cluster-ranges.h); NULL: none */
+    bool unreadable;  /* the tables of a layer are damaged: QEMU must not open the chain */
+    char *text;       /* what is damaged, where and why, one line; NULL: the chain is whole */
+};
+void chain_loss_clear(struct chain_loss *loss);
+#define AUTO_CHAIN_LOSS __attribute__((cleanup(chain_loss_clear))) struct chain_loss
+/* False when a note cannot be read, which says that all is damaged: ERROR_INTEGRITY. */
+bool snapshot_chain_loss(char *const *images, struct chain_loss *loss, GError **error);
+/* Is it nothing? ERROR_INTEGRITY says which point lacks what. */
 bool snapshot_chain_is_whole(char *const *images, GError **error);
+/* One step up a chain: what is missed at DISK of the point in directory DIR, in which DAMAGE (or NULL) is
+ * noted, if BELOW is what the disk that it stands on misses (or NULL); NULL when nothing is. */
+GArray *snapshot_layer_loss(const char *dir, const struct manifest_disk *disk,
+                            const struct damage *damage, const GArray *below);
 
 /* Bring SKETCH up to what COUNT layers, top first, say. It is that of the image that the last one stands
  * on, which has the size of all of them; or empty where that one stands on nothing. Reads only

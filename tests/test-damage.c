@@ -105,6 +105,32 @@ static bool is_whole(const struct chain *chain, bool top, GError **error)
                                    error);
 }
 
+/* "1-3 7": from text, and to it. */
+static GArray *ranges(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, " ", -1);
+    GArray *set = cluster_ranges_new();
+
+    for (char **part = parts; *part && **part; part++) {
+        unsigned first, last;
+
+        if (sscanf(*part, "%u-%u", &first, &last) < 2)
+            last = first;
+        cluster_ranges_append(set, first, last - first + 1);
+    }
+    return set;
+}
+
+static void assert_ranges(GArray *set, const char *expected)
+{
+    g_autoptr(GArray) wanted = ranges(expected);
+
+    ck_assert_uint_eq(set->len, wanted->len);
+    if (set->len)
+        ck_assert_mem_eq(set->data, wanted->data, set->len * sizeof(struct cluster_range));
+    g_array_unref(set);
+}
+
 START_TEST(a_whole_point_has_no_damage)
 {
     AUTO_CHAIN chain = chain_new();
@@ -195,6 +221,88 @@ START_TEST(what_a_later_point_has_afresh_is_not_missed_by_it)
 }
 END_TEST
 
+/* Note in DIR that clusters FIRST to FIRST + COUNT - 1 are gone, and that file ALSO (or NULL) is, too. */
+static void note(const char *dir, uint64_t first, uint64_t count, const char *also)
+{
+    AUTO(damage) damage = damage_new();
+    g_autoptr(GError) error = NULL;
+
+    damaged_file_add(damage_add(damage, "vda.qcow2", "a test"), first, count);
+    if (also)
+        damage_add(damage, also, "a test");
+    unit_ok(damage_save(dir, damage, &error), error);
+}
+
+static void assert_lost(const struct chain *chain, const char *expected, const char *part)
+{
+    g_autofree char *base = g_build_filename(chain->p0, "vda.qcow2", NULL);
+    g_autofree char *delta = g_build_filename(chain->p1, "vda.qcow2", NULL);
+    AUTO_CHAIN_LOSS loss = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(snapshot_chain_loss((char *[]){delta, base, NULL}, &loss, &error), error);
+    ck_assert_ptr_nonnull(loss.text);
+    ck_assert_msg(strstr(loss.text, part), "no '%s' in: %s", part, loss.text);
+    assert_ranges(g_steal_pointer(&loss.clusters), expected);
+}
+
+START_TEST(what_is_lost_of_a_chain_is_known_to_the_cluster)
+{
+    AUTO_CHAIN chain = chain_new();
+
+    note(chain.p0, 5, 25, NULL);
+    assert_lost(&chain, "5-9 20-29", "15 clusters of vda.qcow2 in point " P0);
+    /* Both lack it, and the upper one shows. */
+    note(chain.p1, 12, 2, NULL);
+    assert_lost(&chain, "5-9 12-13 20-29", "2 clusters of vda.qcow2 in point " P1);
+    assert_lost(&chain, "5-9 12-13 20-29", "17 clusters of vda.qcow2 in point " P0);
+}
+END_TEST
+
+START_TEST(damaged_digests_do_not_prove_that_a_layer_has_something_afresh)
+{
+    AUTO_CHAIN chain = chain_new();
+
+    note(chain.p0, 12, 3, NULL);
+    note(chain.p1, 0, 1, "vda.digests");
+    assert_lost(&chain, "0 12-14", "3 clusters");
+    note(chain.p1, 0, 1, SHA256SUMS_NAME);
+    assert_lost(&chain, "0 12-14", "3 clusters");
+    note(chain.p1, 0, 1, "domain.xml");
+    assert_lost(&chain, "0", "1 clusters");
+}
+END_TEST
+
+START_TEST(what_lies_behind_the_end_of_a_smaller_layer_is_not_missed)
+{
+    AUTO_CHAIN chain = chain_new();
+    g_autoptr(GArray) below = ranges("30 62-63 64-70");
+    char none[] = "none";
+    struct manifest_disk small = {.file = none, .digests = none};
+
+    small.virtual_bytes = 4 * MIB - CLUSTER_BYTES / 2;
+    assert_ranges(snapshot_layer_loss(chain.p1, &small, NULL, below), "30 62-63");
+    small.virtual_bytes = 30 * CLUSTER_BYTES;
+    ck_assert_ptr_null(snapshot_layer_loss(chain.p1, &small, NULL, below));
+}
+END_TEST
+
+START_TEST(an_image_whose_tables_are_damaged_is_told_apart)
+{
+    AUTO_CHAIN chain = chain_new();
+    g_autofree char *base = g_build_filename(chain.p0, "vda.qcow2", NULL);
+    AUTO_CHAIN_LOSS loss = {0};
+    g_autoptr(GError) error = NULL;
+
+    turn_bit(chain.p0, "vda.qcow2", 0);
+    AUTO(damage) damage = find(chain.p0, chain.base);
+    unit_ok(damage_save(chain.p0, damage, &error), error);
+    unit_ok(snapshot_chain_loss((char *[]){base, NULL}, &loss, &error), error);
+    ck_assert(loss.unreadable);
+    ck_assert_ptr_nonnull(strstr(loss.text, "the tables of vda.qcow2"));
+}
+END_TEST
+
 START_TEST(a_note_is_read_as_it_was_written)
 {
     g_autofree char *dir = unit_dir();
@@ -265,32 +373,6 @@ END_TEST
 
 /* --- sets of clusters -------------------------------------------------------------------------- */
 
-/* "1-3 7": from text, and to it. */
-static GArray *ranges(const char *text)
-{
-    g_auto(GStrv) parts = g_strsplit(text, " ", -1);
-    GArray *set = cluster_ranges_new();
-
-    for (char **part = parts; *part && **part; part++) {
-        unsigned first, last;
-
-        if (sscanf(*part, "%u-%u", &first, &last) < 2)
-            last = first;
-        cluster_ranges_append(set, first, last - first + 1);
-    }
-    return set;
-}
-
-static void assert_ranges(GArray *set, const char *expected)
-{
-    g_autoptr(GArray) wanted = ranges(expected);
-
-    ck_assert_uint_eq(set->len, wanted->len);
-    if (set->len)
-        ck_assert_mem_eq(set->data, wanted->data, set->len * sizeof(struct cluster_range));
-    g_array_unref(set);
-}
-
 START_TEST(sets_of_clusters_are_added_and_cut)
 {
     g_autoptr(GArray) none = ranges("");
@@ -305,6 +387,9 @@ START_TEST(sets_of_clusters_are_added_and_cut)
     assert_ranges(cluster_ranges_below(a, 20), "1-3 7");
     assert_ranges(cluster_ranges_below(a, 0), "");
     ck_assert_uint_eq(cluster_ranges_count(a), 14);
+    ck_assert_uint_eq(cluster_ranges_common(a, b), 6);
+    ck_assert_uint_eq(cluster_ranges_common(b, a), 6);
+    ck_assert_uint_eq(cluster_ranges_common(a, none), 0);
     ck_assert_uint_eq(cluster_ranges_count(NULL), 0);
 }
 END_TEST
@@ -382,6 +467,10 @@ int main(void)
                     without_image_and_digests_the_whole_disk_is_missing,
                     an_unchanged_image_is_not_doubted_because_of_its_digests,
                     what_a_later_point_has_afresh_is_not_missed_by_it,
+                    what_is_lost_of_a_chain_is_known_to_the_cluster,
+                    damaged_digests_do_not_prove_that_a_layer_has_something_afresh,
+                    what_lies_behind_the_end_of_a_smaller_layer_is_not_missed,
+                    an_image_whose_tables_are_damaged_is_told_apart,
                     a_note_is_read_as_it_was_written, too_many_stretches_become_fewer_larger_ones,
                     a_note_that_cannot_be_read_is_damage_too, sets_of_clusters_are_added_and_cut,
                     a_set_of_clusters_is_within_another_or_not, a_cycle_spreads_the_store_evenly,
