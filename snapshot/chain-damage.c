@@ -52,7 +52,8 @@ static GArray *without_own(const GArray *lost, struct digest_reader *digests)
 /* Digests that are damaged could say that the layer has what it has not. */
 static bool trusts_digests(const struct manifest_disk *disk, const struct damage *damage)
 {
-    return !damage || (!damage_file(damage, disk->digests) && !damage_file(damage, SHA256SUMS_NAME));
+    return !damage ||
+           (!damage_file(damage, disk->digests) && !damage_file(damage, SHA256SUMS_NAME));
 }
 
 GArray *snapshot_layer_loss(const char *dir, const struct manifest_disk *disk,

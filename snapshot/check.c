@@ -5,6 +5,7 @@
 
 #include "snapshot/digests.h"
 #include "snapshot/image.h"
+#include "snapshot/salvage.h"
 #include "snapshot/snapshot.h"
 
 /* What is read and unpacked at once: neighbours in the file. */
@@ -394,35 +395,60 @@ static void note_clusters(struct damage *damage, const struct manifest_disk *ent
         damaged_file_add(file, g_array_index(bad, uint64_t, i), 1);
 }
 
-/* The clusters of an image that cannot be read itself; false if its digests cannot be either. */
-static bool note_digests(const char *dir, const struct manifest_disk *entry,
-                         struct damaged_file *file)
+/* Can the digests be relied upon for telling what an image should have? ALL (of struct cluster_range)
+ * becomes that. */
+static bool read_digests(const char *path, const struct manifest_disk *entry,
+                         const struct damage *damage, GArray *all)
 {
-    g_autofree char *path = g_build_filename(dir, entry->digests, NULL);
     AUTO(digest_reader) digests = digest_reader_open(path, entry->virtual_bytes, NULL);
     struct digest_record record;
     bool found = true;
 
+    if (damage_file(damage, entry->digests) || damage_file(damage, SHA256SUMS_NAME))
+        return false;
     while (digests && found) {
         if (!digest_reader_next(digests, &record, &found, NULL))
             return false;
         if (found)
-            damaged_file_add(file, record.cluster, 1);
+            cluster_ranges_add(all, record.cluster, 1);
     }
     return digests != NULL;
 }
 
-static void note_image(const char *dir, const struct manifest_disk *entry, struct damage *damage,
-                       const char *why)
+/* Those clusters of an image whose tables are damaged that do not lie where they belong. */
+static bool note_missing(struct salvage *salvage, struct damaged_file *file, GError **error)
 {
-    bool knows_clusters = !damage_file(damage, entry->digests);
+    struct salvaged salvaged;
+    bool there;
+
+    for (uint64_t n = 1; salvage_survey(salvage, &salvaged, &there); n++) {
+        if (n % 4096 == 0 && !interrupt_check(error))
+            return false;
+        if (!there)
+            damaged_file_add(file, salvaged.cluster, 1);
+    }
+    return true;
+}
+
+/* An image that cannot be opened: which of its clusters are gone? */
+static bool note_image(const char *dir, const struct manifest_disk *entry, struct damage *damage,
+                       const char *why, GError **error)
+{
+    g_autofree char *image = g_build_filename(dir, entry->file, NULL);
+    g_autofree char *digests = g_build_filename(dir, entry->digests, NULL);
+    g_autoptr(GArray) all = cluster_ranges_new();
+    bool relied = read_digests(digests, entry, damage, all);
+    AUTO(salvage) salvage = relied ? salvage_open(image, digests, 0, NULL) : NULL;
     struct damaged_file *file = damage_add(damage, entry->file, why);
 
     file->unreadable = true;
-    if (knows_clusters && note_digests(dir, entry, file))
-        return;
-    g_array_set_size(file->clusters, 0);
-    damaged_file_add(file, 0, cluster_count(entry->virtual_bytes));
+    if (salvage)
+        return note_missing(salvage, file, error);
+    if (relied)
+        g_array_append_vals(file->clusters, all->data, all->len);
+    else
+        damaged_file_add(file, 0, cluster_count(entry->virtual_bytes));
+    return true;
 }
 
 static bool find_disk_damage(const char *dir, const char *vm, const struct manifest_disk *entry,
@@ -443,8 +469,7 @@ static bool find_disk_damage(const char *dir, const char *vm, const struct manif
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
-    note_image(dir, entry, damage, why->message);
-    return true;
+    return note_image(dir, entry, damage, why->message, error);
 }
 
 bool snapshot_find_damage(const char *dir, const struct manifest *manifest,

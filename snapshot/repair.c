@@ -10,6 +10,7 @@
 
 #include "snapshot/disk-sink.h"
 #include "snapshot/image.h"
+#include "snapshot/pass.h"
 
 /* More than that are not looked for: it is quicker to take the whole point from another store. */
 #define CLUSTERS_MAX (1u << 20)
@@ -33,9 +34,7 @@ struct repair {
     unsigned missing;
     struct unpacker *unpacker;
     uint8_t *stored, *plain;
-    /* The image itself, as far as it is good. */
-    struct image *image;
-    struct image_cluster at;
+    struct pass *pass; /* over the image itself, as far as it is good; or NULL: not begun yet */
 };
 
 static void donor_free(void *data)
@@ -52,7 +51,7 @@ static void repair_clear(struct repair *repair)
     g_hash_table_unref(repair->wanted);
     g_ptr_array_unref(repair->donors);
     unpacker_free(repair->unpacker);
-    image_free(repair->image);
+    pass_free(repair->pass);
     g_free(repair->stored);
     g_free(repair->plain);
 }
@@ -155,42 +154,40 @@ static bool find_donors(struct repair *repair, GError **error)
 
 /* --- the new image --------------------------------------------------------------------------- */
 
-static bool copy_cluster(struct repair *repair, struct composer *composer, struct image *image,
-                         const char *path, const struct image_cluster *cluster,
-                         const struct digest_record *record, GError **error)
+static bool add_stored(struct composer *composer, const struct digest_record *record,
+                       const struct stored_cluster *cluster, GError **error)
 {
-    size_t len;
-
-    if (cluster->kind == CLUSTER_ZERO)
-        return composer_zero(composer, record->cluster, 1, error);
-    if (!read_stored(repair, image, path, cluster, error))
-        return false;
     if (cluster->kind == CLUSTER_PLAIN)
-        return composer_plain(composer, record->cluster, repair->stored, record->digest, error);
-    len = cluster_packed_len(repair->stored, cluster->len);
-    if (len == 0 || len > CLUSTER_PACKED_MAX)
-        return fail(error, ERROR_INTEGRITY, "%s: cluster %" PRIu64 " is not a zstd frame", path,
-                    record->cluster);
-    return composer_packed(composer, record->cluster, repair->stored, len, record->digest, error);
+        return composer_plain(composer, record->cluster, cluster->data, record->digest, error);
+    return composer_packed(composer, record->cluster, cluster->data, cluster->len, record->digest,
+                           error);
 }
 
-/* Bring the pass over the image itself to cluster NUMBER. */
-static bool seek(struct repair *repair, uint64_t number, GError **error)
+/* What a donor has was found to be a cluster of that digest. */
+static bool add_wanted(struct repair *repair, struct composer *composer,
+                       const struct wanted *wanted, const struct digest_record *record,
+                       GError **error)
 {
-    const char *path = repair->job->layer.image;
-    bool found = true;
+    const struct image_cluster *from = &wanted->cluster;
+    struct stored_cluster cluster = {from->kind, repair->stored, from->len};
 
-    if (!repair->image) {
-        repair->image = image_open(path, error);
-        if (!repair->image || !image_next(repair->image, &repair->at, &found, error))
-            return false;
-    }
-    while (found && repair->at.number < number)
-        if (!image_next(repair->image, &repair->at, &found, error))
-            return false;
-    if (!found || repair->at.number != number)
-        return fail(error, ERROR_INTEGRITY, "%s: has no cluster %" PRIu64, path, number);
-    return true;
+    if (!read_stored(repair, wanted->donor->image, wanted->donor->path, from, error))
+        return false;
+    if (from->kind == CLUSTER_PACKED)
+        cluster.len = cluster_packed_len(repair->stored, from->len);
+    return add_stored(composer, record, &cluster, error);
+}
+
+static bool add_own(struct repair *repair, struct composer *composer,
+                    const struct digest_record *record, GError **error)
+{
+    const struct repair_job *job = repair->job;
+    struct stored_cluster cluster;
+
+    if (!repair->pass)
+        repair->pass = pass_new(&job->layer, job->damage->unreadable, error);
+    return repair->pass && pass_get(repair->pass, record->cluster, &cluster, error) &&
+           add_stored(composer, record, &cluster, error);
 }
 
 static bool add_cluster(struct repair *repair, struct composer *composer,
@@ -200,12 +197,8 @@ static bool add_cluster(struct repair *repair, struct composer *composer,
 
     if (is_zero(record->digest))
         return composer_zero(composer, record->cluster, 1, error);
-    if (wanted)
-        return copy_cluster(repair, composer, wanted->donor->image, wanted->donor->path,
-                            &wanted->cluster, record, error);
-    return seek(repair, record->cluster, error) &&
-           copy_cluster(repair, composer, repair->image, repair->job->layer.image, &repair->at,
-                        record, error);
+    return wanted ? add_wanted(repair, composer, wanted, record, error)
+                  : add_own(repair, composer, record, error);
 }
 
 static bool compose(struct repair *repair, struct composer *composer, GError **error)

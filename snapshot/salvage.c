@@ -9,6 +9,9 @@
 #include "snapshot/snapshot.h"
 
 #define WINDOW_BYTES (1u << 20)
+/* A survey looks so far for a cluster behind one that is damaged, for so many clusters in a row. */
+#define SEARCH_BYTES (1u << 20)
+#define SEARCHES_MAX 64u
 /* What is told at once. */
 #define TOLD_RECORDS 1024u
 
@@ -50,6 +53,7 @@ struct salvage {
     uint64_t end; /* of what was passed */
     uint64_t region;
     bool region_used; /* a table will follow */
+    unsigned missed;  /* clusters in a row that a survey has not found */
     uint64_t window_start;
     size_t window_len;
     uint8_t *window;
@@ -95,9 +99,13 @@ static const uint8_t *look(struct salvage *salvage, uint64_t offset, size_t len,
         offset + *got > salvage->window_start + salvage->window_len) {
         salvage->window_start = offset;
         salvage->window_len = (size_t)MIN(WINDOW_BYTES, salvage->bytes - offset);
+        /* The disk may have given up only further on. */
         if (!fd_read_at(salvage->fd, offset, salvage->window, salvage->window_len, "", NULL)) {
-            salvage->window_len = 0;
-            return NULL;
+            salvage->window_len = *got;
+            if (!fd_read_at(salvage->fd, offset, salvage->window, *got, "", NULL)) {
+                salvage->window_len = 0;
+                return NULL;
+            }
         }
     }
     return salvage->window + (offset - salvage->window_start);
@@ -111,21 +119,36 @@ static bool has_digest(const uint8_t *plain, const struct salvaged *wanted)
     return memcmp(digest, wanted->digest, DIGEST_SIZE) == 0;
 }
 
-/* Is it a frame at OFFSET, where one of its length belongs? */
-static bool is_packed_at(struct salvage *salvage, uint64_t offset, struct salvaged *wanted)
+static size_t frame_len(struct salvage *salvage, uint64_t offset)
 {
-    size_t got, len;
+    size_t got;
     const uint8_t *data = look(salvage, offset, CLUSTER_PACKED_MAX, &got);
 
-    len = data ? cluster_packed_len(data, got) : 0;
-    if (len == 0 || qcow2_place(salvage->end, len, false) != offset ||
-        !cluster_unpack(salvage->unpacker, data, len, salvage->plain) ||
+    return data ? cluster_packed_len(data, got) : 0;
+}
+
+/* Is it the frame of LEN bytes at OFFSET? */
+static bool is_frame(struct salvage *salvage, uint64_t offset, size_t len, struct salvaged *wanted)
+{
+    size_t got;
+    const uint8_t *data = look(salvage, offset, len, &got);
+
+    if (!data || !cluster_unpack(salvage->unpacker, data, got, salvage->plain) ||
         !has_digest(salvage->plain, wanted))
         return false;
     wanted->kind = CLUSTER_PACKED;
     wanted->len = (uint32_t)len;
     wanted->place.offset = offset;
     return true;
+}
+
+/* Is it a frame at OFFSET, where one of its length belongs? */
+static bool is_packed_at(struct salvage *salvage, uint64_t offset, struct salvaged *wanted)
+{
+    size_t len = frame_len(salvage, offset);
+
+    return len != 0 && qcow2_place(salvage->end, len, false) == offset &&
+           is_frame(salvage, offset, len, wanted);
 }
 
 static bool is_packed(struct salvage *salvage, struct salvaged *wanted)
@@ -136,9 +159,8 @@ static bool is_packed(struct salvage *salvage, struct salvaged *wanted)
            (next_range != salvage->end && is_packed_at(salvage, next_range, wanted));
 }
 
-static bool is_plain(struct salvage *salvage, struct salvaged *wanted)
+static bool is_plain_at(struct salvage *salvage, uint64_t offset, struct salvaged *wanted)
 {
-    uint64_t offset = qcow2_place(salvage->end, CLUSTER_BYTES, true);
     size_t got;
     const uint8_t *data = look(salvage, offset, CLUSTER_BYTES, &got);
 
@@ -148,6 +170,11 @@ static bool is_plain(struct salvage *salvage, struct salvaged *wanted)
     wanted->len = CLUSTER_BYTES;
     wanted->place.offset = offset;
     return true;
+}
+
+static bool is_plain(struct salvage *salvage, struct salvaged *wanted)
+{
+    return is_plain_at(salvage, qcow2_place(salvage->end, CLUSTER_BYTES, true), wanted);
 }
 
 /* CLUSTER comes next: behind the last one of a region lies its table. */
@@ -179,6 +206,66 @@ bool salvage_next(struct salvage *salvage, struct salvaged *salvaged)
         return true;
     }
     return false;
+}
+
+/* ---- damaged images ---- */
+
+/* Is there a frame with the content of WANTED in the LEN bytes at OFFSET? */
+static bool is_frame_within(struct salvage *salvage, uint64_t offset, size_t len,
+                            struct salvaged *wanted)
+{
+    static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd};
+    uint64_t end = offset + len;
+
+    while (offset < end) {
+        size_t got, frame;
+        const uint8_t *data = look(salvage, offset, (size_t)(end - offset), &got);
+        const uint8_t *found = data ? memmem(data, got, magic, sizeof magic) : NULL;
+
+        if (!found)
+            return false;
+        offset += (uint64_t)(found - data);
+        frame = frame_len(salvage, offset);
+        if (frame != 0 && is_frame(salvage, offset, frame, wanted))
+            return true;
+        offset++;
+    }
+    return false;
+}
+
+/* Behind a cluster that is damaged nobody knows where the next one is. */
+static bool search(struct salvage *salvage, struct salvaged *wanted)
+{
+    uint64_t end = salvage->end + SEARCH_BYTES;
+
+    /* In pieces: one of them may be unreadable. */
+    for (uint64_t at = salvage->end; at < end; at += CLUSTER_BYTES)
+        if (is_frame_within(salvage, at, CLUSTER_BYTES + 3, wanted))
+            return true;
+    for (uint64_t at = qcow2_align(salvage->end); at < end; at += CLUSTER_BYTES)
+        if (is_plain_at(salvage, at, wanted))
+            return true;
+    return false;
+}
+
+bool salvage_survey(struct salvage *salvage, struct salvaged *salvaged, bool *there)
+{
+    struct digest_record record;
+    bool found;
+
+    do {
+        if (!digest_reader_next(salvage->digests, &record, &found, NULL) || !found)
+            return false;
+        pass_tables(salvage, record.cluster);
+    } while (memcmp(record.digest, cluster_zero_digest(), DIGEST_SIZE) == 0);
+    salvaged->cluster = record.cluster;
+    memcpy(salvaged->digest, record.digest, DIGEST_SIZE);
+    *there = is_packed(salvage, salvaged) || is_plain(salvage, salvaged) ||
+             (salvage->missed > 0 && salvage->missed <= SEARCHES_MAX && search(salvage, salvaged));
+    salvage->missed = *there ? 0 : salvage->missed + 1;
+    if (*there)
+        salvage->end = salvaged->place.offset + salvaged->len;
+    return true;
 }
 
 /* ---- all partials of a disk ---- */

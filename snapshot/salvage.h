@@ -4,7 +4,8 @@
  * off anywhere, and the digests, cut off somewhere else. Nothing in them is believed. The digests tell
  * which clusters came, and the layout of the composer where each of them must lie; a cluster
  * counts only if what lies there unpacks to what has its digest. What follows the first that does not
- * is lost, because the place of the next one depends on it. Private to snapshot/.
+ * is lost, because the place of the next one depends on it, unless it is searched for (salvage_survey()).
+ * Private to snapshot/.
  *
  * Both sides know the form in which it is told (drctl-store(5), PARTIAL): the destination tells it, the
  * source compares it with the disk (arrived.h).
@@ -40,3 +41,7 @@ void salvage_free(struct salvage *salvage);
 DEFINE_CLEANUP(salvage)
 /* The next cluster that is there, in ascending order; false behind the last. */
 bool salvage_next(struct salvage *salvage, struct salvaged *salvaged);
+/* For a whole image whose tables or clusters are damaged: the next cluster that the digests name and that
+ * is not zero, and whether it is *THERE; false behind the last. Behind one that is not, the others are
+ * looked for within the next MiB; after more than a few in a row nothing is found any more. */
+bool salvage_survey(struct salvage *salvage, struct salvaged *salvaged, bool *there);

@@ -7,7 +7,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-/* p0: clusters 0 to 63; p1: clusters 10 to 19 of them again. */
+/* p0: clusters 0 to 63, as they are, and 64 to 127, packed; p1: clusters 10 to 19 again. */
 struct chain {
     char *dir, *p0, *p1;
     struct manifest *base, *delta;
@@ -40,6 +40,7 @@ static struct chain chain_new(void)
     AUTO(disk) disk = disk_new(chain.dir, 8 * MIB, 11);
 
     disk_write(disk, 0, 4 * MIB, DISK_RANDOM);
+    disk_write(disk, 4 * MIB, 4 * MIB, DISK_TEXT);
     chain.base = disk_point(disk, P0);
     disk_write(disk, 10 * CLUSTER_BYTES, 10 * CLUSTER_BYTES, DISK_RANDOM);
     chain.delta = disk_point(disk, P1);
@@ -162,17 +163,71 @@ START_TEST(damage_is_found_to_the_cluster)
 }
 END_TEST
 
-START_TEST(an_image_that_cannot_be_read_lacks_all_its_clusters)
+/* Where the L2 table of the image of DIR is: behind the last cluster. */
+static uint64_t table_of(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "vda.qcow2", NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(image) image = image_open(path, &error);
+    struct image_cluster cluster;
+    uint64_t end = 0;
+    bool found = true;
+
+    while (found) {
+        unit_ok(image && image_next(image, &cluster, &found, &error), error);
+        end = found ? cluster.offset + cluster.len : end;
+    }
+    return (end + CLUSTER_BYTES - 1) / CLUSTER_BYTES * CLUSTER_BYTES;
+}
+
+START_TEST(an_image_whose_tables_are_damaged_lacks_no_cluster)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        AUTO_CHAIN chain = chain_new();
+        uint64_t table = table_of(chain.p0);
+        /* The header, an entry for a cluster, the L1 table. */
+        const uint64_t offsets[] = {0, table + 8 * 3 + 5, table + CLUSTER_BYTES + 5};
+        const struct damaged_file *file;
+
+        turn_bit(chain.p0, "vda.qcow2", offsets[i]);
+        AUTO(damage) damage = find(chain.p0, chain.base);
+
+        ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
+        ck_assert(file->unreadable);
+        ck_assert_uint_eq(damaged_file_clusters(file), 0);
+    }
+}
+END_TEST
+
+START_TEST(what_is_gone_beside_the_tables_is_known_to_the_cluster)
 {
     AUTO_CHAIN chain = chain_new();
     const struct damaged_file *file;
 
-    turn_bit(chain.p1, "vda.qcow2", 0);
-    AUTO(damage) damage = find(chain.p1, chain.delta);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 3) + 100);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 4) + 100);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 70));
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 100) + 40);
+    turn_bit(chain.p0, "vda.qcow2", offset_of(chain.p0, 120) + 1);
+    turn_bit(chain.p0, "vda.qcow2", 0);
+    AUTO(damage) damage = find(chain.p0, chain.base);
+    GArray *clusters;
 
     ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
-    ck_assert_uint_eq(damaged_file_clusters(file), 10);
-    ck_assert(damaged_file_has(file, 10) && damaged_file_has(file, 19));
+    ck_assert(file->unreadable);
+    clusters = cluster_ranges_union(file->clusters, NULL);
+    assert_ranges(clusters, "3-4 70 100 120");
+}
+END_TEST
+
+START_TEST(an_image_that_is_not_there_lacks_all_its_clusters)
+{
+    AUTO_CHAIN chain = chain_new();
+    g_autofree char *path = g_build_filename(chain.p1, "vda.qcow2", NULL);
+
+    ck_assert_int_eq(unlink(path), 0);
+    AUTO(damage) damage = find(chain.p1, chain.delta);
+    assert_ranges(cluster_ranges_union(damage_file(damage, "vda.qcow2")->clusters, NULL), "10-19");
 }
 END_TEST
 
@@ -463,7 +518,9 @@ END_TEST
 int main(void)
 {
     return UNIT_RUN("damage", a_whole_point_has_no_damage, damage_is_found_to_the_cluster,
-                    an_image_that_cannot_be_read_lacks_all_its_clusters,
+                    an_image_whose_tables_are_damaged_lacks_no_cluster,
+                    what_is_gone_beside_the_tables_is_known_to_the_cluster,
+                    an_image_that_is_not_there_lacks_all_its_clusters,
                     without_image_and_digests_the_whole_disk_is_missing,
                     an_unchanged_image_is_not_doubted_because_of_its_digests,
                     what_a_later_point_has_afresh_is_not_missed_by_it,

@@ -149,6 +149,54 @@ START_TEST(a_point_that_has_other_content_there_does_not_heal)
 }
 END_TEST
 
+/* In the L2 table, which lies behind the last cluster: that of cluster NUMBER. */
+static uint64_t entry_of(const struct disk_lab *lab, unsigned n, uint64_t number)
+{
+    g_autofree char *dir = point_dir(lab, n);
+    g_autofree char *path = g_build_filename(dir, "vda.qcow2", NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(image) image = image_open(path, &error);
+    struct image_cluster cluster;
+    uint64_t end = 0;
+    bool found = true;
+
+    while (found) {
+        unit_ok(image && image_next(image, &cluster, &found, &error), error);
+        end = found ? cluster.offset + cluster.len : end;
+    }
+    return (end + CLUSTER_BYTES - 1) / CLUSTER_BYTES * CLUSTER_BYTES + 8 * number + 5;
+}
+
+START_TEST(an_image_whose_tables_are_damaged_is_made_anew_of_its_own_clusters)
+{
+    AUTO(disk_lab) lab = lab_new();
+    g_autoptr(GError) error = NULL;
+
+    turn_bit(lab, 0, "vda.qcow2", entry_of(lab, 0, 85));
+    turn_bit(lab, 0, "vda.qcow2", 30);
+    ck_assert(!verify(lab, 0));
+    unit_ok(heal(lab, 0, NULL, &error), error);
+    assert_healed(lab, 0);
+}
+END_TEST
+
+START_TEST(what_is_gone_beside_the_tables_comes_from_a_later_point)
+{
+    AUTO(disk_lab) lab = lab_new();
+    struct disk *disk = lab->disks->pdata[0];
+    GError *error = NULL;
+
+    turn_bit(lab, 0, "vda.qcow2", offset_of(lab, 0, 83));
+    turn_bit(lab, 0, "vda.qcow2", entry_of(lab, 0, 85));
+    ck_assert(!verify(lab, 0));
+    unit_fails(heal(lab, 0, NULL, &error), error, ERROR_NOT_FOUND, "1 damaged clusters");
+    disk_touch(disk, 83);
+    disk_lab_point(lab);
+    unit_ok(heal(lab, 0, NULL, &error), error);
+    assert_healed(lab, 0);
+}
+END_TEST
+
 START_TEST(digests_are_made_anew_from_an_image_that_is_good)
 {
     AUTO(disk_lab) lab = lab_new();
@@ -375,6 +423,8 @@ int main(void)
 {
     return UNIT_RUN("heal", a_later_point_gives_back_what_it_has_unchanged,
                     a_point_that_has_other_content_there_does_not_heal,
+                    an_image_whose_tables_are_damaged_is_made_anew_of_its_own_clusters,
+                    what_is_gone_beside_the_tables_comes_from_a_later_point,
                     digests_are_made_anew_from_an_image_that_is_good,
                     a_manifest_that_the_catalog_knows_is_written_again,
                     what_the_catalog_says_is_not_believed_without_proof,
