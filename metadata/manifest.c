@@ -147,6 +147,18 @@ const struct manifest_disk *manifest_disk(const struct manifest *manifest, const
     return NULL;
 }
 
+const struct manifest_disk *manifest_disk_of_image(const struct manifest *manifest,
+                                                   const char *name)
+{
+    for (unsigned i = 0; i < manifest->disks->len; i++) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+
+        if (strcmp(disk->file, name) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
 const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name)
 {
     for (unsigned i = 0; i < manifest->files->len; i++) {

@@ -99,6 +99,9 @@ const char *manifest_newest_base(const struct manifest *manifest);
 /* Let the base of the point be that. */
 void manifest_set_base(struct manifest *manifest);
 const struct manifest_disk *manifest_disk(const struct manifest *manifest, const char *target);
+/* The disk whose image is file NAME of the point, or NULL. */
+const struct manifest_disk *manifest_disk_of_image(const struct manifest *manifest,
+                                                   const char *name);
 const struct manifest_file *manifest_file(const struct manifest *manifest, const char *name);
 /* Where the base of DISK is, which must have one: whose point, which disk of it. */
 const char *manifest_base_vm(const struct manifest *manifest, const struct manifest_disk *disk);

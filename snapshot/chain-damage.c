@@ -112,20 +112,8 @@ static GArray *load_layers(char *const *images, GError **error)
     return g_steal_pointer(&layers);
 }
 
-/* Which disk of its point is image NAME? */
-static const struct manifest_disk *disk_of(const struct manifest *manifest, const char *name)
-{
-    for (unsigned i = 0; i < manifest->disks->len; i++) {
-        const struct manifest_disk *disk = manifest->disks->pdata[i];
-
-        if (strcmp(disk->file, name) == 0)
-            return disk;
-    }
-    return NULL;
-}
-
 /* What is missed at the top of LAYERS. */
-static bool add_up(const GArray *layers, GArray **lost, GError **error)
+static bool add_up(const GArray *layers, struct chain_loss *loss, GError **error)
 {
     for (unsigned i = layers->len; i-- > 0;) {
         const struct layer *layer = &g_array_index(layers, struct layer, i);
@@ -134,18 +122,20 @@ static bool add_up(const GArray *layers, GArray **lost, GError **error)
         const struct manifest_disk *disk;
         GArray *seen;
 
-        if (!*lost && !layer->file)
+        if (!loss->clusters && !layer->file)
             continue;
         manifest = manifest_load(path, error);
-        disk = manifest ? disk_of(manifest, layer->name) : NULL;
+        disk = manifest ? manifest_disk_of_image(manifest, layer->name) : NULL;
         if (!manifest)
             return false;
         if (!disk)
             return fail(error, ERROR_INTEGRITY, "%s names no disk whose image is %s", path,
                         layer->name);
-        seen = snapshot_layer_loss(layer->dir, disk, layer->damage, *lost);
-        g_clear_pointer(lost, g_array_unref);
-        *lost = seen;
+        seen = snapshot_layer_loss(layer->dir, disk, layer->damage, loss->clusters);
+        g_clear_pointer(&loss->clusters, g_array_unref);
+        loss->clusters = seen;
+        loss->unbounded |=
+            layer->file && layer->file->unreadable && !trusts_digests(disk, layer->damage);
     }
     return true;
 }
@@ -182,7 +172,7 @@ bool snapshot_chain_loss(char *const *images, struct chain_loss *loss, GError **
     g_autoptr(GArray) layers = load_layers(images, error);
 
     *loss = (struct chain_loss){0};
-    if (!layers || !add_up(layers, &loss->clusters, error))
+    if (!layers || !add_up(layers, loss, error))
         return false;
     describe(layers, loss);
     return true;

@@ -150,6 +150,7 @@ bool snapshot_find_damage(const char *dir, const struct manifest *manifest,
 struct chain_loss {
     GArray *clusters; /* of the disk, as the top sees it (cluster-ranges.h); NULL: none */
     bool unreadable;  /* the tables of a layer are damaged: QEMU must not open the chain */
+    bool unbounded;   /* and its digests, too: nobody can tell what is left */
     char *text;       /* what is damaged, where and why, one line; NULL: the chain is whole */
 };
 void chain_loss_clear(struct chain_loss *loss);
@@ -162,6 +163,16 @@ bool snapshot_chain_is_whole(char *const *images, GError **error);
  * noted, if BELOW is what the disk that it stands on misses (or NULL); NULL when nothing is. */
 GArray *snapshot_layer_loss(const char *dir, const struct manifest_disk *disk,
                             const struct damage *damage, const GArray *below);
+
+/* Make the image PATH, of a disk of VIRTUAL_BYTES, over the image BACKING: every read of the clusters LOST is
+ * an I/O error in QEMU, all others are those of BACKING. No lost cluster lies behind the end of the disk. */
+bool snapshot_write_lost(const char *path, const char *backing, uint64_t virtual_bytes,
+                         const GArray *lost, GError **error);
+/* Make the image PATH, which stands alone, of a chain of images (paths, top first). Every read of the
+ * clusters LOST will be an I/O error; of all others the content is compared with their digests: ERROR_INTEGRITY
+ * when there is more damage. Also layers whose tables are noted as damaged will do. */
+bool snapshot_flatten(const char *path, char *const *images, const GArray *lost,
+                      struct progress *progress, const char *subject, GError **error);
 
 /* Bring SKETCH up to what COUNT layers, top first, say. It is that of the image that the last one stands
  * on, which has the size of all of them; or empty where that one stands on nothing. Reads only
