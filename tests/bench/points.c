@@ -2,7 +2,7 @@
 /*
  * A store of very many points, without their disks: bench-points STORE COUNT. STORE is one that drctl has made and nobody
  * uses. COUNT points are added, 100 of each VM: vm-0, vm-1 and so on; each has its directory, its manifest
- * and its record in the catalog. The catalog's own interface makes each change durable, which would take hours for a
+ * and its records in the catalog. The catalog's own interface makes each change durable, which would take hours for a
  * million: here LMDB gets all of them in one transaction, in the same form.
  */
 #include <errno.h>
@@ -49,52 +49,70 @@ static struct manifest *make_manifest(unsigned number)
     return manifest;
 }
 
-static void write_point(const char *store, const struct manifest *manifest, const char *text)
+/* Returns the inode of the point's directory. */
+static uint64_t write_point(const char *store, const struct manifest *manifest, const char *text)
 {
     g_autofree char *dir = g_build_filename(store, "vms", manifest->uuid, manifest->point, NULL);
     g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    struct stat status;
     FILE *file;
 
-    if (g_mkdir_with_parents(dir, 0755) < 0)
+    if (g_mkdir_with_parents(dir, 0755) < 0 || stat(dir, &status) < 0)
         die(dir, g_strerror(errno));
     file = fopen(path, "w");
     if (!file || fputs(text, file) < 0 || fclose(file) != 0)
         die(path, g_strerror(errno));
+    return status.st_ino;
 }
 
-static void put(MDB_txn *txn, MDB_dbi table, const struct manifest *manifest, const char *text)
+/* Takes VALUE. */
+static void put(MDB_txn *txn, MDB_dbi table, const char *key, json_t *value)
 {
-    g_autofree char *key = g_strconcat(manifest->uuid, "/", manifest->point, NULL);
-    g_autoptr(GError) error = NULL;
-    json_auto_t *json = json_parse(text, strlen(text), key, &error);
-    g_autofree char *value = json ? json_text(json, 0) : NULL;
-    MDB_val k = {strlen(key), key}, v = {value ? strlen(value) : 0, value};
-    int rc;
+    g_autofree char *text = json_text(value, 0);
+    MDB_val k = {strlen(key), (void *)key}, v = {strlen(text), text};
+    int rc = mdb_put(txn, table, &k, &v, 0);
 
-    if (!json)
-        die(key, error->message);
-    rc = mdb_put(txn, table, &k, &v, 0);
+    json_decref(value);
     if (rc != 0)
         die(key, mdb_strerror(rc));
+}
+
+static MDB_dbi open_table(MDB_txn *txn, const char *name)
+{
+    MDB_dbi table;
+    int rc = mdb_dbi_open(txn, name, 0, &table);
+
+    if (rc != 0)
+        die(name, mdb_strerror(rc));
+    return table;
+}
+
+static void add_point(const char *store, unsigned number, MDB_txn *txn, MDB_dbi points, MDB_dbi vms)
+{
+    AUTO(manifest) manifest = make_manifest(number);
+    g_autofree char *text = manifest_text(manifest);
+    g_autofree char *key = g_strconcat(manifest->uuid, "/", manifest->point, NULL);
+    json_t *entry = json_object();
+
+    json_set_u64(entry, "inode", write_point(store, manifest, text));
+    json_object_set_new(entry, "manifest", manifest_json(manifest));
+    put(txn, points, key, entry);
+    if (number % POINTS_OF_A_VM == 0)
+        put(txn, vms, manifest->uuid, json_pack("{s:[s]}", "names", manifest->vm));
 }
 
 static void add_points(const char *store, unsigned count, MDB_env *env)
 {
     MDB_txn *txn = NULL;
-    MDB_dbi table;
+    MDB_dbi points, vms;
     int rc = mdb_txn_begin(env, NULL, 0, &txn);
 
-    if (rc == 0)
-        rc = mdb_dbi_open(txn, "points", 0, &table);
     if (rc != 0)
         die("the catalog", mdb_strerror(rc));
-    for (unsigned number = 0; number < count; number++) {
-        AUTO(manifest) manifest = make_manifest(number);
-        g_autofree char *text = manifest_text(manifest);
-
-        write_point(store, manifest, text);
-        put(txn, table, manifest, text);
-    }
+    points = open_table(txn, "points");
+    vms = open_table(txn, "vms");
+    for (unsigned number = 0; number < count; number++)
+        add_point(store, number, txn, points, vms);
     rc = mdb_txn_commit(txn);
     if (rc != 0)
         die("the catalog", mdb_strerror(rc));
@@ -112,7 +130,7 @@ int main(int argc, char **argv)
     if (rc == 0)
         rc = mdb_env_set_mapsize(env, (size_t)16 << 30);
     if (rc == 0)
-        rc = mdb_env_set_maxdbs(env, 1);
+        rc = mdb_env_set_maxdbs(env, 2);
     if (rc == 0)
         rc = mdb_env_open(env, catalog, 0, 0600);
     if (rc != 0)
