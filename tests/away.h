@@ -155,7 +155,7 @@ static inline struct link *away_dial(void *context, GError **error)
 /* The last server has ended. */
 G_GNUC_UNUSED static inline void away_wait(struct away *away)
 {
-    int64_t until = time_monotonic_ms() + 20000;
+    int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS;
 
     while (waitpid(away->pid, NULL, WNOHANG) == 0) {
         ck_assert_int_lt(time_monotonic_ms(), until);

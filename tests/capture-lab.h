@@ -215,7 +215,7 @@ G_GNUC_UNUSED static void kill_qemu(const struct lab *lab)
 
     unit_ok(file_read(file, 32, &pid, NULL, NULL), (GError *)NULL);
     kill((pid_t)g_ascii_strtoll(pid, NULL, 10), SIGKILL);
-    for (int64_t until = time_monotonic_ms() + 20000; time_monotonic_ms() < until;
+    for (int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS; time_monotonic_ms() < until;
          g_usleep(20000)) {
         enum domain_state state = state_of(lab->domain);
 

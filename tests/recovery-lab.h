@@ -482,7 +482,7 @@ G_GNUC_UNUSED static inline bool journal_says(struct catalog *catalog, const cha
 G_GNUC_UNUSED static inline void kill_when(pid_t pid, const struct lab *lab, const char *step,
                                            const char *state)
 {
-    int64_t deadline = time_monotonic_ms() + 30000;
+    int64_t deadline = time_monotonic_ms() + UNIT_PATIENCE_MS;
 
     while (!journal_says(lab->catalog, step, state) && waitpid(pid, NULL, WNOHANG) == 0) {
         ck_assert_int_lt(time_monotonic_ms(), deadline);

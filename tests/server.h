@@ -134,7 +134,7 @@ G_GNUC_UNUSED static inline struct frame hear(struct hostile *self)
     g_autoptr(GError) error = NULL;
     struct frame frame = {0};
 
-    ck_assert_msg(wire_receive(self->wire, DEADLINE_MS, &frame, &error) == LINK_DATA, "%s",
+    ck_assert_msg(wire_receive(self->wire, UNIT_PATIENCE_MS, &frame, &error) == LINK_DATA, "%s",
                   error ? error->message : "nothing came");
     return frame;
 }
@@ -204,7 +204,7 @@ G_GNUC_UNUSED static inline void hostile_thrown_out(struct hostile *self, const 
     struct frame frame;
 
     hear_error(self, 0, part);
-    ck_assert_int_eq(wire_receive(self->wire, DEADLINE_MS, &frame, NULL), LINK_END);
+    ck_assert_int_eq(wire_receive(self->wire, UNIT_PATIENCE_MS, &frame, NULL), LINK_END);
     wire_free(self->wire);
     ck_assert_int_eq(server_end(&self->server), EXIT_BROKEN);
     ck_assert_uint_eq(server_points(&self->server), 0);

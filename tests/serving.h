@@ -36,8 +36,8 @@ static inline void serving_start(struct serving *serving, struct store *local)
     serving->local = local;
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, serving->fds), 0);
     serving->thread = g_thread_new("serve", serving_main, serving);
-    serving->remote =
-        store_open_link(link_fd_new(serving->fds[0], serving->fds[0]), "dr1", SERVING_MS, &error);
+    serving->remote = store_open_link(link_fd_new(serving->fds[0], serving->fds[0]), "dr1",
+                                      SERVING_MS / 4, &error);
     unit_ok(serving->remote != NULL, error);
 }
 

@@ -235,7 +235,7 @@ static void wait_for_job(const struct lab *lab, const char *expected)
     const char *job = NULL;
     g_autoptr(GError) error = NULL;
 
-    for (int64_t until = time_monotonic_ms() + 20000;; g_usleep(10000)) {
+    for (int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS;; g_usleep(10000)) {
         unit_ok(domain_job(lab->domain, &job, &error), error);
         if (g_strcmp0(job, expected) == 0)
             return;

@@ -13,7 +13,6 @@
 #define SMALL_BYTES "167772160"
 #define RESERVE_BYTES (UINT64_C(64) << 20)
 #define DISK "256M"
-#define WAIT_MS 30000
 
 /* --- a guest that writes ---------------------------------------------------------------------- */
 
@@ -100,7 +99,7 @@ static bool job_is_over(struct lab *lab)
 static void stall(struct progress *progress, const char *subject, uint64_t done, uint64_t total)
 {
     struct siege *siege = (struct siege *)progress;
-    int64_t until = time_monotonic_ms() + WAIT_MS, short_ms = 0;
+    int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS, short_ms = 0;
 
     if (siege->over)
         return;
@@ -153,7 +152,7 @@ static void assert_guest_writes(const struct lab *lab)
 {
     g_autofree char *before = NULL;
 
-    for (int64_t until = time_monotonic_ms() + WAIT_MS;; g_usleep(10000)) {
+    for (int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS;; g_usleep(10000)) {
         g_autofree char *now = VIRSH_OUTPUT("domblkstat", domain_name(lab->domain), "vda");
 
         if (before && strcmp(before, now) != 0)
@@ -172,10 +171,12 @@ START_TEST(a_job_is_given_up_before_its_guest_finds_no_space)
     AUTO(manifest) before = take_true_point(lab);
     struct siege siege;
 
-    /* So that it needs four seconds for the reserve, however busy this machine is. */
+    /* However busy this machine is, it has soon written so much that the reserve begins, and needs four
+     * seconds for that at least. */
     VIRSH("blkdeviotune", "given-up", "vda", "--total-bytes-sec", "16777216");
     VIRSH("resume", "given-up");
     assert_guest_writes(lab);
+    fill_space(RESERVE_BYTES + (16 << 20));
     siege = besiege(lab, "was about to be full");
     printf("# %" G_GUINT64_FORMAT " KiB were left, over after %d ms\n", siege.least_bytes >> 10,
            (int)siege.ended_ms);

@@ -34,7 +34,9 @@ static void free_disk(void *data)
     g_free(disk);
 }
 
-/* An origin with disk vda of LAYERS images in DIR; layer I holds I+1 in its KiB number 64*I. */
+/* An origin with disk vda of LAYERS images in DIR; layer I holds I+1 in its KiB number 64*I, if it is one
+ * of the first three or the last. An image is made without a look at those below it, which would
+ * take the square of their number. */
 static struct origin *origin_with(const char *dir, unsigned layers)
 {
     struct origin *origin = g_new0(struct origin, 1);
@@ -51,10 +53,12 @@ static struct origin *origin_with(const char *dir, unsigned layers)
         g_autofree char *write = g_strdup_printf("write -P %u %uk 64k", i + 1, 64 * i);
 
         if (base)
-            RUN("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path);
+            RUN("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", base, path,
+                "16M");
         else
             RUN("qemu-img", "create", "-q", "-f", "qcow2", path, "16M");
-        RUN("qemu-io", "-f", "qcow2", "-c", write, path);
+        if (i < 3 || i + 1 == layers)
+            RUN("qemu-io", "-f", "qcow2", "-c", write, path);
         disk->chain[layers - 1 - i] = path;
     }
     return origin;

@@ -518,7 +518,7 @@ static bool prune_remotely(struct disk_lab *lab, const struct serve_rules *rules
         serve_site(lab, rules, fds[1]);
     }
     close(fds[1]);
-    remote = store_open_link(link_fd_new(fds[0], fds[0]), "dr1", 20000, error);
+    remote = store_open_link(link_fd_new(fds[0], fds[0]), "dr1", 5000, error);
     done = remote && store_prune(remote, request, result, error);
     store_free(remote);
     close(fds[0]);

@@ -233,7 +233,7 @@ static void restart_libvirtd(struct lab *lab, const char *name)
     unit_ok(file_read(file, 32, &text, NULL, &error), error);
     pid = (pid_t)g_ascii_strtoll(text, NULL, 10);
     kill(pid, SIGTERM);
-    for (int64_t until = time_monotonic_ms() + 20000;
+    for (int64_t until = time_monotonic_ms() + UNIT_PATIENCE_MS;
          kill(pid, 0) == 0 && time_monotonic_ms() < until;)
         g_usleep(20000);
     RUN(SESSION, "up", session_dir);

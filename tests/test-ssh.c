@@ -19,7 +19,6 @@
 
 #define IMAGE_BYTES ((uint64_t)20 << 20)
 #define SSHD "/usr/sbin/sshd"
-#define DEADLINE_MS 20000
 
 struct site {
     char *dir; /* of everything */
@@ -113,7 +112,7 @@ static void sshd_exec(const struct site *site)
 
 static void sshd_start(struct site *site)
 {
-    int64_t deadline_ms = time_monotonic_ms() + DEADLINE_MS;
+    int64_t deadline_ms = time_monotonic_ms() + UNIT_PATIENCE_MS;
 
     site->sshd = fork();
     ck_assert_int_ge(site->sshd, 0);
@@ -129,7 +128,7 @@ static void sshd_start(struct site *site)
 /* Children that have not looked at their connection yet hold the port for a moment longer. */
 static void sshd_stop(struct site *site)
 {
-    int64_t deadline_ms = time_monotonic_ms() + DEADLINE_MS;
+    int64_t deadline_ms = time_monotonic_ms() + UNIT_PATIENCE_MS;
 
     kill(site->sshd, SIGTERM);
     waitpid(site->sshd, NULL, 0);
@@ -368,7 +367,7 @@ static void assert_slow(int64_t began_ms, uint64_t bytes)
     int64_t took_ms = time_monotonic_ms() - began_ms;
 
     ck_assert_int_ge(took_ms, (int64_t)(bytes * 1000 / LIMIT_BYTES) - AT_ONCE_MS);
-    ck_assert_int_lt(took_ms, DEADLINE_MS);
+    ck_assert_int_lt(took_ms, UNIT_PATIENCE_MS);
 }
 
 START_TEST(a_limit_holds_in_both_directions)

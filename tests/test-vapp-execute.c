@@ -6,8 +6,6 @@
 #include "tests/unit.h"
 #include "vapp/execute.h"
 
-#define DEADLINE_MS 20000 /* a test that waits longer has failed */
-
 /* What happened, in the order in which it happened. Shared by all threads of a test. */
 struct log {
     GMutex mutex;
@@ -65,7 +63,7 @@ static int log_find(const struct log *log, const char *format, const char *name)
 
 static void wait_for_others(struct log *log)
 {
-    int64_t end_us = g_get_monotonic_time() + DEADLINE_MS * 1000;
+    int64_t end_us = g_get_monotonic_time() + UNIT_PATIENCE_MS * 1000;
 
     while (log->inside < log->gather)
         if (!g_cond_wait_until(&log->changed, &log->mutex, end_us))

@@ -21,7 +21,10 @@
 /* An old name of Check for ck_abort_msg(); it is ours. */
 #undef fail
 
-#define UNIT_TIMEOUT_S 60
+/* What ends a test that hangs. Many of them need seconds, and machines may be ten times as busy. */
+#define UNIT_TIMEOUT_S 300
+/* How long a test waits for what happens at once, unless the machine is busy with other things. */
+#define UNIT_PATIENCE_MS 120000
 
 static char *unit_base; /* holds the directories of all tests of this binary */
 
