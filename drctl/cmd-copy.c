@@ -31,8 +31,7 @@ static struct store *open_store(struct context *context, const char *name, GErro
         fail(error, ERROR_USAGE, "--%s STORE is needed: local, or the name of a remote", name);
         return NULL;
     }
-    return store_open_destination(context->config, context->catalog, value, &snapshot_point_ops,
-                                  error);
+    return context_open(context, value, error);
 }
 
 static bool prepare(struct copying *copying, GError **error)
@@ -42,8 +41,6 @@ static bool prepare(struct copying *copying, GError **error)
 
     copying->results = json_array();
     copying->table = table_new(headers);
-    if (!context_catalog(context, error))
-        return false;
     copying->from = open_store(context, "from", error);
     copying->to = copying->from ? open_store(context, "to", error) : NULL;
     if (copying->to)
@@ -177,7 +174,8 @@ const struct command copy_commands[] = {
             "Copies the points that the other store does not have, oldest first, as they are, "
             "with\n"
             "all points that they are based on. Each is compared with its SHA256SUMS and checked\n"
-            "before it is committed. A copy that was interrupted goes on with the next point.",
+            "before it is committed. A copy that was interrupted begins again with the point that\n"
+            "was on its way.",
         .options = copy_options,
         .run = cmd_copy,
     },

@@ -105,16 +105,12 @@ static bool run(struct heal *heal, GError **error)
 {
     struct context *context = heal->context;
     const char *from = option_value(context, "from");
-    const struct remote *remote;
 
     if (!context_store(context, error))
         return false;
-    if (from) {
-        remote = config_remote(context->config, from, error);
-        heal->from = remote ? store_open_remote(remote, error) : NULL;
-        if (!heal->from)
-            return false;
-    }
+    if (from && (!config_remote(context->config, from, error) ||
+                 !(heal->from = context_open(context, from, error))))
+        return false;
     return heal_points(heal, error) && finish(heal, error);
 }
 

@@ -107,8 +107,8 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
 
 static bool remote_points(struct context *context, const char *name, GError **error)
 {
-    const struct remote *remote = config_remote(context->config, name, error);
-    AUTO(store) store = remote ? store_open_remote(remote, error) : NULL;
+    bool known = config_remote(context->config, name, error) != NULL;
+    AUTO(store) store = known ? context_open(context, name, error) : NULL;
     g_autoptr(GPtrArray) points = store ? store_points(store, context->args[0], error) : NULL;
 
     return points && print_points(context, store, points, error);

@@ -113,12 +113,11 @@ static bool prepare(struct pruning *pruning, GError **error)
     pruning->errors = json_array();
     pruning->table = table_new(headers);
     pruning->vms = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
-    if (!read_keep(pruning, error) || !context_catalog(context, error))
+    if (!read_keep(pruning, error) || !context_config(context, error))
         return false;
     pruning->protected = protected_vms(context, none, error);
     if (pruning->protected)
-        pruning->store = store_open_destination(context->config, context->catalog,
-                                                pruning->destination, &snapshot_point_ops, error);
+        pruning->store = context_open(context, pruning->destination, error);
     if (!pruning->store || (!*context->args && !add_vms(pruning, NULL, error)))
         return false;
     for (char **name = context->args; *name; name++)

@@ -52,6 +52,9 @@ struct context {
 const struct config *context_config(struct context *context, GError **error);
 struct catalog *context_catalog(struct context *context, GError **error);
 struct store *context_store(struct context *context, GError **error);
+/* Another handle of the store NAME: `local`, or that of a remote, whose link is had again when it is
+ * lost. */
+struct store *context_open(struct context *context, const char *name, GError **error);
 /* All hosts of the configuration, connected; of struct host; borrowed. */
 GPtrArray *context_hosts(struct context *context, GError **error);
 /* Everything for restore/. The hosts are connected only if NEED_HOSTS, else there are none. */

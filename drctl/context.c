@@ -27,6 +27,21 @@ struct store *context_store(struct context *context, GError **error)
     return context->store;
 }
 
+struct store *context_open(struct context *context, const char *name, GError **error)
+{
+    const struct remote *remote;
+    struct store *store;
+
+    if (!context_catalog(context, error))
+        return NULL;
+    store =
+        store_open_destination(context->config, context->catalog, name, &snapshot_point_ops, error);
+    remote = config_remote(context->config, name, NULL);
+    if (store && remote)
+        store_be_patient(store, remote->retry_ms, context->progress);
+    return store;
+}
+
 static bool open_hosts(struct context *context, const struct config *config, GError **error)
 {
     context->hosts_tried = true;

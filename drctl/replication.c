@@ -84,8 +84,7 @@ static struct store *destination_store(struct replication *replication, const ch
         g_propagate_error(error, g_error_copy(before));
         return NULL;
     }
-    store = store_open_destination(context->config, context->catalog, destination,
-                                   &snapshot_point_ops, &failure);
+    store = context_open(context, destination, &failure);
     if (store && with_metadata && !publish(replication, store, &failure))
         store = metadata_failed(replication, store, &failure);
     if (!store) {
@@ -159,13 +158,6 @@ static void explain_missing_vm(const struct context *context, const char *name, 
         name, domain_name(domain), context->config->path);
 }
 
-static int64_t retry_ms(const struct config *config, const char *destination)
-{
-    const struct remote *remote = config_remote(config, destination, NULL);
-
-    return remote ? remote->retry_ms : 0;
-}
-
 static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 {
     struct replication *replication = job->replication;
@@ -190,7 +182,6 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
         .watchdog = watchdog,
         .compression = protection->compression,
         .force_full = option_set(context, "full"),
-        .retry_ms = retry_ms(context->config, protection->destination),
         .progress = context->progress,
     };
     return job->request.destination != NULL;

@@ -4,6 +4,7 @@
 #include "metadata/tarball.h"
 #include "metadata/bundle.h"
 #include "metadata/config.h"
+#include "metadata/reconnect.h"
 
 #define BUNDLE_FORMAT 1
 #define HEAD_NAME "bundle.json"
@@ -384,13 +385,12 @@ struct bundle *bundle_unpack(const char *data, size_t len, const char *what, GEr
     return g_steal_pointer(&bundle);
 }
 
-bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GError **error)
+static bool publish(struct bundle *bundle, struct store *store, bool *sent, GError **error)
 {
     AUTO(bundle_id) newest = NULL;
     g_autofree char *data = NULL;
     size_t len;
 
-    bundle_seal(bundle);
     if (!store_newest_bundle(store, bundle->id->site, &newest, error))
         return false;
     if (newest && strcmp(newest->digest, bundle->id->digest) == 0) {
@@ -403,6 +403,24 @@ bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GErr
     if (!bundle_pack(bundle, &data, &len, error) || !store_put_bundle(store, data, len, error))
         return false;
     *sent = true;
+    return true;
+}
+
+/* When an answer was lost, the newest one tells whether it was a yes. */
+bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GError **error)
+{
+    struct reconnect line = {.store = store};
+    bool tried = false;
+    GError *why = NULL;
+
+    bundle_seal(bundle);
+    while (!publish(bundle, store, sent, &why)) {
+        if (!reconnect_after(&line, why, false, error))
+            return false;
+        why = NULL;
+        tried = true;
+    }
+    *sent |= tried;
     return true;
 }
 

@@ -73,7 +73,7 @@ struct remote {
     char *store;       /* or NULL */
     struct limit *limit;
     char *limit_file; /* in the run directory: what all processes that talk to it share */
-    int64_t retry_ms; /* how long a point waits for a link that was lost */
+    int64_t retry_ms; /* how long a link that was lost is tried to be had again */
 };
 
 struct protection {

@@ -16,6 +16,7 @@
 #include "metadata/cluster-ranges.h"
 #include "metadata/damage.h"
 #include "metadata/store.h"
+#include "metadata/reconnect.h"
 #include "metadata/bundle.h"
 #include "metadata/catalog.h"
 #include "metadata/point-ops.h"

@@ -3,7 +3,7 @@
 
 #include "metadata/bundle.h"
 #include "metadata/config.h"
-#include "metadata/store.h"
+#include "metadata/reconnect.h"
 
 static bool bad(GError **error, const char *label, const char *what, const char *value)
 {
@@ -16,6 +16,18 @@ static bool labelled(bool result, const char *label, GError **error)
     if (!result)
         g_prefix_error(error, "%s: ", label);
     return result;
+}
+
+/* What LINE's store was asked for has failed with WHY (taken): may it be asked for again? */
+static bool again(struct reconnect *line, GError *why, bool came_further, GError **error)
+{
+    struct store *store = line->store;
+
+    g_prefix_error(&why, "%s: ", store->label);
+    if (store->arriving == 0)
+        return reconnect_after(line, why, came_further, error);
+    g_propagate_error(error, why);
+    return false;
 }
 
 void store_info_clear(struct store_info *info)
@@ -46,24 +58,34 @@ void similar_image_free(struct similar_image *image)
 
 bool store_info(struct store *store, struct store_info *out, GError **error)
 {
+    struct reconnect line = {.store = store};
     struct store_info info = {0};
+    GError *why = NULL;
 
-    if (!labelled(store->ops->info(store, &info, error), store->label, error))
-        return false;
+    while (!store->ops->info(store, &info, &why)) {
+        if (!again(&line, why, false, error))
+            return false;
+        why = NULL;
+    }
     *out = info;
     return true;
 }
 
 GPtrArray *store_points(struct store *store, const char *vm, GError **error)
 {
+    struct reconnect line = {.store = store};
     GPtrArray *points;
+    GError *why = NULL;
 
     if (vm && !vm_name_is_valid(vm)) {
         bad(error, store->label, "the name of a VM", vm);
         return NULL;
     }
-    points = store->ops->points(store, vm, error);
-    labelled(points != NULL, store->label, error);
+    while (!(points = store->ops->points(store, vm, &why))) {
+        if (!again(&line, why, false, error))
+            return NULL;
+        why = NULL;
+    }
     return points;
 }
 
@@ -79,40 +101,82 @@ static bool is_point_name(struct store *store, const char *vm_uuid, const char *
     return true;
 }
 
+/* What has come of a file, and to whom it goes. */
+struct stream {
+    store_sink_fn *sink;
+    void *context;
+    uint64_t bytes;
+    bool refused; /* by the sink, which is no fault of the link */
+};
+
+static bool pass_on(void *context, const void *data, size_t len, GError **error)
+{
+    struct stream *stream = context;
+
+    stream->bytes += len;
+    stream->refused = !stream->sink(stream->context, data, len, error);
+    return !stream->refused;
+}
+
 bool store_get(struct store *store, const char *vm_uuid, const char *point, const char *name,
                uint64_t offset, store_sink_fn *sink, void *context, GError **error)
 {
+    struct reconnect line = {.store = store};
+    struct stream stream = {.sink = sink, .context = context};
+    uint64_t before = 0;
+    GError *why = NULL;
+
     if (!is_point_name(store, vm_uuid, point, error))
         return false;
     if (!name_is_safe(name))
         return bad(error, store->label, "a safe file name", name);
-    return labelled(store->ops->get(store, vm_uuid, point, name, offset, sink, context, error),
-                    store->label, error);
+    while (!store->ops->get(store, vm_uuid, point, name, offset + stream.bytes, pass_on, &stream,
+                            &why)) {
+        if (stream.refused) {
+            g_propagate_prefixed_error(error, why, "%s: ", store->label);
+            return false;
+        }
+        if (!again(&line, why, stream.bytes > before, error))
+            return false;
+        why = NULL;
+        before = stream.bytes;
+    }
+    return true;
 }
 
 char **store_damaged(struct store *store, const char *vm_uuid, GError **error)
 {
+    struct reconnect line = {.store = store};
     char **points;
+    GError *why = NULL;
 
     if (!uuid_is_valid(vm_uuid)) {
         bad(error, store->label, "a UUID", vm_uuid);
         return NULL;
     }
-    points = store->ops->damaged(store, vm_uuid, error);
-    labelled(points != NULL, store->label, error);
+    while (!(points = store->ops->damaged(store, vm_uuid, &why))) {
+        if (!again(&line, why, false, error))
+            return NULL;
+        why = NULL;
+    }
     return points;
 }
 
 bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
                    struct similar_image **image, GError **error)
 {
+    struct reconnect line = {.store = store};
     struct similar_image *found = NULL;
     int64_t ms;
+    GError *why = NULL;
 
     if (!point_id_parse(before, &ms))
         return bad(error, store->label, "the id of a point", before);
-    if (!labelled(store->ops->similar(store, sketch, before, &found, error), store->label, error))
-        return false;
+    while (!store->ops->similar(store, sketch, before, &found, &why)) {
+        if (!again(&line, why, false, error))
+            return false;
+        why = NULL;
+    }
     *image = found;
     return true;
 }
@@ -178,20 +242,28 @@ struct incoming *store_begin(struct store *store, const char *vm_uuid, const cha
     if (!is_point_name(store, vm_uuid, point, error))
         return NULL;
     incoming = store->ops->begin(store, vm_uuid, point, error);
-    if (labelled(incoming != NULL, store->label, error))
-        incoming->label = store->label;
+    if (!labelled(incoming != NULL, store->label, error))
+        return NULL;
+    incoming->label = store->label;
+    incoming->store = store;
+    store->arriving++;
     return incoming;
 }
 
 bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
                          GError **error)
 {
+    struct reconnect line = {.store = store};
     struct bundle_id *found = NULL;
+    GError *why = NULL;
 
     if (!site_name_is_valid(site))
         return bad(error, store->label, "the name of a site", site);
-    if (!labelled(store->ops->newest_bundle(store, site, &found, error), store->label, error))
-        return false;
+    while (!store->ops->newest_bundle(store, site, &found, &why)) {
+        if (!again(&line, why, false, error))
+            return false;
+        why = NULL;
+    }
     *id = found;
     return true;
 }
@@ -199,13 +271,20 @@ bool store_newest_bundle(struct store *store, const char *site, struct bundle_id
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error)
 {
+    struct reconnect line = {.store = store};
     int64_t ms;
+    GError *why = NULL;
 
     if (!site_name_is_valid(id->site))
         return bad(error, store->label, "the name of a site", id->site);
     if (!point_id_parse(id->time, &ms))
         return bad(error, store->label, "the time of a pool bundle", id->time);
-    return labelled(store->ops->get_bundle(store, id, data, len, error), store->label, error);
+    while (!store->ops->get_bundle(store, id, data, len, &why)) {
+        if (!again(&line, why, false, error))
+            return false;
+        why = NULL;
+    }
+    return true;
 }
 
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error)
@@ -221,6 +300,12 @@ bool store_reconnect(struct store *store, GError **error)
 {
     return !store->ops->reconnect ||
            labelled(store->ops->reconnect(store, error), store->label, error);
+}
+
+void store_be_patient(struct store *store, int64_t retry_ms, struct progress *progress)
+{
+    store->retry_ms = retry_ms;
+    store->progress = progress;
 }
 
 void store_free(struct store *store)
@@ -301,6 +386,9 @@ uint64_t incoming_sent_bytes(const struct incoming *incoming)
 
 void incoming_free(struct incoming *incoming)
 {
-    if (incoming)
-        incoming->ops->free(incoming);
+    if (!incoming)
+        return;
+    if (incoming->store)
+        incoming->store->arriving--;
+    incoming->ops->free(incoming);
 }

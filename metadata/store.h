@@ -89,14 +89,18 @@ struct prune_decision *prune_result_add(struct prune_result *result);
 
 struct store {
     const struct store_ops *ops;
-    char *label; /* for messages: "dr1", "local store" */
+    char *label;               /* for messages: "dr1", "local store" */
+    int64_t retry_ms;          /* see store_be_patient() */
+    struct progress *progress; /* borrowed, or NULL */
+    unsigned arriving;         /* incomings that have not been freed */
 };
 
 /* A point that is arriving. Freed without commit it will not be a point; what arrived is kept for the
  * next one of this VM, if it is worth it. It is freed before its store. */
 struct incoming {
     const struct incoming_ops *ops;
-    const char *label; /* of its store, borrowed; set by store_begin() */
+    const char *label;   /* of its store, borrowed; set by store_begin() */
+    struct store *store; /* likewise */
 };
 
 struct store_ops {
@@ -178,6 +182,10 @@ bool store_get_bundle(struct store *store, const struct bundle_id *id, char **da
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);
 /* After ERROR_NETWORK, and when all incomings are freed: connect anew, to the same store. */
 bool store_reconnect(struct store *store, GError **error);
+/* From now on a link that is lost is had again, for up to RETRY_MS since something last came through:
+ * what is only read is asked for again by the functions above, as long as no point is arriving; for the
+ * rest there is reconnect.h. PROGRESS (borrowed, or NULL) is told. */
+void store_be_patient(struct store *store, int64_t retry_ms, struct progress *progress);
 void store_free(struct store *store);
 DEFINE_CLEANUP(store)
 

@@ -20,6 +20,7 @@ struct copier {
     uint64_t expected; /* its bytes */
     struct digest *digest;
     GError *refused; /* by the destination, which must not look like an error of the source */
+    bool was_refused;
 };
 
 struct copier *copier_new(struct store *from, const struct manifest *point,
@@ -151,10 +152,12 @@ bool copier_file(struct copier *self, struct incoming *into, const struct manife
     self->at = 0;
     self->name = file->name;
     self->expected = file->bytes;
-    if (!incoming_open(into, file->name, &self->file, error))
+    self->was_refused = !incoming_open(into, file->name, &self->file, error);
+    if (self->was_refused)
         return false;
     if (!store_get(self->from, self->vm_uuid, self->point, file->name, 0, pass_on, self, error)) {
         if (self->refused) {
+            self->was_refused = true;
             g_clear_error(error);
             g_propagate_error(error, g_steal_pointer(&self->refused));
         }
@@ -162,6 +165,11 @@ bool copier_file(struct copier *self, struct incoming *into, const struct manife
     }
     digest_final(self->digest, digest);
     return is_listed(self, file->name, digest, error);
+}
+
+bool copier_was_refused(const struct copier *self)
+{
+    return self->was_refused;
 }
 
 void copier_expect(struct copier *self, uint64_t bytes)

@@ -24,5 +24,7 @@ const char *copier_sum(const struct copier *copier, const char *name);
 /* Bring one file into INTO; ERROR_INTEGRITY when it is damaged there. */
 bool copier_file(struct copier *copier, struct incoming *into, const struct manifest_file *file,
                  GError **error);
+/* Did it fail because INTO did not take it? */
+bool copier_was_refused(const struct copier *copier);
 /* BYTES in all are going to be copied, for progress. */
 void copier_expect(struct copier *copier, uint64_t bytes);

@@ -4,6 +4,9 @@
 
 #include "replicator/copier.h"
 
+/* An attempt that sent less than this has not come further. */
+#define PROGRESS_BYTES ((uint64_t)1 << 20)
+
 /* --- One point ------------------------------------------------------------------------------ */
 
 static bool copy_files(struct copier *copier, struct incoming *into,
@@ -16,16 +19,69 @@ static bool copy_files(struct copier *copier, struct incoming *into,
     return true;
 }
 
+/* One attempt to copy a point. */
+struct attempt {
+    struct store *from, *to;
+    const struct manifest *point;
+    struct progress *progress;
+    bool refused; /* it failed at TO */
+    uint64_t sent_bytes;
+};
+
+static bool copy_into(struct attempt *self, struct copier *copier, const struct manifest *manifest,
+                      GError **error)
+{
+    AUTO(incoming)
+    incoming = store_begin(self->to, self->point->uuid, self->point->point, error);
+    bool copied = incoming && copy_files(copier, incoming, manifest, error);
+
+    self->refused = !incoming || copied || copier_was_refused(copier);
+    copied = copied && incoming_commit(incoming, manifest, error);
+    self->sent_bytes = incoming ? incoming_sent_bytes(incoming) : 0;
+    return copied;
+}
+
+static bool copy_point(struct attempt *self, GError **error)
+{
+    AUTO(copier) copier = copier_new(self->from, self->point, self->progress);
+    /* As it is now: it may have been rewritten since it was listed. */
+    AUTO(manifest) manifest = copier_manifest(copier, error);
+
+    self->refused = false;
+    return manifest && copy_into(self, copier, manifest, error);
+}
+
+/* The answer to a commit may have been lost. */
+static bool is_there(const struct attempt *self, bool *there, GError **error)
+{
+    g_autoptr(GPtrArray) points = store_points(self->to, self->point->uuid, error);
+
+    *there = false;
+    for (unsigned i = 0; points && i < points->len && !*there; i++)
+        *there =
+            strcmp(((const struct manifest *)points->pdata[i])->point, self->point->point) == 0;
+    return points != NULL;
+}
+
 bool store_copy_point(struct store *from, struct store *to, const struct manifest *point,
                       struct progress *progress, GError **error)
 {
-    AUTO(copier) copier = copier_new(from, point, progress);
-    /* As it is now: it may have been rewritten since it was listed. */
-    AUTO(manifest) manifest = copier_manifest(copier, error);
-    AUTO(incoming) incoming = manifest ? store_begin(to, point->uuid, point->point, error) : NULL;
+    struct attempt attempt = {.from = from, .to = to, .point = point, .progress = progress};
+    struct reconnect line = {.store = to};
+    bool there = false;
+    GError *why = NULL;
 
-    return incoming && copy_files(copier, incoming, manifest, error) &&
-           incoming_commit(incoming, manifest, error);
+    while (!there && !copy_point(&attempt, &why)) {
+        if (!attempt.refused) {
+            g_propagate_error(error, why);
+            return false;
+        }
+        if (!reconnect_after(&line, why, attempt.sent_bytes > PROGRESS_BYTES, error) ||
+            !is_there(&attempt, &there, error))
+            return false;
+        why = NULL;
+    }
+    return true;
 }
 
 /* --- Which points --------------------------------------------------------------------------- */

@@ -34,7 +34,7 @@ struct capture {
     struct job *job;         /* of a VM that runs, */
     struct offline *offline; /* or of one that is off */
     uint64_t sent_bytes;     /* by attempts before INCOMING */
-    int64_t lost_ms;         /* monotonic: since when nothing has come through; 0: all is well */
+    struct reconnect line;   /* to the destination */
     struct manifest *manifest;
 };
 
@@ -62,7 +62,7 @@ bool capture_finish(struct capture *capture, struct point_result *result, GError
 bool capture_transfer(struct capture *capture, GError **error);
 
 /* reconnect.c. An attempt to send the point has failed with WHY (taken): connect anew, as often and as
- * long as the request says. False when there is no use in trying again. */
+ * long as the destination's patience lasts. False when there is no use in trying again. */
 bool capture_reconnect(struct capture *capture, GError *why, GError **error);
 /* The answer to the commit was lost (WHY, taken): was it a yes? */
 bool capture_was_committed(struct capture *capture, GError *why, GError **error);

@@ -16,10 +16,10 @@
 
 struct point_request {
     struct domain *domain;
-    struct store *destination;
-    struct catalog *catalog; /* of this site: the capture journal */
-    const char *site;        /* name of this site */
-    const char *run_dir;     /* sockets */
+    struct store *destination; /* a lost link to it is had again if it is patient */
+    struct catalog *catalog;   /* of this site: the capture journal */
+    const char *site;          /* name of this site */
+    const char *run_dir;       /* sockets */
     const char *scratch_dir;
     enum quiesce quiesce;
     unsigned quiesce_timeout_s;
@@ -28,7 +28,6 @@ struct point_request {
     const char *const *watchdog;
     int compression;
     bool force_full;
-    int64_t retry_ms;          /* how long a lost link is tried to be had again; 0: not at all */
     struct progress *progress; /* or NULL */
 };
 

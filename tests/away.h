@@ -29,7 +29,9 @@ struct away {
     const char *drctl;
     pid_t pid; /* of the last server */
     unsigned dialled;
-    uint64_t bytes; /* until the link breaks; 0: it does not */
+    uint64_t bytes; /* that go there until the link breaks; 0: it does not */
+    uint64_t back;  /* that come from there until it breaks, likewise */
+    uint64_t received;
     enum away_end end;
     bool before_commit, after_commit; /* it breaks there instead */
 };
@@ -39,6 +41,7 @@ struct away_link {
     struct link *inner;
     struct away *away;
     int fd;
+    bool silent; /* what has come already does not come through either */
 };
 
 static inline void away_break(struct away_link *self)
@@ -99,8 +102,20 @@ static inline enum link_state away_read(struct link *link, void *data, size_t le
                                         size_t *got, GError **error)
 {
     struct away_link *self = (struct away_link *)link;
+    struct away *away = self->away;
+    size_t most = away->back ? MIN(len, away->back) : len;
+    enum link_state state;
 
-    return self->inner->ops->read(self->inner, data, len, timeout_ms, got, error);
+    if (self->silent)
+        return LINK_END;
+    state = self->inner->ops->read(self->inner, data, most, timeout_ms, got, error);
+    if (state != LINK_DATA)
+        return state;
+    away->received += *got;
+    self->silent = away->back > 0 && (away->back -= *got) == 0;
+    if (self->silent)
+        away_break(self);
+    return state;
 }
 
 static inline char *away_last_words(struct link *link)

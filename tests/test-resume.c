@@ -90,7 +90,7 @@ static void interrupt_point(struct site *site, enum away_end end, uint64_t bytes
         site_connect(site);
 }
 
-/* The next point, which is true; what it sent. A lost link is waited for up to RETRY_MS. */
+/* The next point, which is true; what it sent. A lost link is waited for, up to RETRY_MS. */
 static uint64_t take_patiently(struct site *site, int64_t retry_ms)
 {
     struct point_request request = request_of(site->lab);
@@ -99,7 +99,7 @@ static uint64_t take_patiently(struct site *site, int64_t retry_ms)
     g_autofree char *incoming = g_build_filename(site->lab->store_path, "incoming", NULL);
     g_auto(GStrv) left = NULL;
 
-    request.retry_ms = retry_ms;
+    store_be_patient(site->lab->store, retry_ms, NULL);
     unit_ok(snapshot_take_point(&request, &result, &error), error);
     keep_truth(site->lab, result.manifest->point);
     assert_point_is_true(site->lab, result.manifest->point);
@@ -305,7 +305,7 @@ START_TEST(a_commit_that_did_not_come_through_is_told_and_costs_little)
     struct point_result result = {0};
     GError *error = NULL;
 
-    request.retry_ms = PATIENCE_MS;
+    store_be_patient(site->lab->store, PATIENCE_MS, NULL);
     site->away.end = AWAY_LINK_CUT;
     site->away.before_commit = true;
     unit_fails(snapshot_take_point(&request, &result, &error), error, ERROR_NETWORK, "lost");
@@ -321,7 +321,7 @@ START_TEST(patience_ends)
     struct point_result result = {0};
     GError *error = NULL;
 
-    request.retry_ms = 1500;
+    store_be_patient(site->lab->store, 1500, NULL);
     site->away.end = AWAY_LINK_CUT;
     site->away.bytes = DATA_BYTES / 2;
     site->away.drctl = "/bin/false";
