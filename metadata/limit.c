@@ -78,7 +78,12 @@ char *rate_format(uint64_t rate)
 
 bool limit_set(struct limit *limit, const char *rate, GError **error)
 {
-    return rate_parse(rate, &limit->rate, error);
+    uint64_t parsed;
+
+    if (!rate_parse(rate, &parsed, error))
+        return false;
+    limit->rate = parsed;
+    return true;
 }
 
 /* --- Windows -------------------------------------------------------------------------------- */

@@ -62,6 +62,7 @@ START_TEST(rates_are_read_and_written)
     }
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
         unit_fails(limit_set(limit, bad[i], &error), error, ERROR_CONFIG, bad[i]);
+    ck_assert_uint_eq(limit_rate(limit, 0, NULL), 100000);
 }
 END_TEST
 
