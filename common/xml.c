@@ -238,7 +238,7 @@ struct xml_node *xml_add(struct xml_node *parent, const char *name, const char *
 struct xml_node *xml_child(struct xml_node *parent, const char *name)
 {
     for (xmlNode *child = node_of(parent)->children; child; child = child->next)
-        if (child->type == XML_ELEMENT_NODE && xmlStrEqual(child->name, chars(name)))
+        if (child->type == XML_ELEMENT_NODE && !child->ns && xmlStrEqual(child->name, chars(name)))
             return wrap(child);
     return xml_add(parent, name, NULL);
 }
@@ -256,4 +256,31 @@ void xml_remove(struct xml_node *node)
 {
     xmlUnlinkNode(node_of(node));
     xmlFreeNode(node_of(node));
+}
+
+void xml_remove_foreign_attrs(struct xml_node *node)
+{
+    xmlAttr *next;
+
+    for (xmlAttr *attr = node_of(node)->properties; attr; attr = next) {
+        next = attr->next;
+        if (attr->ns)
+            xmlRemoveProp(attr);
+    }
+}
+
+void xml_remove_foreign(struct xml_node *node)
+{
+    xmlNode *next;
+
+    xml_remove_foreign_attrs(node);
+    for (xmlNode *child = node_of(node)->children; child; child = next) {
+        next = child->next;
+        if (child->type != XML_ELEMENT_NODE)
+            continue;
+        if (child->ns)
+            xml_remove(wrap(child));
+        else
+            xml_remove_foreign(wrap(child));
+    }
 }

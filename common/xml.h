@@ -38,9 +38,14 @@ void xml_set_attr(struct xml_node *node, const char *name, const char *value);
 void xml_set_text(struct xml_node *node, const char *text);
 /* Append a new child element. TEXT may be NULL. */
 struct xml_node *xml_add(struct xml_node *parent, const char *name, const char *text);
-/* The first child element NAME, appended if there is none. */
+/* The first child element NAME that is in no namespace, appended if there is none. */
 struct xml_node *xml_child(struct xml_node *parent, const char *name);
 /* Append an element with its own namespace declaration: <prefix:name xmlns:prefix='uri'/>. */
 struct xml_node *xml_add_ns(struct xml_node *parent, const char *prefix, const char *uri,
                             const char *name);
 void xml_remove(struct xml_node *node);
+/* Remove attributes of NODE that are in a namespace. No function above sees them, but who looks for
+ * attributes by their names alone does, as libvirt. */
+void xml_remove_foreign_attrs(struct xml_node *node);
+/* The same of NODE and of what is below it, and elements below it that are in a namespace. */
+void xml_remove_foreign(struct xml_node *node);

@@ -133,6 +133,31 @@ START_TEST(edits_in_place)
 }
 END_TEST
 
+START_TEST(a_child_of_another_namespace_is_not_the_one)
+{
+    AUTO(xml) xml = parsed("<a xmlns:x='urn:x'><x:b/><b/></a>");
+
+    ck_assert_ptr_eq(xml_child(xml_root(xml), "b"), xml_find(xml_root(xml), "b"));
+    xml_child(xml_root(xml), "c");
+    assert_dump(xml, "<a xmlns:x=\"urn:x\">\n  <x:b/>\n  <b/>\n  <c/>\n</a>\n");
+}
+END_TEST
+
+START_TEST(removes_what_is_of_another_namespace)
+{
+    AUTO(xml)
+    xml = parsed("<a xmlns:x='urn:x' x:k='1' l='2'><x:b><c><x:d/></c></x:b>"
+                 "<e x:k='1' x:l='1' l='2'>text<x:f/><g x:k='1'/></e></a>");
+
+    xml_remove_foreign_attrs(xml_root(xml));
+    assert_dump(xml,
+                "<a xmlns:x=\"urn:x\" l=\"2\">\n  <x:b>\n    <c>\n      <x:d/>\n    </c>\n"
+                "  </x:b>\n  <e x:k=\"1\" x:l=\"1\" l=\"2\">text<x:f/><g x:k=\"1\"/></e>\n</a>\n");
+    xml_remove_foreign(xml_root(xml));
+    assert_dump(xml, "<a xmlns:x=\"urn:x\" l=\"2\">\n  <e l=\"2\">text<g/></e>\n</a>\n");
+}
+END_TEST
+
 START_TEST(adds_elements_of_another_namespace)
 {
     AUTO(xml) xml = xml_new("metadata");
@@ -218,6 +243,8 @@ int main(void)
     return UNIT_RUN("xml", a_dump_is_indented_and_stable, finds_elements_and_strings,
                     prefixes_mean_what_the_document_says, escapes_what_it_is_given,
                     bytes_that_are_no_text_do_not_spoil_the_document, edits_in_place,
-                    adds_elements_of_another_namespace, refuses_nonsense_without_a_word_on_stderr,
-                    refuses_every_document_type, refuses_what_is_too_large_or_too_deep);
+                    a_child_of_another_namespace_is_not_the_one,
+                    removes_what_is_of_another_namespace, adds_elements_of_another_namespace,
+                    refuses_nonsense_without_a_word_on_stderr, refuses_every_document_type,
+                    refuses_what_is_too_large_or_too_deep);
 }
