@@ -161,7 +161,7 @@ static bool step_definition(void *context, GError **error)
 {
     const struct export *export = context;
     const GPtrArray *disks = export->origin->disks;
-    AUTO(xml) xml = xml_parse(export->origin->definition, "domain.xml of the point", error);
+    AUTO(xml) xml = definition_parse(export->origin->definition, "domain.xml of the point", error);
     g_autofree struct placement_disk *places = g_new0(struct placement_disk, disks->len);
     g_auto(GStrv) paths = export_paths(export);
     g_autofree char *nvram = nvram_path(export);

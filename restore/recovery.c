@@ -118,7 +118,7 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
 {
     g_autofree char *what =
         g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
-    AUTO(xml) xml = xml_parse(recovery->origin->definition, what, error);
+    AUTO(xml) xml = definition_parse(recovery->origin->definition, what, error);
     struct rewrite rewrite;
 
     if (!xml)
@@ -133,8 +133,7 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
         rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
     rewrite_adapt(&rewrite);
     /* What was looked for at the hosts is what gets defined, whatever the file says. */
-    xml_set_text(xml_child(xml_root(xml), "name"), recovery->name);
-    xml_set_text(xml_child(xml_root(xml), "uuid"), recovery->uuid);
+    rewrite_identify(xml_root(xml), recovery->name, recovery->uuid);
     g_free(recovery->definition);
     recovery->definition = xml_dump(xml);
     return true;

@@ -180,6 +180,10 @@ static void drop_log(struct xml_node *node)
  * would write to is new here, or it would be written over. */
 static const char *path_problem(const char *type, const char *path)
 {
+    static const char *const with_path[] = {"file", "unix", "pipe", "dev", NULL};
+
+    if (!path || !is_in(type, with_path))
+        return NULL;
     if (strcmp(type, "dev") == 0 || strcmp(type, "pipe") == 0)
         return is_here(path) ? NULL : "is not here";
     if (is_here(path))
@@ -189,23 +193,19 @@ static const char *path_problem(const char *type, const char *path)
 
 static void adapt_character_device(const struct rewrite *rewrite, struct xml_node *node)
 {
-    static const char *const with_path[] = {"file", "unix", "pipe", "dev", NULL};
     g_autofree char *type = xml_attr(node, "type");
     g_autofree char *path = xml_string(node, "source/@path");
     g_autofree char *log = xml_string(node, "log/@file");
-    const char *problem;
+    const char *problem = path_problem(type, path);
 
-    if (log && path_problem("file", log))
+    if (path_problem("file", log))
         drop_log(node);
-    if (!path || !is_in(type, with_path))
-        return;
-    problem = path_problem(type, path);
     if (problem && !is_agent_channel(node))
         remark(rewrite->findings, "%s to %s, which %s: it becomes a pty", xml_name(node), path,
                problem);
     if (problem)
         make_private(node);
-    else if (strcmp(type, "dev") == 0 || strcmp(type, "pipe") == 0)
+    else if (path && (g_strcmp0(type, "dev") == 0 || g_strcmp0(type, "pipe") == 0))
         remark(rewrite->findings, "%s: %s of this host takes its place", xml_name(node), path);
 }
 
@@ -215,6 +215,30 @@ static void adapt_character_devices(const struct rewrite *rewrite)
 
     for (unsigned i = 0; i < nodes->len; i++)
         adapt_character_device(rewrite, nodes->pdata[i]);
+}
+
+/* What is connected in the same way, and is of no use without it. */
+static void adapt_connected_devices(const struct rewrite *rewrite)
+{
+    g_autoptr(GPtrArray) nodes =
+        xml_find_all(rewrite->domain, "devices/smartcard | devices/redirdev | devices/rng");
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        struct xml_node *backend = xml_find(nodes->pdata[i], "self::rng/backend");
+        struct xml_node *node = backend ? backend : nodes->pdata[i];
+        g_autofree char *type = xml_attr(node, "type");
+        g_autofree char *path = xml_string(node, "source/@path");
+        g_autofree char *log = xml_string(node, "log/@file");
+        const char *problem = path_problem(type, path);
+
+        if (path_problem("file", log))
+            drop_log(node);
+        if (!problem)
+            continue;
+        remark(rewrite->findings, "%s to %s, which %s: removed", xml_name(nodes->pdata[i]), path,
+               problem);
+        xml_remove(nodes->pdata[i]);
+    }
 }
 
 /* ---- Displays */
@@ -260,6 +284,7 @@ void rewrite_devices(const struct rewrite *rewrite)
     adapt_filesystems(rewrite);
     adapt_tpm(rewrite);
     adapt_character_devices(rewrite);
+    adapt_connected_devices(rewrite);
     adapt_displays(rewrite);
 }
 
@@ -376,8 +401,7 @@ void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
 
     for (unsigned i = 0; old && i < nodes->len; i++)
         rename_character_device(nodes->pdata[i], old, name, findings);
-    xml_set_text(xml_child(domain, "name"), name);
-    xml_set_text(xml_child(domain, "uuid"), uuid);
+    rewrite_identify(domain, name, uuid);
     rename_sysinfo(domain, uuid);
     rename_nics(domain);
     rename_displays(domain);

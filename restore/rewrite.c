@@ -5,6 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct xml *definition_parse(const char *text, const char *what, GError **error)
+{
+    AUTO(xml) xml = xml_parse(text, what, error);
+    struct xml_node *domain = xml ? xml_find(xml_root(xml), "/domain") : NULL;
+    g_autoptr(GPtrArray) ours = NULL;
+
+    if (!xml)
+        return NULL;
+    if (!domain) {
+        fail(error, ERROR_INTEGRITY, "%s does not define a VM: it has no <domain>", what);
+        return NULL;
+    }
+    ours = xml_find_all(domain, "*[namespace-uri()='' and not(self::metadata)]");
+    xml_remove_foreign_attrs(domain);
+    for (unsigned i = 0; i < ours->len; i++)
+        xml_remove_foreign(ours->pdata[i]);
+    return g_steal_pointer(&xml);
+}
+
 static void remove_all(const struct xml_node *from, const char *xpath)
 {
     g_autoptr(GPtrArray) nodes = xml_find_all(from, xpath);
@@ -309,7 +328,13 @@ void rewrite_adapt(const struct rewrite *rewrite)
     check_arguments(rewrite);
 }
 
-/* ---- The mark */
+/* ---- Who it is */
+
+void rewrite_identify(struct xml_node *domain, const char *name, const char *uuid)
+{
+    xml_set_text(xml_child(domain, "name"), name);
+    xml_set_text(xml_child(domain, "uuid"), uuid);
+}
 
 void recovered_clear(struct recovered *recovered)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A VM's definition from the other site becomes one that this host can run. Three passes over the
+ * A VM's definition from the other site becomes one that this host can run. It is read by
+ * definition_parse(), so that we see in it what libvirt will; then there are three passes over the
  * same document, in this order:
  *
  *     rewrite_rename()  only for a copy: nothing in it may meet the original on the same host.
@@ -29,6 +30,11 @@ struct rewrite {
     struct findings *findings;
 };
 
+/* ERROR_INTEGRITY unless TEXT is a <domain>. What is in a namespace is left out, but for metadata and
+ * what stands directly in <domain>, such as qemu:commandline: libvirt takes attributes by their names
+ * alone, so one in a namespace would be believed and not looked at. */
+struct xml *definition_parse(const char *text, const char *what, GError **error);
+
 void rewrite_adapt(const struct rewrite *rewrite);
 /* Parts of rewrite_adapt(). */
 void rewrite_disks(const struct rewrite *rewrite);
@@ -37,6 +43,9 @@ void rewrite_devices(const struct rewrite *rewrite);
 /* Another NAME and UUID, new MAC addresses, and other paths, ports and sockets. */
 void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
                     struct findings *findings);
+
+/* NAME and UUID, whatever the definition says. */
+void rewrite_identify(struct xml_node *domain, const char *name, const char *uuid);
 
 /* Where one disk of the point is now. */
 struct placement_disk {

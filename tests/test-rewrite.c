@@ -1,19 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* restore/rewrite.h on definitions as libvirt dumps them; no libvirt is needed. */
 #include "restore/rewrite.h"
+#include "tests/rewrite-host.h"
 #include "tests/unit.h"
-
-/* A host with KVM in system mode: two CPUs, one NUMA node. */
-#define CAPABILITIES                                                                               \
-    "<capabilities><host><topology><cells num='1'><cell id='0'><cpus num='2'><cpu id='0'/>"        \
-    "<cpu id='1'/></cpus></cell></cells></topology><secmodel><model>apparmor</model></secmodel>"   \
-    "<secmodel><model>dac</model></secmodel></host><guest><os_type>hvm</os_type>"                  \
-    "<arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>"                         \
-    "<machine maxCpus='255'>pc-i440fx-7.2</machine>"                                               \
-    "<machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>"                                \
-    "<machine maxCpus='288'>pc-q35-7.2</machine>"                                                  \
-    "<machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine>"                                  \
-    "<domain type='qemu'/><domain type='kvm'/></arch></guest></capabilities>"
 
 #define HEAD                                                                                       \
     "<domain type='kvm'><name>db</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"          \
@@ -23,6 +12,7 @@
     "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' "               \
     "discard='unmap'/><source file='/nowhere/db.qcow2'/><target dev='vda' bus='virtio'/>"          \
     "<address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/></disk>"
+#define COPY_UUID "99999999-2222-3333-4444-555555555555"
 #define DOMAIN(devices) HEAD OS "<devices>" VDA devices "</devices></domain>"
 
 /* One definition on its way. */
@@ -58,17 +48,14 @@ static struct fixture *fixture_new(const char *text)
 {
     struct fixture *fixture = g_new0(struct fixture, 1);
 
-    fixture->xml = parse(text);
+    fixture->xml = definition_parse(text, "test", NULL);
+    ck_assert_ptr_nonnull(fixture->xml);
     fixture->domain = xml_root(fixture->xml);
     fixture->manifest = manifest_new();
     manifest_add_disk(fixture->manifest, "vda");
     manifest_add_disk(fixture->manifest, "sda");
     fixture->findings = findings_new();
-    fixture->platform = g_new0(struct platform, 1);
-    fixture->platform->capabilities = parse(CAPABILITIES);
-    fixture->platform->networks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_hash_table_insert(fixture->platform->networks, g_strdup("prod"), GINT_TO_POINTER(true));
-    g_hash_table_insert(fixture->platform->networks, g_strdup("asleep"), GINT_TO_POINTER(false));
+    fixture->platform = rewrite_host();
     return fixture;
 }
 
@@ -554,6 +541,62 @@ START_TEST(no_file_or_socket_of_this_host_is_written_over)
 }
 END_TEST
 
+START_TEST(what_is_connected_to_a_file_of_this_host_goes)
+{
+    AUTO(fixture)
+    fixture = adapted(DOMAIN(
+        "<rng model='virtio'><backend model='egd' type='file'><source path='/etc/passwd'/>"
+        "</backend></rng><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+        "<redirdev bus='usb' type='unix'><source path='/etc/hosts'/></redirdev>"
+        "<redirdev bus='usb' type='spicevmc'><log file='/etc/group'/></redirdev>"
+        "<smartcard mode='passthrough' type='pipe'><source path='/nowhere/p'/></smartcard>"
+        "<smartcard mode='host'/>"));
+
+    assert_remark(fixture, "rng to /etc/passwd, which exists here already: removed");
+    assert_remark(fixture, "redirdev to /etc/hosts, which exists here already: removed");
+    assert_remark(fixture, "smartcard to /nowhere/p, which is not here: removed");
+    assert_at(fixture, "devices/rng/backend/text()", "/dev/urandom");
+    assert_at(fixture, "devices/redirdev/@type", "spicevmc");
+    assert_gone(fixture, "devices/redirdev/log");
+    assert_at(fixture, "devices/smartcard/@mode", "host");
+}
+END_TEST
+
+/* libvirt would take these for its own, and XPath does not see them. */
+START_TEST(what_another_namespace_hides_is_not_there)
+{
+    AUTO(fixture)
+    fixture = adapted(
+        "<domain type='kvm' xmlns:x='urn:x' xmlns:qemu='urn:q' x:type='xen'><x:name>db</x:name>"
+        "<name>another</name><devices><serial x:type='file' type='pty'><x:source/>"
+        "<source x:path='/etc/passwd'/></serial></devices><metadata><x:mine x:kept='1'/></metadata>"
+        "<qemu:commandline><qemu:arg value='-S'/></qemu:commandline></domain>");
+
+    place(fixture, true, "/n");
+    rewrite_identify(fixture->domain, "db", COPY_UUID);
+    assert_at(fixture, "name", "db");
+    assert_at(fixture, "uuid", COPY_UUID);
+    assert_at(fixture, "count(//@*[namespace-uri()])", "1");
+    assert_at(fixture, "count(devices//*[namespace-uri()])", "0");
+    assert_at(fixture, "metadata/x:mine/@x:kept", "1");
+    assert_at(fixture, "qemu:commandline/qemu:arg/@value", "-S");
+    assert_remark(fixture, "its own QEMU arguments");
+}
+END_TEST
+
+START_TEST(what_defines_no_vm_is_refused)
+{
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(definition_parse("<network/>", "the file", &error), error, ERROR_INTEGRITY,
+               "the file does not define a VM");
+    unit_fails(definition_parse("<domain xmlns='urn:x'/>", "the file", &error), error,
+               ERROR_INTEGRITY, "the file does not define a VM");
+    unit_fails(definition_parse("<domain>", "the file", &error), error, ERROR_INTEGRITY,
+               "the file is not valid XML");
+}
+END_TEST
+
 START_TEST(a_display_at_an_address_of_the_other_host_is_at_loopback)
 {
     AUTO(fixture)
@@ -632,8 +675,6 @@ END_TEST
 
 /* ---- A copy beside the original */
 
-#define COPY_UUID "99999999-2222-3333-4444-555555555555"
-
 START_TEST(a_copy_shares_nothing_with_the_original)
 {
     AUTO(fixture)
@@ -709,5 +750,6 @@ int main(void)
         own_qemu_arguments_are_kept_and_reported,
         the_mark_says_where_a_vm_came_from_and_replaces_an_older_one,
         a_domain_without_a_whole_mark_is_not_ours, a_copy_shares_nothing_with_the_original,
-        an_almost_empty_definition_is_survived);
+        what_is_connected_to_a_file_of_this_host_goes, what_another_namespace_hides_is_not_there,
+        what_defines_no_vm_is_refused, an_almost_empty_definition_is_survived);
 }
