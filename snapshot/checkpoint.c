@@ -32,14 +32,14 @@ static bool append(void *context, const void *data, size_t len, GError **error)
     return true;
 }
 
-/* Does TEXT, which comes from the destination, define checkpoint NAME and nothing else? Deleting a
- * checkpoint deletes the bitmaps that it names: they must not be another tracker's. */
-static bool defines(const char *text, const char *name)
+bool checkpoint_defines(const char *text, const char *name)
 {
     AUTO(xml) xml = xml_parse(text, CHECKPOINT_FILE, NULL);
     g_autofree char *found = xml ? xml_string(xml_root(xml), "/domaincheckpoint/name") : NULL;
 
-    if (g_strcmp0(found, name) != 0 || xml_find(xml_root(xml), "domain | parent"))
+    /* libvirt takes attributes by their names alone: with a namespace we would not see them. */
+    if (g_strcmp0(found, name) != 0 ||
+        xml_find(xml_root(xml), "domain | parent | //*[@*[namespace-uri()]]"))
         return false;
     g_autoptr(GPtrArray) bitmaps = xml_find_all(xml_root(xml), "disks/disk[@bitmap]");
 
@@ -60,7 +60,7 @@ static bool redefine(const struct reference *reference, struct domain *domain,
 
     if (store_get(history_store(reference->history), manifest->uuid, manifest->point,
                   CHECKPOINT_FILE, 0, append, text, &why) &&
-        defines(text->str, manifest->checkpoint) &&
+        checkpoint_defines(text->str, manifest->checkpoint) &&
         domain_checkpoint_redefine(domain, text->str, &why))
         return true;
     g_debug("%s: checkpoint %s: %s", domain_name(domain), manifest->checkpoint,
