@@ -4,6 +4,7 @@
 #include "drctl/vm-results.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 /* --- the plan -------------------------------------------------------------------------------- */
 
@@ -21,6 +22,8 @@ static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
     if (vm->point)
         json_set_real(json, "rpo_seconds", failover_rpo_seconds(vm, now));
     json_object_set_new(json, "blocked", json_boolean(vm->blocked));
+    json_object_set_new(json, "lost", lost_disks_json(vm->lost));
+    json_object_set_new(json, "accepts_damage", json_boolean(vm->accepts_damage));
     for (unsigned i = 0; i < vm->findings->len; i++)
         json_array_append_new(findings, json_string(vm->findings->pdata[i]));
     json_object_set_new(json, "findings", findings);
@@ -69,7 +72,9 @@ static void print_plan(struct context *context, const struct failover_plan *plan
 
         table_row(table, (const char *[]){order, vm->name, vm->point, rpo,
                                           vm->point ? consistency_name(vm->consistency) : NULL,
-                                          vm->blocked ? "cannot start" : ""});
+                                          vm->blocked          ? "cannot start"
+                                          : vm->accepts_damage ? "damaged"
+                                                               : ""});
     }
     table_print(table);
     print_findings(plan);
@@ -85,6 +90,31 @@ static bool check_plan(const struct failover_plan *plan, GError **error)
     return fail(error, ERROR_CONFLICT,
                 "cannot fail over %s: none of its VMs can start here; why stands in the plan%s",
                 plan->vapp, plan->resumes ? "" : " (drctl failover --dry-run)");
+}
+
+/* Is there a VM that would start if somebody accepted what it has lost? */
+static bool asks_for_acceptance(const struct failover_plan *plan)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (vm->lost->len > 0 && !vm->accepts_damage)
+            return true;
+    }
+    return false;
+}
+
+/* Asked only where somebody sits who has just read the plan, and will read the next one. */
+static bool is_accepted(struct context *context, const struct failover_plan *plan)
+{
+    if (plan->resumes || context->json || option_set(context, "yes") ||
+        option_set(context, "dry-run") || !isatty(STDIN_FILENO))
+        return false;
+    return confirm(
+        "\nNo point of some of these VMs is whole. They can start nevertheless: the guests "
+        "get I/O errors where they read what is lost.\n"
+        "Type \"accept damage\" for that, or press Enter to leave these VMs out:",
+        "accept damage", "--accept-damage", NULL);
 }
 
 static bool confirm_plan(struct context *context, const struct failover_plan *plan, GError **error)
@@ -125,6 +155,7 @@ static json_t *result_json(const struct failover_plan *plan, const struct failov
         const struct failover_vm *vm = planned_vm(plan, json_get_string(entry, "vm"));
 
         json_set_string(entry, "point", vm ? vm->point : NULL);
+        json_object_set_new(entry, "lost", vm ? lost_disks_json(vm->lost) : json_array());
         if (vm && vm->point)
             json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
     }
@@ -152,6 +183,20 @@ static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
     return worst;
 }
 
+/* It will be looked for later, by somebody else. */
+static void print_lost(const struct failover_plan *plan)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        for (unsigned k = 0; vm->accepts_damage && k < vm->lost->len; k++) {
+            g_autofree char *text = lost_disk_text(vm->lost->pdata[k]);
+
+            printf("%s: %s\n", vm->name, text);
+        }
+    }
+}
+
 static void print_result(struct context *context, const struct failover_plan *plan,
                          const struct failover_result *result)
 {
@@ -168,6 +213,7 @@ static void print_result(struct context *context, const struct failover_plan *pl
            result->rto_seconds > 0 ? "from the start of the run until the last VM was ready"
                                    : "as no VM is ready",
            rpo);
+    print_lost(plan);
     printf(
         "The VMs run on overlays over their points in %s; the points stay as they are.\n"
         "When site %s comes back: its copies of these VMs must not be started, nor replicated.\n",
@@ -194,6 +240,18 @@ static bool execute(struct context *context, const struct site *site,
     return ok;
 }
 
+/* The plan, shown. */
+static struct failover_plan *make_plan(struct context *context, const struct site *site,
+                                       bool accept_damage, GError **error)
+{
+    struct failover_plan *plan = (accept_damage ? failover_plan_accepting
+                                                : failover_plan_new)(site, context->args[0], error);
+
+    if (plan && !context->json)
+        print_plan(context, plan);
+    return plan;
+}
+
 static bool cmd_failover(struct context *context, GError **error)
 {
     struct site site;
@@ -201,12 +259,16 @@ static bool cmd_failover(struct context *context, GError **error)
 
     if (!context_site(context, true, &site, error))
         return false;
-    AUTO(failover_plan) plan = failover_plan_new(&site, context->args[0], error);
+    AUTO(failover_plan)
+    plan = make_plan(context, &site, option_set(context, "accept-damage"), error);
 
+    if (plan && asks_for_acceptance(plan) && is_accepted(context, plan)) {
+        failover_plan_free(plan);
+        puts("");
+        plan = make_plan(context, &site, true, error);
+    }
     if (!plan)
         return false;
-    if (!context->json)
-        print_plan(context, plan);
     if (dry_run && context->json) {
         json_auto_t *json = plan_json(plan);
 
@@ -221,6 +283,7 @@ static bool cmd_failover(struct context *context, GError **error)
 static const struct option failover_options[] = {
     {"yes", NULL, "do not ask: the VMs of the lost site are known to be off"},
     {"dry-run", NULL, "show the plan, change nothing"},
+    {"accept-damage", NULL, "start a VM of which no point is whole; what is lost is an I/O error"},
     {0},
 };
 

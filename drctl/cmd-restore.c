@@ -3,6 +3,7 @@
 #include "drctl/output.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static json_t *result_json(const struct restore_result *result)
 {
@@ -15,6 +16,7 @@ static json_t *result_json(const struct restore_result *result)
     for (char **path = result->paths; path && *path; path++)
         json_array_append_new(paths, json_string(*path));
     json_object_set_new(json, "paths", paths);
+    json_object_set_new(json, "lost", lost_disks_json(result->lost));
     return json;
 }
 
@@ -27,6 +29,11 @@ static void print_result(const struct restore_request *request, const struct res
                request->start ? ", which runs" : "");
     for (char **path = result->paths; *path; path++)
         printf("  %s\n", *path);
+    for (unsigned i = 0; i < result->lost->len; i++) {
+        g_autofree char *text = lost_disk_text(result->lost->pdata[i]);
+
+        printf("It is not whole, reads of what is lost are I/O errors: %s\n", text);
+    }
     if (!request->to_dir && !request->start)
         printf("Start it with: virsh start %s\n", result->vm);
 }
@@ -41,6 +48,18 @@ static bool check_request(const struct restore_request *request, GError **error)
     return true;
 }
 
+static bool ask(void *context, const char *point, const char *text, GError **error)
+{
+    g_autofree char *question = g_strdup_printf(
+        "\nPoint %s is not whole: %s.\n"
+        "It can be restored nevertheless: reads of what is lost will be I/O errors.\n"
+        "Type \"accept damage\" for that:",
+        point, text);
+
+    progress_terminal_end(((struct context *)context)->progress);
+    return confirm(question, "accept damage", "--accept-damage", error);
+}
+
 static bool cmd_restore(struct context *context, GError **error)
 {
     struct restore_request request = {
@@ -49,6 +68,9 @@ static bool cmd_restore(struct context *context, GError **error)
         .as = option_value(context, "as"),
         .to_dir = option_value(context, "to-dir"),
         .start = option_set(context, "start"),
+        .accept_damage = option_set(context, "accept-damage"),
+        .ask = !context->json && isatty(STDIN_FILENO) ? ask : NULL,
+        .context = context,
     };
     struct restore_result result = {0};
     struct site site;
@@ -73,6 +95,7 @@ static const struct option restore_options[] = {
     {"point", "POINT", "this recovery point; default: the newest"},
     {"as", "NAME", "as a new VM of this name, with new UUID and MAC addresses"},
     {"start", NULL, "start the new VM"},
+    {"accept-damage", NULL, "restore a point that is not whole; what is lost is an I/O error"},
     {"to-dir", "DIR", "as plain, independent qcow2 files and domain.xml; needs no libvirt"},
     {0},
 };

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A point as plain files: qcow2 images that need nothing else, domain.xml, NVRAM. No libvirt. */
+/* A point as plain files: qcow2 images that need nothing else, domain.xml, NVRAM; and, if something of the disks
+ * is lost, what. No libvirt. */
 #include "restore/image.h"
 #include "restore/request.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 /* Room for file system metadata and the small files. */
 #define SPARE_BYTES (UINT64_C(16) << 20)
 #define MEASURE_TIMEOUT_S 600
+/* What the disks have lost. */
+#define LOST_NAME "LOST.json"
 
 struct export
 {
@@ -24,6 +28,14 @@ static char *image_path(const struct export *export, const char *target)
     return g_build_filename(export->dir, name, NULL);
 }
 
+static bool has_lost(const struct export *export)
+{
+    for (unsigned i = 0; i < export->origin->disks->len; i++)
+        if (((const struct origin_disk *)export->origin->disks->pdata[i])->lost)
+            return true;
+    return false;
+}
+
 /* All that an export makes, in the order of struct restore_result's paths; g_strfreev. */
 static char **export_paths(const struct export *export)
 {
@@ -37,6 +49,8 @@ static char **export_paths(const struct export *export)
     g_ptr_array_add(paths, g_build_filename(export->dir, "domain.xml", NULL));
     if (export->origin->nvram)
         g_ptr_array_add(paths, g_build_filename(export->dir, "nvram.fd", NULL));
+    if (has_lost(export))
+        g_ptr_array_add(paths, g_build_filename(export->dir, LOST_NAME, NULL));
     g_ptr_array_add(paths, NULL);
     return (char **)g_ptr_array_steal(paths, NULL);
 }
@@ -68,6 +82,17 @@ static bool measure(const char *image, uint64_t *bytes, GError **error)
     return json && json_need_u64(json, "required", bytes, error);
 }
 
+/* What a copy of clusters needs, at most. */
+static uint64_t chain_bytes(const struct origin_disk *disk)
+{
+    uint64_t bytes = 0;
+    struct stat status;
+
+    for (char **image = disk->chain; *image; image++)
+        bytes += stat(*image, &status) == 0 ? (uint64_t)status.st_size : 0;
+    return bytes;
+}
+
 static bool check_space(const struct export *export, GError **error)
 {
     uint64_t needed = SPARE_BYTES;
@@ -78,7 +103,9 @@ static bool check_space(const struct export *export, GError **error)
         const struct origin_disk *disk = export->origin->disks->pdata[i];
         uint64_t bytes;
 
-        if (!measure(disk->chain[0], &bytes, error))
+        if (disk->lost && disk->lost->unreadable)
+            bytes = chain_bytes(disk);
+        else if (!measure(disk->chain[0], &bytes, error))
             return false;
         needed += bytes;
     }
@@ -98,11 +125,21 @@ static bool check_space(const struct export *export, GError **error)
 
 /* ---- Steps */
 
+static bool copy_rest(void *context, const char *path, GError **error)
+{
+    const struct export *export = context;
+    const struct origin_disk *disk = export->disk;
+    g_autoptr(GArray) none = cluster_ranges_new();
+
+    return snapshot_flatten(path, disk->chain, disk->lost ? disk->lost->clusters : none,
+                            export->site->progress, disk->target, error);
+}
+
 /* A finished file of that name is this run's: there was none when it was planned. */
 static bool step_convert(void *context, GError **error)
 {
     static const struct qemu_user ourselves = {.other = false};
-    const struct export *export = context;
+    struct export *export = context;
     g_autofree char *path = image_path(export, export->disk->target);
     /* Out of order, on all cores: the image is made anew, so nothing is lost by it. */
     const char *const command[] = {"qemu-img",
@@ -119,6 +156,8 @@ static bool step_convert(void *context, GError **error)
                                    NULL};
 
     progress_note(export->site->progress, "%s: writing %s", export->origin->manifest->vm, path);
+    if (has_lost(export))
+        return image_make_by(path, copy_rest, export, &ourselves, error);
     return image_make(path, command, 0, &ourselves, error);
 }
 
@@ -187,12 +226,32 @@ static bool undo_definition(void *context, GError **error)
     return tree_remove(path, error);
 }
 
+static bool step_lost(void *context, GError **error)
+{
+    const struct export *export = context;
+    g_autofree char *path = g_build_filename(export->dir, LOST_NAME, NULL);
+    g_autoptr(GPtrArray) lost = origin_lost(export->origin);
+    json_auto_t *json = lost_disks_json(lost);
+    g_autofree char *text = json_text(json, 2);
+
+    return lost->len == 0 || file_write(path, text, strlen(text), 0600, error);
+}
+
+static bool undo_lost(void *context, GError **error)
+{
+    const struct export *export = context;
+    g_autofree char *path = g_build_filename(export->dir, LOST_NAME, NULL);
+
+    return tree_remove(path, error);
+}
+
 static const struct step disk_steps[] = {
     {.name = "convert", .run = step_convert, .undo = undo_convert},
 };
 static const struct step vm_steps[] = {
     {.name = "nvram", .run = step_nvram, .undo = undo_nvram},
     {.name = "definition", .run = step_definition, .undo = undo_definition},
+    {.name = "lost", .run = step_lost, .undo = undo_lost},
 };
 
 static bool do_disks(struct export *export, struct run *run, GError **error)
@@ -252,13 +311,14 @@ static bool explain_failure(const struct export *export, GError **error)
     return false;
 }
 
-/* Beforehand only what qemu-img would copy without a word: every cluster is unpacked once, by it. */
+/* Beforehand only what qemu-img would copy without a word: every cluster is unpacked once, by it. What is
+ * left of a damaged point is compared with its digests while it is copied. */
 static bool do_steps(struct export *export, struct run *run, GError **error)
 {
-    if (!verify_layers(export, snapshot_verify_for_qemu, error))
+    if (!has_lost(export) && !verify_layers(export, snapshot_verify_for_qemu, error))
         return false;
     if (!do_disks(export, run, error))
-        return explain_failure(export, error);
+        return has_lost(export) ? false : explain_failure(export, error);
     return run_steps(run, "vm", vm_steps, G_N_ELEMENTS(vm_steps), export, error);
 }
 
@@ -284,21 +344,15 @@ static struct run *begin(const struct export *export, const struct restore_reque
     return run_begin(export->site->catalog, RESTORE_KIND, export->dir, json, error);
 }
 
-static struct origin *find_origin(const struct site *site, const struct restore_request *request,
-                                  const struct run *run, GError **error)
-{
-    if (!run)
-        return request_origin(site, request, error);
-    return origin_open(site, json_get_string(run_plan(run), "uuid"),
-                       json_get_string(run_plan(run), "point"), error);
-}
-
 bool restore_to_dir(const struct site *site, const struct restore_request *request,
                     struct restore_result *result, GError **error)
 {
     g_autofree char *dir = g_canonicalize_filename(request->to_dir, NULL);
     AUTO(run) run = request_resume(site, request, dir, error);
-    AUTO(origin) origin = !*error ? find_origin(site, request, run, error) : NULL;
+    AUTO(origin)
+    origin = *error ? NULL
+             : run  ? request_origin_again(site, run_plan(run), error)
+                    : request_origin(site, request, error);
     struct export export = {.site = site, .origin = origin, .dir = dir};
 
     if (!origin)
@@ -316,5 +370,5 @@ bool restore_to_dir(const struct site *site, const struct restore_request *reque
     result->vm = g_strdup(origin->manifest->vm);
     result->point = g_strdup(origin->manifest->point);
     result->paths = export_paths(&export);
-    return run_finish(run, RUN_DONE, NULL, error);
+    return request_done(run, origin, result, error);
 }

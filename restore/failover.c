@@ -103,6 +103,7 @@ static json_t *result_to_json(const struct failover_plan *plan,
         if (vm->point)
             json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
         json_set_string(entry, "error", one->error);
+        json_object_set_new(entry, "lost", lost_disks_json(vm->lost));
         json_array_append_new(vms, entry);
     }
     json_object_set_new(json, "vms", vms);

@@ -45,22 +45,41 @@ static char *temporary(const char *path)
     return g_strdup_printf("%s/%s%d", parent, prefix, (int)getpid());
 }
 
-bool image_make(const char *path, const char *const *command, unsigned timeout_s,
-                const struct qemu_user *user, GError **error)
+bool image_make_by(const char *path, image_maker *maker, void *context,
+                   const struct qemu_user *user, GError **error)
 {
     g_autofree char *temp = temporary(path);
-    g_autoptr(GPtrArray) argv = g_ptr_array_new();
 
     if (g_file_test(path, G_FILE_TEST_EXISTS))
         return true;
-    for (; *command; command++)
-        g_ptr_array_add(argv, (char *)*command);
-    g_ptr_array_add(argv, temp);
-    g_ptr_array_add(argv, NULL);
-    return sweep(path, error) &&
-           process_run((const char *const *)argv->pdata, timeout_s, NULL, error) &&
+    return sweep(path, error) && maker(context, temp, error) &&
            image_give(temp, user, 0600, error) && file_sync(temp, error) &&
            path_rename(temp, path, error);
+}
+
+struct command {
+    const char *const *argv;
+    unsigned timeout_s;
+};
+
+static bool run_command(void *context, const char *path, GError **error)
+{
+    const struct command *command = context;
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+
+    for (const char *const *arg = command->argv; *arg; arg++)
+        g_ptr_array_add(argv, (char *)*arg);
+    g_ptr_array_add(argv, (char *)path);
+    g_ptr_array_add(argv, NULL);
+    return process_run((const char *const *)argv->pdata, command->timeout_s, NULL, error);
+}
+
+bool image_make(const char *path, const char *const *command, unsigned timeout_s,
+                const struct qemu_user *user, GError **error)
+{
+    struct command context = {command, timeout_s};
+
+    return image_make_by(path, run_command, &context, user, error);
 }
 
 bool image_remove(const char *path, GError **error)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image file made by qemu-img: PATH appears when it is whole and durable, or not at all. Once it
+ * An image file made by qemu-img, or by us: PATH appears when it is whole and durable, or not at all. Once it
  * is there it is never made again, so it is safe to repeat.
  */
 #pragma once
@@ -18,8 +18,14 @@ struct qemu_user {
     gid_t gid;
 };
 
+/* Make the file PATH. */
+typedef bool image_maker(void *context, const char *path, GError **error);
+
+/* Make PATH by MAKER, with mode 0600, for USER. What killed processes left is removed. */
+bool image_make_by(const char *path, image_maker *maker, void *context,
+                   const struct qemu_user *user, GError **error);
 /* Make PATH by COMMAND (NULL-terminated, "qemu-img" and so on), to which the name of the file to be
- * written is appended, with mode 0600, for USER. What killed processes left is removed. */
+ * written is appended; likewise. */
 bool image_make(const char *path, const char *const *command, unsigned timeout_s,
                 const struct qemu_user *user, GError **error);
 /* Remove PATH and what image_make() may have left of it. */

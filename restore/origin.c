@@ -13,6 +13,7 @@ static void disk_free(void *data)
 
     g_free(disk->target);
     g_strfreev(disk->chain);
+    lost_disk_free(disk->lost);
     g_free(disk);
 }
 
@@ -35,8 +36,25 @@ static struct manifest *load_manifest(const char *dir, GError **error)
     return manifest_load(path, error);
 }
 
+/* Leave those disks alone whose images are noted as unreadable: nobody is going to open them. */
+static bool forget_unreadable(const char *dir, struct manifest *manifest, GError **error)
+{
+    AUTO(damage) damage = NULL;
+
+    if (!damage_load(dir, &damage, error))
+        return false;
+    for (unsigned i = manifest->disks->len; damage && i-- > 0;) {
+        const struct manifest_disk *disk = manifest->disks->pdata[i];
+        const struct damaged_file *file = damage_file(damage, disk->file);
+
+        if (file && file->unreadable)
+            g_ptr_array_remove_index(manifest->disks, i);
+    }
+    return true;
+}
+
 /* Check the point in which layer FILE lies, unless it is among CHECKED. */
-static bool check_layer(const char *file, GHashTable *checked, GError **error)
+static bool check_layer(const char *file, bool damaged, GHashTable *checked, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(file);
     AUTO(manifest) manifest = NULL;
@@ -44,7 +62,8 @@ static bool check_layer(const char *file, GHashTable *checked, GError **error)
     if (g_hash_table_contains(checked, dir))
         return true;
     manifest = load_manifest(dir, error);
-    if (!manifest || !snapshot_check_point(dir, manifest, error))
+    if (!manifest || (damaged && !forget_unreadable(dir, manifest, error)) ||
+        !snapshot_check_point(dir, manifest, error))
         return false;
     return g_hash_table_add(checked, g_steal_pointer(&dir));
 }
@@ -88,8 +107,27 @@ static char **held_chain(struct origin *origin, const struct site *site, const c
     }
 }
 
+/* What the chain of DISK has lost, as far as that is known. */
+static bool find_loss(struct origin_disk *disk, GError **error)
+{
+    AUTO_CHAIN_LOSS loss = {0};
+
+    if (!snapshot_chain_loss(disk->chain, &loss, error))
+        return false;
+    if (loss.unbounded)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s; and its digests, too, so nothing tells what is left", loss.text);
+    if (loss.unreadable && !loss.clusters)
+        return fail(error, ERROR_INTEGRITY,
+                    "%s; nothing of it is lost: `drctl heal` makes them anew", loss.text);
+    if (loss.clusters)
+        disk->lost = lost_disk_new(disk->target, &loss);
+    return true;
+}
+
 static bool add_disk(struct origin *origin, const struct site *site,
-                     const struct manifest_disk *from, GHashTable *checked, GError **error)
+                     const struct manifest_disk *from, bool damaged, GHashTable *checked,
+                     GError **error)
 {
     struct origin_disk *disk = g_new0(struct origin_disk, 1);
 
@@ -97,10 +135,13 @@ static bool add_disk(struct origin *origin, const struct site *site,
     disk->target = g_strdup(from->target);
     disk->virtual_bytes = from->virtual_bytes;
     disk->chain = held_chain(origin, site, from->target, error);
-    for (char **file = disk->chain; file && *file; file++)
-        if (!check_layer(*file, checked, error))
+    if (!disk->chain ||
+        !(damaged ? find_loss(disk, error) : snapshot_chain_is_whole(disk->chain, error)))
+        return false;
+    for (char **file = disk->chain; *file; file++)
+        if (!check_layer(*file, damaged, checked, error))
             return false;
-    return disk->chain && snapshot_chain_is_whole(disk->chain, error);
+    return true;
 }
 
 /* Files that a VM is made of, beside its disks, must not be noted as damaged. */
@@ -133,7 +174,8 @@ static bool read_files(struct origin *origin, const char *dir, GError **error)
     return file_read(path, DEFINITION_MAX_BYTES, &origin->definition, NULL, error);
 }
 
-static bool load(struct origin *origin, const struct site *site, const char *dir, GError **error)
+static bool load(struct origin *origin, const struct site *site, const char *dir, bool damaged,
+                 GError **error)
 {
     g_autoptr(GHashTable) checked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
@@ -141,13 +183,13 @@ static bool load(struct origin *origin, const struct site *site, const char *dir
     if (!origin->manifest || !check_files(dir, error))
         return false;
     for (unsigned i = 0; i < origin->manifest->disks->len; i++)
-        if (!add_disk(origin, site, origin->manifest->disks->pdata[i], checked, error))
+        if (!add_disk(origin, site, origin->manifest->disks->pdata[i], damaged, checked, error))
             return false;
     return read_files(origin, dir, error);
 }
 
-struct origin *origin_open(const struct site *site, const char *vm_uuid, const char *point,
-                           GError **error)
+static struct origin *open_point(const struct site *site, const char *vm_uuid, const char *point,
+                                 bool damaged, GError **error)
 {
     AUTO(origin) origin = g_new0(struct origin, 1);
     g_autofree char *dir = NULL;
@@ -169,35 +211,107 @@ struct origin *origin_open(const struct site *site, const char *vm_uuid, const c
              vm_uuid, point);
         return NULL;
     }
-    if (!load(origin, site, dir, error)) {
+    if (!load(origin, site, dir, damaged, error)) {
         g_prefix_error(error, "point %s cannot be used: ", point);
         return NULL;
     }
     return g_steal_pointer(&origin);
 }
 
+struct origin *origin_open(const struct site *site, const char *vm_uuid, const char *point,
+                           GError **error)
+{
+    return open_point(site, vm_uuid, point, false, error);
+}
+
+struct origin *origin_open_damaged(const struct site *site, const char *vm_uuid, const char *point,
+                                   GError **error)
+{
+    return open_point(site, vm_uuid, point, true, error);
+}
+
+GPtrArray *origin_lost(const struct origin *origin)
+{
+    GPtrArray *lost = lost_disks_new();
+
+    for (unsigned i = 0; i < origin->disks->len; i++) {
+        const struct origin_disk *disk = origin->disks->pdata[i];
+
+        if (disk->lost)
+            g_ptr_array_add(lost, lost_disk_copy(disk->lost));
+    }
+    return lost;
+}
+
+bool origin_accept(struct origin *origin, const GPtrArray *lost, GError **error)
+{
+    for (unsigned i = 0; i < origin->disks->len; i++) {
+        struct origin_disk *disk = origin->disks->pdata[i];
+        const struct lost_disk *accepted = lost_disk_of(lost, disk->target);
+        g_autofree char *text = disk->lost ? lost_disk_text(disk->lost) : NULL;
+
+        if (disk->lost &&
+            (!accepted || !cluster_ranges_within(disk->lost->clusters, accepted->clusters) ||
+             (disk->lost->unreadable && !accepted->unreadable)))
+            return fail(error, ERROR_INTEGRITY, "more of point %s is damaged than was accepted: %s",
+                        origin->manifest->point, text);
+        lost_disk_free(disk->lost);
+        disk->lost = accepted ? lost_disk_copy(accepted) : NULL;
+    }
+    return true;
+}
+
+/* One that is not complete, if anything of it can be used. */
+static struct origin *newest_damaged(const struct site *site, const GPtrArray *points)
+{
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *manifest = points->pdata[i];
+        struct origin *origin = origin_open_damaged(site, manifest->uuid, manifest->point, NULL);
+
+        if (origin)
+            return origin;
+    }
+    return NULL;
+}
+
+/* Points that stand on one damaged base all fail by the same. */
+#define CAUSES_TOLD 3u
+
+static void remark_causes(struct findings *findings, const GPtrArray *causes)
+{
+    for (unsigned i = 0; i < MIN(causes->len, CAUSES_TOLD); i++)
+        remark(findings, "%s", (const char *)causes->pdata[i]);
+    if (causes->len > CAUSES_TOLD)
+        remark(findings, "nor can %u older ones; `drctl points` shows which are damaged",
+               causes->len - CAUSES_TOLD);
+}
+
 struct origin *origin_newest(const struct site *site, const char *vm_uuid,
                              struct findings *findings, GError **error)
 {
     g_autoptr(GPtrArray) points = store_points(site->store, vm_uuid, error);
+    g_autoptr(GPtrArray) causes = g_ptr_array_new_with_free_func(g_free);
+    struct origin *origin = NULL;
 
     if (!points)
         return NULL;
-    for (unsigned i = 0; i < points->len; i++) {
+    for (unsigned i = 0; i < points->len && !origin; i++) {
         const struct manifest *manifest = points->pdata[i];
         g_autoptr(GError) cause = NULL;
-        struct origin *origin = origin_open(site, vm_uuid, manifest->point, &cause);
 
-        if (origin)
-            return origin;
-        remark(findings, "%s", cause->message);
+        origin = origin_open(site, vm_uuid, manifest->point, &cause);
+        if (!origin)
+            g_ptr_array_add(causes, g_strdup(cause->message));
     }
-    if (points->len)
+    remark_causes(findings, causes);
+    if (!origin)
+        origin = newest_damaged(site, points);
+    if (!origin && points->len)
         fail(error, ERROR_INTEGRITY, "none of its %u points is complete; `drctl verify` tells more",
              points->len);
-    else
+    else if (!origin)
         fail(error, ERROR_NOT_FOUND, "it has no recovery point here");
-    return NULL;
+    return origin;
 }
 
 /* The newest manifest of each VM among POINTS, newest first; borrowed. */

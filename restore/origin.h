@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a VM is brought up from: one recovery point of the local store that was found to be complete.
+ * What a VM is brought up from: one recovery point of the local store that was found to be complete, or,
+ * if that is asked for, one whose damage is confined to clusters that are known.
  * Every layer of every disk is committed, and snapshot_check_point() trusts each point in the chain,
  * so QEMU may open it. As long as an origin exists, its files stay where they are.
  */
@@ -8,11 +9,13 @@
 
 #include "restore/restore.h"
 #include "restore/finding.h"
+#include "restore/loss.h"
 
 struct origin_disk {
     char *target;
     char **chain; /* absolute paths, top first */
     uint64_t virtual_bytes;
+    struct lost_disk *lost; /* NULL: it is whole */
 };
 
 struct origin {
@@ -26,10 +29,18 @@ struct origin {
 /* Open POINT of VM_UUID and check it, to the last layer. */
 struct origin *origin_open(const struct site *site, const char *vm_uuid, const char *point,
                            GError **error);
-/* The newest complete point; one that is not is passed over with a remark. ERROR_NOT_FOUND when the
- * VM has no point here, ERROR_INTEGRITY when none is complete. */
+/* The same, but disks may have lost something. ERROR_INTEGRITY when nobody can tell what. */
+struct origin *origin_open_damaged(const struct site *site, const char *vm_uuid, const char *point,
+                                   GError **error);
+/* The newest complete point; one that is not is passed over with a remark. When none is complete, the
+ * newest of which something is left. ERROR_NOT_FOUND when the VM has no point here, ERROR_INTEGRITY when
+ * none can be used at all. */
 struct origin *origin_newest(const struct site *site, const char *vm_uuid,
                              struct findings *findings, GError **error);
+/* What its disks have lost: of struct lost_disk, empty if it is complete. */
+GPtrArray *origin_lost(const struct origin *origin);
+/* From now on it has lost LOST, which somebody has accepted. ERROR_INTEGRITY when it has lost more. */
+bool origin_accept(struct origin *origin, const GPtrArray *lost, GError **error);
 void origin_free(struct origin *origin);
 DEFINE_CLEANUP(origin)
 

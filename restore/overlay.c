@@ -40,15 +40,34 @@ static char *copy_path(const char *dir, const char *target)
     return g_build_filename(dir, name, NULL);
 }
 
+static char *lost_path(const char *dir, const char *target)
+{
+    g_autofree char *name = g_strconcat(target, ".lost.qcow2", NULL);
+
+    return g_build_filename(dir, name, NULL);
+}
+
+static bool must_copy(const struct origin_disk *disk)
+{
+    return g_strv_length(disk->chain) > OVERLAY_MAX_LAYERS ||
+           (disk->lost && disk->lost->unreadable);
+}
+
 char **overlay_chain(const char *dir, const struct origin_disk *disk)
 {
-    char **chain;
+    g_autoptr(GStrvBuilder) chain = g_strv_builder_new();
+    g_autofree char *copy = copy_path(dir, disk->target);
+    g_autofree char *lost = lost_path(dir, disk->target);
 
-    if (g_strv_length(disk->chain) <= OVERLAY_MAX_LAYERS)
-        return g_strdupv(disk->chain);
-    chain = g_new0(char *, 2);
-    chain[0] = copy_path(dir, disk->target);
-    return chain;
+    /* What is lost is an error in the copy itself. */
+    if (must_copy(disk)) {
+        g_strv_builder_add(chain, copy);
+    } else {
+        if (disk->lost)
+            g_strv_builder_add(chain, lost);
+        g_strv_builder_addv(chain, (const char **)disk->chain);
+    }
+    return g_strv_builder_end(chain);
 }
 
 /* ---- Access to the point */
@@ -127,19 +146,61 @@ bool overlay_grant(const struct origin *origin, const struct qemu_user *user, GE
 
 /* ---- Overlays */
 
+static bool make_lost(void *context, const char *path, GError **error)
+{
+    const struct origin_disk *disk = context;
+
+    return snapshot_write_lost(path, disk->chain[0], disk->virtual_bytes, disk->lost->clusters,
+                               error);
+}
+
+static bool make_copy(void *context, const char *path, GError **error)
+{
+    const struct origin_disk *disk = context;
+
+    return snapshot_flatten(path, disk->chain, disk->lost->clusters, NULL, disk->target, error);
+}
+
+/* What lies between the overlay and the point, if anything has to. */
+static bool create_between(const struct origin_disk *disk, char *const *chain,
+                           const struct qemu_user *user, GError **error)
+{
+    const char *const copy[] = {"qemu-img", "convert", "-q",           "-f", "qcow2",
+                                "-O",       "qcow2",   disk->chain[0], NULL};
+
+    if (strcmp(chain[0], disk->chain[0]) == 0)
+        return true;
+    if (!disk->lost)
+        return image_make(chain[0], copy, 0, user, error);
+    return image_make_by(chain[0], must_copy(disk) ? make_copy : make_lost, (void *)disk, user,
+                         error);
+}
+
+/* A write that is smaller than a cluster reads the rest of it, unless clusters have parts: so the guest can
+ * write over what is lost, whatever sectors its file systems have. */
+#define WITH_PARTS "extended_l2=on"
+#define WITHOUT_PARTS "extended_l2=off"
+
 static bool create_disk(const char *dir, const struct origin_disk *disk,
                         const struct qemu_user *user, GError **error)
 {
     g_autofree char *path = overlay_path(dir, disk->target);
     g_auto(GStrv) chain = overlay_chain(dir, disk);
-    const char *const copy[] = {"qemu-img", "convert", "-q",           "-f", "qcow2",
-                                "-O",       "qcow2",   disk->chain[0], NULL};
-    const char *const create[] = {"qemu-img", "create", "-q", "-f",     "qcow2",
-                                  "-F",       "qcow2",  "-b", chain[0], NULL};
+    const char *const create[] = {"qemu-img",
+                                  "create",
+                                  "-q",
+                                  "-f",
+                                  "qcow2",
+                                  "-o",
+                                  disk->lost ? WITH_PARTS : WITHOUT_PARTS,
+                                  "-F",
+                                  "qcow2",
+                                  "-b",
+                                  chain[0],
+                                  NULL};
 
-    if (strcmp(chain[0], disk->chain[0]) != 0 && !image_make(chain[0], copy, 0, user, error))
-        return false;
-    return image_make(path, create, QEMU_IMG_TIMEOUT_S, user, error);
+    return create_between(disk, chain, user, error) &&
+           image_make(path, create, QEMU_IMG_TIMEOUT_S, user, error);
 }
 
 static bool copy_nvram(const char *dir, const char *from, const struct qemu_user *user,

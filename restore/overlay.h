@@ -3,6 +3,9 @@
  * The files that a recovered VM writes to, in a directory of its own run, over the images of its
  * point, which nobody writes to. All of it is safe to repeat: what is finished has its final name and
  * is never touched again, because a guest may have written to it.
+ *
+ * Where a disk has lost something, a layer of its own lies between: every read of that is an I/O error,
+ * until the guest has written it anew.
  */
 #pragma once
 
@@ -24,7 +27,8 @@ char *overlay_path(const char *dir, const char *target);
 /* DIR/nvram.fd; g_free. */
 char *overlay_nvram_path(const char *dir);
 
-/* The layers under DISK's overlay: its chain, or the copy in DIR of one that is too long; g_strfreev. */
+/* The layers under DISK's overlay: its chain, or the copy in DIR of one that is too long or that QEMU cannot
+ * open; and above the chain the layer of what it has lost. g_strfreev */
 char **overlay_chain(const char *dir, const struct origin_disk *disk);
 
 /* May USER pass through all directories above and including DIR (or its nearest existing parent)?

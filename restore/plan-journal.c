@@ -41,6 +41,8 @@ static json_t *vm_to_json(const struct failover_vm *vm)
     json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
     json_object_set_new(json, "findings", texts_to_json(vm->findings));
     json_object_set_new(json, "blocked", json_boolean(vm->blocked));
+    json_object_set_new(json, "lost", lost_disks_json(vm->lost));
+    json_object_set_new(json, "accepts_damage", json_boolean(vm->accepts_damage));
     json_set_string(json, "host", vm->host);
     json_object_set_new(json, "domain", recovery_to_json(vm->recovery));
     return json;
@@ -78,6 +80,32 @@ static void block_vm(struct failover_vm *vm, const char *why)
     g_ptr_array_add(vm->findings, g_strdup(why));
 }
 
+/* A plan of a version that knew nothing of it has lost nothing. */
+static bool read_lost(struct failover_vm *vm, const json_t *json, GError **error)
+{
+    GPtrArray *lost = lost_disks_parse(json_object_get(json, "lost"), error);
+
+    if (!lost)
+        return false;
+    g_ptr_array_unref(vm->lost);
+    vm->lost = lost;
+    vm->accepts_damage = json_is_true(json_object_get(json, "accepts_damage"));
+    return true;
+}
+
+/* What was accepted is what is made unreadable, whether it has been healed since or not: a part of it may
+ * be made already. */
+static struct origin *open_origin(const struct site *site, const struct failover_vm *vm,
+                                  GError **error)
+{
+    AUTO(origin) origin = NULL;
+
+    if (!vm->accepts_damage)
+        return origin_open(site, vm->uuid, vm->point, error);
+    origin = origin_open_damaged(site, vm->uuid, vm->point, error);
+    return origin && origin_accept(origin, vm->lost, error) ? g_steal_pointer(&origin) : NULL;
+}
+
 static bool read_recovery(const struct site *site, struct failover_vm *vm, const json_t *json,
                           GError **error)
 {
@@ -95,7 +123,7 @@ static bool read_recovery(const struct site *site, struct failover_vm *vm, const
     recovery->adopted = g_strdup(json_get_string(json, "adopted"));
     recovery->definition = g_strdup(json_get_string(json, "definition"));
     if (!recovery->adopted)
-        recovery->origin = origin_open(site, vm->uuid, vm->point, &cause);
+        recovery->origin = open_origin(site, vm, &cause);
     if (!recovery->adopted && !recovery->origin)
         block_vm(vm, cause->message);
     else
@@ -114,7 +142,7 @@ static bool read_vm(const struct site *site, struct failover_vm *vm, const json_
     vm->host = g_strdup(json_get_string(json, "host"));
     consistency_parse(json_get_string(json, "consistency"), &vm->consistency);
     read_findings(vm, json);
-    if (!json_need_bool(json, "blocked", &vm->blocked, error) ||
+    if (!read_lost(vm, json, error) || !json_need_bool(json, "blocked", &vm->blocked, error) ||
         (time && !time_parse(time, &vm->point_time_ms, error)))
         return false;
     if (vm->blocked || !json_is_object(domain))

@@ -16,6 +16,7 @@ struct failover_vm *failover_vm_new(const struct vapp_vm *vm)
     planned->name = g_strdup(vm->name);
     planned->order = vm->order;
     planned->findings = g_ptr_array_new_with_free_func(g_free);
+    planned->lost = lost_disks_new();
     return planned;
 }
 
@@ -28,6 +29,7 @@ void failover_vm_free(struct failover_vm *vm)
     g_free(vm->point);
     g_free(vm->host);
     g_ptr_array_unref(vm->findings);
+    g_ptr_array_unref(vm->lost);
     recovery_free(vm->recovery);
     g_free(vm);
 }
@@ -74,6 +76,7 @@ double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms)
 struct planner {
     const struct site *site;
     const struct source *source;
+    bool accepts_damage;
     GPtrArray
         *platforms;   /* of struct platform, as site->hosts; memory that is promised is taken off */
     unsigned running; /* VMs that run here already */
@@ -249,6 +252,29 @@ static struct origin *vm_origin(const struct planner *planner, const struct fail
     return origin;
 }
 
+/* No point of it is whole. Only somebody who knows what the VM is for can say whether what is left will
+ * do. */
+static void judge_damage(const struct planner *planner, struct failover_vm *vm,
+                         const struct origin *origin, struct findings *findings)
+{
+    g_ptr_array_unref(vm->lost);
+    vm->lost = origin_lost(origin);
+    vm->accepts_damage = planner->accepts_damage && vm->lost->len > 0;
+    for (unsigned i = 0; i < vm->lost->len; i++) {
+        g_autofree char *text = lost_disk_text(vm->lost->pdata[i]);
+
+        remark(findings, "%s", text);
+    }
+    if (vm->accepts_damage)
+        remark(findings, "it starts nevertheless: the guest gets I/O errors where it reads that");
+    else if (vm->lost->len > 0)
+        block(findings,
+              "no point of it is whole. " LOST_WAY_OUT
+              "; or start it nevertheless (--accept-damage): the guest gets I/O errors where it "
+              "reads what is lost",
+              vm->name);
+}
+
 static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
                           struct findings *findings, GError **error)
 {
@@ -262,6 +288,7 @@ static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
         return true;
     }
     take_point(vm, recovery->origin->manifest);
+    judge_damage(planner, vm, recovery->origin, findings);
     if (planner->mixed)
         remark(findings, "its point and those of the other VMs are not of one instant");
     recovery->name = g_strdup(vm->name);
@@ -402,10 +429,10 @@ static char *site_of_points(const struct site *site, const struct vapp *order)
 }
 
 static struct failover_plan *plan_afresh(const struct site *site, struct source *source,
-                                         GError **error)
+                                         bool accepts_damage, GError **error)
 {
     AUTO(failover_plan) plan = plan_new();
-    struct planner planner = {.site = site, .source = source};
+    struct planner planner = {.site = site, .source = source, .accepts_damage = accepts_damage};
     bool good;
 
     plan->order = g_steal_pointer(&source->order);
@@ -422,7 +449,8 @@ static struct failover_plan *plan_afresh(const struct site *site, struct source 
     return NULL;
 }
 
-struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error)
+static struct failover_plan *make_plan(const struct site *site, const char *name,
+                                       bool accepts_damage, GError **error)
 {
     AUTO_SOURCE source = {0};
     g_autofree char *run = NULL;
@@ -437,5 +465,17 @@ struct failover_plan *failover_plan_new(const struct site *site, const char *nam
     if (strcmp(source.order->name, name) != 0 &&
         !run_find_interrupted(site->catalog, FAILOVER_KIND, source.order->name, &run, error))
         return NULL;
-    return run ? plan_from_run(site, run, error) : plan_afresh(site, &source, error);
+    return run ? plan_from_run(site, run, error)
+               : plan_afresh(site, &source, accepts_damage, error);
+}
+
+struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error)
+{
+    return make_plan(site, name, false, error);
+}
+
+struct failover_plan *failover_plan_accepting(const struct site *site, const char *name,
+                                              GError **error)
+{
+    return make_plan(site, name, true, error);
 }

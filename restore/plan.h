@@ -2,7 +2,7 @@
 /*
  * Inside restore/: the plan of a failover and its way into the run's journal and back. The journal's
  * plan is {vapp, site, definition: text | null, vms: [{vm, uuid, order, point, time, consistency,
- * findings, blocked, host, domain: {name, uuid, adopted, definition} | null}]}; whatever was decided
+ * findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, definition} | null}]}; whatever was decided
  * by looking at the hosts is in it, so a resumed run looks at nothing again but the files of the
  * points.
  */

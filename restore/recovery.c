@@ -119,6 +119,7 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
     g_autofree char *what =
         g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
     AUTO(xml) xml = definition_parse(recovery->origin->definition, what, error);
+    g_autoptr(GPtrArray) lost = origin_lost(recovery->origin);
     struct rewrite rewrite;
 
     if (!xml)
@@ -127,7 +128,8 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
     rewrite = (struct rewrite){.domain = xml_root(xml),
                                .manifest = recovery->origin->manifest,
                                .platform = platform,
-                               .findings = findings};
+                               .findings = findings,
+                               .lost = lost};
     /* First, so that files of the original are not in the way. */
     if (as_copy)
         rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
@@ -149,6 +151,10 @@ void recovery_check_chains(const struct recovery *recovery, struct findings *fin
             remark(findings,
                    "disk %s is a chain of %u points, too long to start from: it is copied first",
                    disk->target, layers);
+        else if (disk->lost && disk->lost->unreadable)
+            remark(findings,
+                   "disk %s: QEMU cannot open its images, so what is left of them is copied first",
+                   disk->target);
     }
 }
 

@@ -11,6 +11,40 @@ void restore_result_clear(struct restore_result *result)
     g_clear_pointer(&result->uuid, g_free);
     g_clear_pointer(&result->point, g_free);
     g_clear_pointer(&result->paths, g_strfreev);
+    g_clear_pointer(&result->lost, g_ptr_array_unref);
+}
+
+/* ---- Points that are not whole */
+
+static bool is_accepted(const struct restore_request *request, const struct origin *origin,
+                        GError **error)
+{
+    g_autoptr(GPtrArray) lost = origin_lost(origin);
+    g_autofree char *text = lost_disks_text(lost);
+
+    if (lost->len == 0 || request->accept_damage)
+        return true;
+    if (request->ask)
+        return request->ask(request->context, origin->manifest->point, text, error);
+    return fail(error, ERROR_INTEGRITY,
+                "point %s is not whole: %s. " LOST_WAY_OUT
+                "; or restore it nevertheless (--accept-damage): reads of what is lost are I/O "
+                "errors",
+                origin->manifest->point, text, origin->manifest->vm);
+}
+
+struct origin *request_origin_again(const struct site *site, const json_t *plan, GError **error)
+{
+    const char *uuid = json_get_string(plan, "uuid"), *point = json_get_string(plan, "point");
+    g_autoptr(GPtrArray) lost = lost_disks_parse(json_object_get(plan, "lost"), error);
+    AUTO(origin) origin = NULL;
+
+    if (!lost)
+        return NULL;
+    if (lost->len == 0)
+        return origin_open(site, uuid, point, error);
+    origin = origin_open_damaged(site, uuid, point, error);
+    return origin && origin_accept(origin, lost, error) ? g_steal_pointer(&origin) : NULL;
 }
 
 struct origin *request_origin(const struct site *site, const struct restore_request *request,
@@ -18,16 +52,17 @@ struct origin *request_origin(const struct site *site, const struct restore_requ
 {
     AUTO(manifest) newest = origin_find_vm(site, request->vm, error);
     AUTO(findings) findings = findings_new();
-    struct origin *origin;
+    AUTO(origin) origin = NULL;
 
     if (!newest)
         return NULL;
-    origin = request->point ? origin_open(site, newest->uuid, request->point, error)
+    origin = request->point ? origin_open_damaged(site, newest->uuid, request->point, error)
                             : origin_newest(site, newest->uuid, findings, error);
-    if (!origin)
-        g_prefix_error(error, "cannot restore %s: ", newest->vm);
     request_note(site, request->vm, findings);
-    return origin;
+    if (origin && is_accepted(request, origin, error))
+        return g_steal_pointer(&origin);
+    g_prefix_error(error, "cannot restore %s: ", newest->vm);
+    return NULL;
 }
 
 void request_note(const struct site *site, const char *vm, const struct findings *findings)
@@ -56,8 +91,10 @@ bool request_matches(const struct restore_request *request, const json_t *plan, 
 
 json_t *request_plan(const struct restore_request *request, const struct origin *origin)
 {
+    g_autoptr(GPtrArray) lost = origin_lost(origin);
     json_t *json = json_object();
 
+    json_object_set_new(json, "lost", lost_disks_json(lost));
     json_set_string(json, "vm", origin->manifest->vm);
     json_set_string(json, "uuid", origin->manifest->uuid);
     json_set_string(json, "point", origin->manifest->point);
@@ -159,8 +196,7 @@ static struct recovery *copy_from_json(const struct site *site, const json_t *js
     recovery->uuid = g_strdup(uuid);
     recovery->uri = g_strdup(host);
     recovery->definition = g_strdup(definition);
-    recovery->origin =
-        origin_open(site, json_get_string(json, "uuid"), json_get_string(json, "point"), error);
+    recovery->origin = request_origin_again(site, json, error);
     return recovery->origin ? g_steal_pointer(&recovery) : NULL;
 }
 
@@ -198,7 +234,7 @@ static bool restore_as(const struct site *site, const struct restore_request *re
     if (!recovery_run(recovery, site, run, request->start, NULL, error))
         return request_fail(run, error);
     tell_copy(recovery, result);
-    return run_finish(run, RUN_DONE, NULL, error);
+    return request_done(run, recovery->origin, result, error);
 }
 
 /* ---- Both */
@@ -216,6 +252,16 @@ struct run *request_resume(const struct site *site, const struct restore_request
         return NULL;
     progress_note(site->progress, "going on with run %s, which was interrupted", id);
     return g_steal_pointer(&run);
+}
+
+bool request_done(struct run *run, const struct origin *origin, struct restore_result *result,
+                  GError **error)
+{
+    json_auto_t *json = json_object();
+
+    result->lost = origin_lost(origin);
+    json_object_set_new(json, "lost", lost_disks_json(result->lost));
+    return run_finish(run, RUN_DONE, json, error);
 }
 
 bool request_fail(struct run *run, GError **error)

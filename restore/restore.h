@@ -19,6 +19,23 @@ struct site {
     struct progress *progress;
 };
 
+/* --- Damage --------------------------------------------------------------------------------- */
+
+/* What a disk of a point cannot give any more: it is damaged in this store, down to the clusters. A VM can
+ * be started, and a disk restored, nevertheless, if somebody accepts that: reads of what is lost are I/O
+ * errors then, until it is written anew. */
+struct lost_disk {
+    char *target;
+    GArray *clusters; /* cluster-ranges.h, never empty */
+    bool unreadable; /* QEMU cannot open the point's images: what is left of them is copied first */
+    char *why;       /* one line */
+};
+uint64_t lost_disk_bytes(const struct lost_disk *lost);
+/* "disk vda has lost 128 KiB (2 clusters) at 0x30000+0x20000: ..."; g_free. */
+char *lost_disk_text(const struct lost_disk *lost);
+/* [{disk, bytes, ranges: [[offset, bytes], ...], unreadable, why}] of struct lost_disk. */
+json_t *lost_disks_json(const GPtrArray *lost);
+
 /* --- vApps ---------------------------------------------------------------------------------- */
 
 /* vApp NAME as it would be started here: this site's *.vapp, else the newest pool bundle of any site
@@ -35,11 +52,13 @@ struct failover_vm {
     char *name;
     char *uuid; /* or NULL: not known */
     unsigned order;
-    char *point; /* chosen, or NULL: no complete point */
+    char *point; /* chosen, or NULL: none that can be used */
     int64_t point_time_ms;
     enum consistency consistency;
     GPtrArray *findings; /* char *: "network prod does not exist here: eth0 will be disconnected" */
     bool blocked;        /* a finding forbids it; the last finding says why and the way out */
+    GPtrArray *lost;     /* of struct lost_disk: what the point lacks, if no whole one is there */
+    bool accepts_damage; /* it starts without that; else LOST blocks it */
     char *host;          /* URI of the host that gets it, or NULL: blocked */
     struct recovery *recovery; /* private */
 };
@@ -59,6 +78,9 @@ struct failover_plan {
  * interrupted failover of the same name is gone on with, with the same points. ERROR_NOT_FOUND when
  * neither is known; ERROR_CONFLICT when it runs here already. */
 struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error);
+/* The same, but a VM of which no point is whole is not blocked by what its newest usable one has lost. */
+struct failover_plan *failover_plan_accepting(const struct site *site, const char *name,
+                                              GError **error);
 void failover_plan_free(struct failover_plan *plan);
 DEFINE_CLEANUP(failover_plan)
 
@@ -88,13 +110,18 @@ struct restore_request {
     const char *as;     /* new name: new UUID, MACs, channel paths; NULL with to_dir */
     const char *to_dir; /* plain qcow2 files and domain.xml here, no libvirt; or NULL */
     bool start;
+    bool accept_damage; /* restore what is left of a point that is not whole */
+    /* If that is not set: is it accepted? TEXT says what is lost. May be NULL: no. */
+    bool (*ask)(void *context, const char *point, const char *text, GError **error);
+    void *context;
 };
 struct restore_result {
     char *run;
     char *vm;   /* as it is called now */
     char *uuid; /* NULL for to_dir */
     char *point;
-    char **paths; /* disks made */
+    char **paths;    /* disks made */
+    GPtrArray *lost; /* of struct lost_disk; NULL or empty: the point was whole */
 };
 void restore_result_clear(struct restore_result *result);
 /* Safe to repeat after a kill; never overwrites: ERROR_CONFLICT for an existing domain or file. */

@@ -71,12 +71,33 @@ static void adapt_foreign(const struct rewrite *rewrite, struct xml_node *disk, 
     xml_remove(disk);
 }
 
+/* What is lost is an error for the guest: it must neither be stopped by that, nor be told that all is
+ * well. That is what QEMU does unless it is told otherwise. */
+static void report_errors(const struct rewrite *rewrite, struct xml_node *disk, const char *target)
+{
+    static const char *const policies[] = {"error_policy", "rerror_policy"};
+    struct xml_node *driver = xml_child(disk, "driver");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(policies); i++) {
+        g_autofree char *policy = xml_attr(driver, policies[i]);
+
+        if (!policy)
+            continue;
+        remark(rewrite->findings,
+               "disk %s: %s='%s' is dropped, so that the guest sees what is lost", target,
+               policies[i], policy);
+        xml_set_attr(driver, policies[i], NULL);
+    }
+}
+
 static void adapt_own(const struct rewrite *rewrite, struct xml_node *disk, const char *target)
 {
     /* The point holds what the guest sees, so it is not encrypted any more. */
     if (xml_find(disk, "encryption | source/encryption"))
         remark(rewrite->findings,
                "disk %s was encrypted by QEMU: the point and what is made of it are not", target);
+    if (rewrite->lost && lost_disk_of(rewrite->lost, target))
+        report_errors(rewrite, disk, target);
 }
 
 void rewrite_disks(const struct rewrite *rewrite)

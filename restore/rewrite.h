@@ -19,6 +19,7 @@
 
 #include "metadata/metadata.h"
 #include "restore/finding.h"
+#include "restore/loss.h"
 #include "restore/platform.h"
 
 #define RECOVERED_NAMESPACE "https://drctl.org/ns/1"
@@ -28,6 +29,7 @@ struct rewrite {
     const struct manifest *manifest;
     const struct platform *platform;
     struct findings *findings;
+    const GPtrArray *lost; /* of struct lost_disk: what the disks have lost; or NULL */
 };
 
 /* ERROR_INTEGRITY unless TEXT is a <domain>. What is in a namespace is left out, but for metadata and

@@ -185,12 +185,21 @@ bool reader_read(struct reader *reader, uint64_t offset, uint8_t *data, size_t l
     return true;
 }
 
+/* What QEMU cannot read it does not say: it ends the connection. */
+static const char *hint(int failure)
+{
+    return failure == ENOTCONN || failure == EIO
+               ? "; QEMU hangs up where it cannot read the disk itself: bad sectors, or what a "
+                 "recovery had lost (DAMAGED POINTS in drctl(1))"
+               : "";
+}
+
 bool reader_poll(struct reader *reader, int timeout_ms, GError **error)
 {
     if (nbd_poll(reader->nbd, timeout_ms) < 0)
         return fail_nbd(reader, "read", error);
     if (reader->failure)
-        return fail(error, ERROR_HYPERVISOR, "cannot read disk %s over NBD: %s", reader->export,
-                    g_strerror(reader->failure));
+        return fail(error, ERROR_HYPERVISOR, "cannot read disk %s over NBD: %s%s", reader->export,
+                    g_strerror(reader->failure), hint(reader->failure));
     return true;
 }

@@ -77,12 +77,13 @@ static bool add_lost(struct composer *composer, uint64_t cluster, GError **error
 bool snapshot_write_lost(const char *path, const char *backing, uint64_t virtual_bytes,
                          const GArray *lost, GError **error)
 {
+    g_autoptr(GArray) seen = cluster_ranges_below(lost, cluster_count(virtual_bytes));
     AUTO_IMAGE_FILE file = {.fd = -1};
 
     if (!image_file_create(&file, path, virtual_bytes, backing, error))
         return false;
-    for (unsigned i = 0; i < lost->len; i++) {
-        const struct cluster_range *range = &g_array_index(lost, struct cluster_range, i);
+    for (unsigned i = 0; i < seen->len; i++) {
+        const struct cluster_range *range = &g_array_index(seen, struct cluster_range, i);
 
         for (uint64_t n = 0; n < range->count; n++)
             if ((n % 4096 == 4095 && !interrupt_check(error)) ||
@@ -267,7 +268,12 @@ bool snapshot_flatten(const char *path, char *const *images, const GArray *lost,
     AUTO_IMAGE_FILE file = {.fd = -1};
 
     g_array_set_clear_func(self.layers, layer_clear);
-    return load_layers(&self, images, error) &&
-           image_file_create(&file, path, layer_at(&self, 0)->virtual_bytes, NULL, error) &&
-           flatten(&self, file.composer, error) && image_file_finish(&file, error);
+    if (!load_layers(&self, images, error) ||
+        !image_file_create(&file, path, layer_at(&self, 0)->virtual_bytes, NULL, error))
+        return false;
+    if (flatten(&self, file.composer, error) && image_file_finish(&file, error))
+        return true;
+    if (error && error_is(*error, ERROR_INTEGRITY))
+        g_prefix_error(error, "more is damaged than is noted; `drctl verify` notes it: ");
+    return false;
 }

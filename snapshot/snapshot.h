@@ -164,7 +164,7 @@ GArray *snapshot_layer_loss(const char *dir, const struct manifest_disk *disk,
                             const struct damage *damage, const GArray *below);
 
 /* Make the image PATH, of a disk of VIRTUAL_BYTES, over the image BACKING: every read of the clusters LOST is
- * an I/O error in QEMU, all others are those of BACKING. No lost cluster lies behind the end of the disk. */
+ * an I/O error in QEMU, all others are those of BACKING. */
 bool snapshot_write_lost(const char *path, const char *backing, uint64_t virtual_bytes,
                          const GArray *lost, GError **error);
 /* Make the image PATH, which stands alone, of a chain of images (paths, top first). Every read of the

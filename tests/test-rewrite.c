@@ -22,6 +22,7 @@ struct fixture {
     struct manifest *manifest;
     struct platform *platform;
     struct findings *findings;
+    GPtrArray *lost;
 };
 
 static void fixture_free(struct fixture *fixture)
@@ -30,6 +31,7 @@ static void fixture_free(struct fixture *fixture)
     manifest_free(fixture->manifest);
     platform_free(fixture->platform);
     findings_free(fixture->findings);
+    g_clear_pointer(&fixture->lost, g_ptr_array_unref);
     g_free(fixture);
 }
 DEFINE_CLEANUP(fixture)
@@ -62,7 +64,7 @@ static struct fixture *fixture_new(const char *text)
 static void adapt(struct fixture *fixture)
 {
     struct rewrite rewrite = {fixture->domain, fixture->manifest, fixture->platform,
-                              fixture->findings};
+                              fixture->findings, fixture->lost};
 
     rewrite_adapt(&rewrite);
 }
@@ -193,6 +195,33 @@ START_TEST(block_volume_and_network_disks_become_files)
         assert_at(fixture, "devices/disk/boot/@order", "1");
         assert_at(fixture, "devices/disk/target/@bus", "scsi");
     }
+}
+END_TEST
+
+START_TEST(a_disk_that_has_lost_something_reports_its_errors_to_the_guest)
+{
+    static const char text[] = DOMAIN(
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2' error_policy='stop' "
+        "rerror_policy='ignore'/><source file='/nowhere/db2.qcow2'/>"
+        "<target dev='sda' bus='scsi'/></disk>");
+    AUTO(fixture) whole = adapted(text);
+    AUTO(fixture) fixture = fixture_new(text);
+    char why[] = "a test";
+    struct chain_loss some = {.clusters = cluster_ranges_new(), .text = why};
+    g_autofree char *kept =
+        xml_string(whole->domain, "devices/disk[target/@dev='sda']/driver/@error_policy");
+    g_autofree char *policy = NULL;
+
+    ck_assert_str_eq(kept, "stop");
+    fixture->lost = lost_disks_new();
+    g_ptr_array_add(fixture->lost, lost_disk_new("sda", &some));
+    g_array_unref(some.clusters);
+    adapt(fixture);
+    policy = xml_string(fixture->domain, "devices/disk[target/@dev='sda']/driver/@error_policy | "
+                                         "devices/disk[target/@dev='sda']/driver/@rerror_policy");
+    ck_assert_ptr_null(policy);
+    assert_remark(fixture, "disk sda: error_policy='stop' is dropped");
+    assert_remark(fixture, "disk sda: rerror_policy='ignore' is dropped");
 }
 END_TEST
 
@@ -731,8 +760,9 @@ int main(void)
         a_disk_becomes_an_overlay_over_the_whole_chain,
         libvirt_is_told_to_leave_the_owners_of_every_layer_alone,
         nothing_is_said_about_owners_where_libvirt_has_no_dac_model,
-        block_volume_and_network_disks_become_files, a_medium_that_is_not_here_is_ejected,
-        a_medium_that_is_here_and_an_empty_drive_stay,
+        block_volume_and_network_disks_become_files,
+        a_disk_that_has_lost_something_reports_its_errors_to_the_guest,
+        a_medium_that_is_not_here_is_ejected, a_medium_that_is_here_and_an_empty_drive_stay,
         a_disk_that_replication_skipped_goes_unless_it_is_here,
         an_unknown_machine_type_blocks_with_the_way_out,
         a_machine_type_of_another_distribution_gets_the_nearest_one,
