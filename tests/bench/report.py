@@ -91,6 +91,15 @@ class Report:
             value = target.value(self.results)
             yield [f"{target.scenario}: {target.text()}", number(target.limit), number(value), verdict(target, value)]
 
+    def reasons(self):
+        """One line for each reason of missed targets, which names them."""
+        missed = {}
+        for target in targets.TARGETS:
+            value = target.value(self.results)
+            if target.why and value is not None and value > target.limit:
+                missed.setdefault(target.why, []).append(f"{target.scenario}: {target.text()}")
+        return [f"- {'; '.join(names)}: {why}" for why, names in missed.items()]
+
     def markdown(self):
         parts = [
             "# Benchmark\n",
@@ -102,6 +111,9 @@ class Report:
             "## Targets\n",
             table(["what", "at most", "is", ""], self.target_rows()),
         ]
+        reasons = self.reasons()
+        if reasons:
+            parts += ["Where targets are missed:\n", "\n".join(reasons) + "\n"]
         for name in self.results:
             parts += [f"## {self.title(name)}\n", table(
                 ["program", "s", "min - max", "x drctl", "CPU s", "daemons' CPU s", "stored MiB", "peak MiB", "others' CPU s"],
