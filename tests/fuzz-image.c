@@ -56,12 +56,6 @@ static void clean_up(void)
     g_free(dir);
 }
 
-static void require(bool ok)
-{
-    if (!ok)
-        g_error("the good image cannot be made");
-}
-
 /* Clusters of all kinds in two regions. */
 static void compose_good(void)
 {
@@ -74,14 +68,14 @@ static void compose_good(void)
 
     memset(plain, 'x', 1000);
     cluster_digest(plain, digest);
-    require(cluster_pack(packer, plain, packed, &len) == CLUSTER_PACKED);
+    fuzz_require(cluster_pack(packer, plain, packed, &len) == CLUSTER_PACKED);
     for (uint64_t n = 0; n < 4; n++)
-        require(composer_packed(composer, n, packed, len, digest, NULL));
-    require(composer_plain(composer, 4, plain, digest, NULL));
-    require(composer_zero(composer, 5, 2, NULL));
-    require(composer_packed(composer, QCOW2_L2_ENTRIES + 1, packed, len, digest, NULL));
-    require(composer_plain(composer, 2 * QCOW2_L2_ENTRIES, plain, digest, NULL));
-    require(composer_finish(composer, NULL, NULL));
+        fuzz_require(composer_packed(composer, n, packed, len, digest, NULL));
+    fuzz_require(composer_plain(composer, 4, plain, digest, NULL));
+    fuzz_require(composer_zero(composer, 5, 2, NULL));
+    fuzz_require(composer_packed(composer, QCOW2_L2_ENTRIES + 1, packed, len, digest, NULL));
+    fuzz_require(composer_plain(composer, 2 * QCOW2_L2_ENTRIES, plain, digest, NULL));
+    fuzz_require(composer_finish(composer, NULL, NULL));
 }
 
 static void prepare(void)
@@ -89,22 +83,22 @@ static void prepare(void)
     struct qcow2_header header;
 
     compose_good();
-    require(qcow2_header_decode(good, "good", &header, NULL));
+    fuzz_require(qcow2_header_decode(good, "good", &header, NULL));
     places[PLACE_L1] = header.l1_offset;
     places[PLACE_L2] = be64_get(good + header.l1_offset) & ~QCOW2_COPIED;
     places[PLACE_BLOCK] = header.refcount_table_offset - CLUSTER_BYTES;
     places[PLACE_TABLE] = header.refcount_table_offset;
     dir = g_dir_make_tmp("drctl-fuzz-XXXXXX", NULL);
-    require(dir != NULL);
+    fuzz_require(dir != NULL);
     path = g_build_filename(dir, "file", NULL);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    require(fd >= 0);
+    fuzz_require(fd >= 0);
     atexit(clean_up);
 }
 
 static void store(const uint8_t *data, uint64_t len)
 {
-    require(ftruncate(fd, 0) == 0 && fd_write_at(fd, 0, data, len, path, NULL));
+    fuzz_require(ftruncate(fd, 0) == 0 && fd_write_at(fd, 0, data, len, path, NULL));
 }
 
 /* An error must have been set, with a text. */

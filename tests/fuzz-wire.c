@@ -6,6 +6,7 @@
  *     s   frames for a server with a real store, whose check refuses every point
  *     q   the same, append-only and with a quota
  *     c   frames for a client, which asks for one thing after the other
+ *     u   SHA256SUMS of a point
  *
  * Frames are {type u8, request u8, length u16 little-endian, payload}: the digests are made right
  * here, because no fuzzer finds them.
@@ -17,6 +18,7 @@
 #include "replicator/remote.h"
 #include "replicator/replicator.h"
 #include "replicator/serve.h"
+#include "replicator/sums.h"
 #include "replicator/wire.h"
 #include "tests/fuzz.h"
 #include "tests/points.h"
@@ -177,6 +179,33 @@ static void ask(struct store *remote)
     points_put(remote, VM_A, POINT_1, NULL, 1000, NULL);
 }
 
+/* What was accepted once is written so that it is accepted again. */
+static void read_sums(const uint8_t *data, size_t len)
+{
+    g_autofree char *text = g_strndup((const char *)data, len);
+    g_autoptr(GString) written = g_string_new(NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GHashTable) sums = sums_parse(text, "SHA256SUMS", &error);
+    g_autoptr(GHashTable) again = NULL;
+    uint8_t digest[DIGEST_SIZE];
+    GHashTableIter iter;
+    void *name, *hex;
+
+    if (!sums && (!error || !*error->message))
+        abort();
+    if (!sums)
+        return;
+    g_hash_table_iter_init(&iter, sums);
+    while (g_hash_table_iter_next(&iter, &name, &hex)) {
+        if (!name_is_safe(name) || !digest_from_hex(hex, digest))
+            abort();
+        sums_append(written, name, digest);
+    }
+    again = sums_parse(written->str, "what we wrote", NULL);
+    if (!again || g_hash_table_size(again) != g_hash_table_size(sums))
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct serve_rules rules = {0};
@@ -184,6 +213,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
     if (len < 1)
         return 0;
+    if (data[0] == 'u') {
+        read_sums(data + 1, len - 1);
+        return 0;
+    }
     if (!store)
         open_store();
     bytes = frames(data + 1, len - 1);
