@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/damage-map.h"
 #include "drctl/output.h"
 #include "drctl/verification.h"
 
@@ -30,18 +31,20 @@ static char *base_text(struct store *store, const struct manifest *manifest)
 }
 
 /* "-" where nobody has looked since the commit; g_free. */
-static char *verdict_text(const struct verdict *verdict)
+static char *verdict_text(const struct verdict *verdict, const struct lack *lack)
 {
     if (verdict->damage)
         return g_strdup("DAMAGED");
+    if (lack->culprits && lack->culprits->len > 0)
+        return g_strdup("BASE DAMAGED");
     return verdict->verified_ms ? time_format_local(verdict->verified_ms) : NULL;
 }
 
 static void point_row(struct table *table, struct store *store, const struct manifest *manifest,
-                      const struct verdict *verdict, int64_t now)
+                      const struct verdict *verdict, const struct lack *lack, int64_t now)
 {
     g_autofree char *base = base_text(store, manifest);
-    g_autofree char *verified = verdict_text(verdict);
+    g_autofree char *verified = verdict_text(verdict, lack);
     g_autofree char *time = time_format_local(manifest->time_ms);
     g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);
     g_autofree char *changed = bytes_format(manifest_changed_bytes(manifest));
@@ -53,13 +56,14 @@ static void point_row(struct table *table, struct store *store, const struct man
 }
 
 static json_t *point_json(const struct manifest *manifest, const char *dir,
-                          const struct verdict *verdict)
+                          const struct verdict *verdict, const struct lack *lack)
 {
     json_t *json = manifest_summary(manifest, dir);
     g_autofree char *time = verdict->verified_ms ? time_format(verdict->verified_ms) : NULL;
 
     json_set_string(json, "verified", time);
     json_set_string(json, "damage", verdict->damage);
+    lack_to_json(lack, manifest, json);
     return json;
 }
 
@@ -72,6 +76,7 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
     const char *vm = context->args[0];
     bool local = store == context->store;
     AUTO(table) table = table_new(headers);
+    AUTO(damage_map) map = local ? damage_map_new(context, points) : NULL;
     json_auto_t *list = json_array();
     int64_t now = time_now_ms();
 
@@ -80,11 +85,14 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
         g_autofree char *dir =
             local ? store_point_dir(context->config->store, manifest->uuid, manifest->point) : NULL;
         AUTO_VERDICT verdict = {0};
+        AUTO_LACK lack = {0};
 
-        if (local)
+        if (local) {
             verdict_of(context, manifest, &verdict);
-        json_array_append_new(list, point_json(manifest, dir, &verdict));
-        point_row(table, store, manifest, &verdict, now);
+            damage_map_look(map, manifest, &lack);
+        }
+        json_array_append_new(list, point_json(manifest, dir, &verdict, &lack));
+        point_row(table, store, manifest, &verdict, &lack, now);
     }
     if (vm && json_array_size(list) == 0)
         return fail(error, ERROR_NOT_FOUND, "there is no recovery point of %s in %s%s", vm,
@@ -96,7 +104,11 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
         print_json(list);
     else if (json_array_size(list) > 0)
         table_print(table);
-    else if (local && context->config->remotes->len > 0)
+    if (map)
+        damage_map_note(map, context->progress);
+    if (json_array_size(list) > 0 || context->json)
+        return true;
+    if (local && context->config->remotes->len > 0)
         fputs("This site's store holds no recovery points. Those that it has sent: drctl points "
               "--at REMOTE\n",
               stderr);

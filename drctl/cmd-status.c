@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/damage-map.h"
 #include "drctl/jobs.h"
 #include "drctl/output.h"
 #include "drctl/verification.h"
@@ -99,20 +100,34 @@ static json_t *received_json(const struct manifest *newest)
     json_set_u64(json, "points", 0);
     json_set_u64(json, "stored_bytes", 0);
     json_set_u64(json, "damaged", 0);
+    json_set_u64(json, "base_damaged", 0);
+    json_set_string(json, "whole_point", NULL);
+    json_set_string(json, "remedy", NULL);
     return json;
 }
 
-static void count_point(struct context *context, json_t *json, const struct manifest *manifest)
+static void add(json_t *json, const char *key, uint64_t number)
 {
-    AUTO_VERDICT verdict = {0};
-    uint64_t damaged = (uint64_t)json_integer_value(json_object_get(json, "damaged"));
-    uint64_t points = (uint64_t)json_integer_value(json_object_get(json, "points"));
-    uint64_t stored = (uint64_t)json_integer_value(json_object_get(json, "stored_bytes"));
+    json_set_u64(json, key, (uint64_t)json_integer_value(json_object_get(json, key)) + number);
+}
 
-    verdict_of(context, manifest, &verdict);
-    json_set_u64(json, "damaged", damaged + (verdict.damage != NULL));
-    json_set_u64(json, "points", points + 1);
-    json_set_u64(json, "stored_bytes", stored + manifest_stored_bytes(manifest));
+static void count_point(struct damage_map *map, json_t *json, const struct manifest *manifest)
+{
+    AUTO_LACK lack = {0};
+    g_autofree char *remedy = NULL;
+    bool needs_damaged;
+
+    damage_map_look(map, manifest, &lack);
+    needs_damaged = lack.culprits->len > 0;
+    remedy = lack_remedy(&lack, manifest);
+    add(json, "points", 1);
+    add(json, "stored_bytes", manifest_stored_bytes(manifest));
+    add(json, "damaged", lack.damaged);
+    add(json, "base_damaged", !lack.damaged && needs_damaged);
+    if (!lack.damaged && !needs_damaged && !json_get_string(json, "whole_point"))
+        json_set_string(json, "whole_point", manifest->point);
+    if (remedy && !json_get_string(json, "remedy"))
+        json_set_string(json, "remedy", remedy);
 }
 
 static bool received_list(struct context *context, json_t *list, GError **error)
@@ -123,6 +138,7 @@ static bool received_list(struct context *context, json_t *list, GError **error)
 
     if (!points)
         return false;
+    AUTO(damage_map) map = damage_map_new(context, points);
     /* Newest first: the first of each VM is its newest. */
     for (unsigned i = 0; i < points->len; i++) {
         const struct manifest *manifest = points->pdata[i];
@@ -133,8 +149,9 @@ static bool received_list(struct context *context, json_t *list, GError **error)
             json_array_append_new(list, json);
             g_hash_table_insert(by_uuid, manifest->uuid, json);
         }
-        count_point(context, json, manifest);
+        count_point(map, json, manifest);
     }
+    damage_map_note(map, context->progress);
     return true;
 }
 
@@ -186,8 +203,9 @@ static void print_protected(json_t *list)
 
 static void print_received(json_t *list)
 {
-    static const char *const headers[] = {"VM",       "FROM",    "LAST POINT",  ">AGE", ">POINTS",
-                                          ">DAMAGED", ">STORED", "CONSISTENCY", NULL};
+    static const char *const headers[] = {"VM",          "FROM",     "LAST POINT",  ">AGE",
+                                          ">POINTS",     ">DAMAGED", ">ON DAMAGED", ">STORED",
+                                          "CONSISTENCY", NULL};
     AUTO(table) table = table_new(headers);
     size_t i;
     json_t *json;
@@ -199,11 +217,12 @@ static void print_received(json_t *list)
         g_autofree char *stored = bytes_text(json, "stored_bytes");
         g_autofree char *points = number_text(json, "points");
         g_autofree char *damaged = number_text(json, "damaged");
+        g_autofree char *on_damaged = number_text(json, "base_damaged");
 
         table_row(table,
                   (const char *[]){json_get_string(json, "vm"), json_get_string(json, "site"),
-                                   json_get_string(json, "point"), age, points, damaged, stored,
-                                   json_get_string(json, "consistency")});
+                                   json_get_string(json, "point"), age, points, damaged, on_damaged,
+                                   stored, json_get_string(json, "consistency")});
     }
     table_print(table);
 }

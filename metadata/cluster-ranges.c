@@ -65,6 +65,11 @@ uint64_t cluster_ranges_count(const GArray *ranges)
     return count;
 }
 
+uint64_t cluster_ranges_bytes(const GArray *ranges)
+{
+    return cluster_ranges_count(ranges) * CLUSTER_RANGES_UNIT;
+}
+
 uint64_t cluster_ranges_common(const GArray *a, const GArray *b)
 {
     uint64_t common = 0;

@@ -11,6 +11,8 @@
 
 #include "common/common.h"
 
+/* Of a disk, as images of points have it. */
+#define CLUSTER_RANGES_UNIT ((uint64_t)64 << 10)
 /* A set that is written down is told by at most so many stretches. */
 #define CLUSTER_RANGES_MAX 4096u
 
@@ -27,6 +29,8 @@ void cluster_ranges_add(GArray *ranges, uint64_t first, uint64_t count);
 bool cluster_ranges_has(const GArray *ranges, uint64_t cluster);
 /* How many clusters they are; of NULL 0. */
 uint64_t cluster_ranges_count(const GArray *ranges);
+/* The same in bytes of the disk. */
+uint64_t cluster_ranges_bytes(const GArray *ranges);
 /* How many clusters both have. */
 uint64_t cluster_ranges_common(const GArray *a, const GArray *b);
 /* What A or B (each may be NULL) has. */

@@ -4,8 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Of images of points, drctl-store(5). */
-#define CLUSTER_BYTES ((uint64_t)64 << 10)
 /* So many places are told to people. */
 #define PLACES_TOLD 4u
 
@@ -73,7 +71,7 @@ const struct lost_disk *lost_disk_of(const GPtrArray *lost, const char *target)
 
 uint64_t lost_disk_bytes(const struct lost_disk *lost)
 {
-    return cluster_ranges_count(lost->clusters) * CLUSTER_BYTES;
+    return cluster_ranges_bytes(lost->clusters);
 }
 
 /* --- For people ------------------------------------------------------------------------------ */
@@ -86,7 +84,8 @@ static void append_places(GString *text, const GArray *clusters)
         const struct cluster_range *range = &g_array_index(clusters, struct cluster_range, i);
 
         g_string_append_printf(text, "%s0x%" PRIx64 "+0x%" PRIx64, i ? ", " : "",
-                               range->first * CLUSTER_BYTES, range->count * CLUSTER_BYTES);
+                               range->first * CLUSTER_RANGES_UNIT,
+                               range->count * CLUSTER_RANGES_UNIT);
     }
     if (clusters->len > told)
         g_string_append_printf(text, " and %u more places", clusters->len - told);
@@ -127,8 +126,8 @@ static json_t *ranges_json(const GArray *clusters)
         const struct cluster_range *range = &g_array_index(clusters, struct cluster_range, i);
         json_t *pair = json_array();
 
-        json_array_append_new(pair, json_integer((json_int_t)(range->first * CLUSTER_BYTES)));
-        json_array_append_new(pair, json_integer((json_int_t)(range->count * CLUSTER_BYTES)));
+        json_array_append_new(pair, json_integer((json_int_t)(range->first * CLUSTER_RANGES_UNIT)));
+        json_array_append_new(pair, json_integer((json_int_t)(range->count * CLUSTER_RANGES_UNIT)));
         json_array_append_new(list, pair);
     }
     return list;
@@ -164,8 +163,8 @@ static bool read_ranges(const json_t *list, GArray *clusters, GError **error)
 
         if (offset < 0 || bytes <= 0 || offset > INT64_MAX / 2 || bytes > INT64_MAX / 2)
             return fail(error, ERROR_INTEGRITY, "a range of what is lost is wrong");
-        cluster_ranges_append(clusters, (uint64_t)offset / CLUSTER_BYTES,
-                              (uint64_t)bytes / CLUSTER_BYTES);
+        cluster_ranges_append(clusters, (uint64_t)offset / CLUSTER_RANGES_UNIT,
+                              (uint64_t)bytes / CLUSTER_RANGES_UNIT);
     }
     return true;
 }
