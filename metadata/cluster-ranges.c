@@ -104,6 +104,37 @@ GArray *cluster_ranges_union(const GArray *a, const GArray *b)
     return both;
 }
 
+/* What RANGE has outside of B, of which all before *AT lie below it. */
+static void append_outside(GArray *result, const struct cluster_range *range, const GArray *b,
+                           unsigned *at)
+{
+    uint64_t first = range->first, end = range->first + range->count;
+
+    for (; *at < b->len && range_at(b, *at)->first < end; (*at)++) {
+        const struct cluster_range *hole = range_at(b, *at);
+        uint64_t hole_end = hole->first + hole->count;
+
+        if (hole->first > first)
+            cluster_ranges_append(result, first, hole->first - first);
+        first = MAX(first, hole_end);
+        /* It may go on into the next stretch of A. */
+        if (hole_end > end)
+            break;
+    }
+    if (first < end)
+        cluster_ranges_append(result, first, end - first);
+}
+
+GArray *cluster_ranges_minus(const GArray *a, const GArray *b)
+{
+    GArray *result = cluster_ranges_new();
+    unsigned at = 0;
+
+    for (unsigned i = 0; i < a->len; i++)
+        append_outside(result, range_at(a, i), b, &at);
+    return result;
+}
+
 GArray *cluster_ranges_below(const GArray *ranges, uint64_t end)
 {
     GArray *below = cluster_ranges_new();

@@ -35,6 +35,8 @@ uint64_t cluster_ranges_bytes(const GArray *ranges);
 uint64_t cluster_ranges_common(const GArray *a, const GArray *b);
 /* What A or B (each may be NULL) has. */
 GArray *cluster_ranges_union(const GArray *a, const GArray *b);
+/* What A has and B has not. */
+GArray *cluster_ranges_minus(const GArray *a, const GArray *b);
 /* What RANGES have below cluster END. */
 GArray *cluster_ranges_below(const GArray *ranges, uint64_t end);
 /* Are all of RANGES in OUTER? */

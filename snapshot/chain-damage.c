@@ -18,35 +18,17 @@ void chain_loss_clear(struct chain_loss *loss)
 
 /* --- one layer ------------------------------------------------------------------------------- */
 
-/* LOST without the clusters in [*AT, END) of it; *AT is where to go on. */
-static void keep(GArray *kept, const GArray *lost, unsigned *at, uint64_t from, uint64_t end)
-{
-    for (; *at < lost->len; (*at)++) {
-        const struct cluster_range *range = &g_array_index(lost, struct cluster_range, *at);
-        uint64_t first = MAX(range->first, from), last = MIN(range->first + range->count, end);
-
-        if (first < last)
-            cluster_ranges_append(kept, first, last - first);
-        if (range->first + range->count > end)
-            return;
-    }
-}
-
 /* LOST without what the layer of DIGESTS has itself. */
 static GArray *without_own(const GArray *lost, struct digest_reader *digests)
 {
-    GArray *kept = cluster_ranges_new();
+    g_autoptr(GArray) own = cluster_ranges_new();
     struct digest_record record;
-    uint64_t from = 0;
-    unsigned at = 0;
     bool found;
 
-    while (at < lost->len && digest_reader_next(digests, &record, &found, NULL) && found) {
-        keep(kept, lost, &at, from, record.cluster);
-        from = record.cluster + 1;
-    }
-    keep(kept, lost, &at, from, UINT64_MAX);
-    return kept;
+    while (digest_reader_next(digests, &record, &found, NULL) && found)
+        if (cluster_ranges_has(lost, record.cluster))
+            cluster_ranges_append(own, record.cluster, 1);
+    return cluster_ranges_minus(lost, own);
 }
 
 /* Digests that are damaged could say that the layer has what it has not. */

@@ -244,3 +244,83 @@ bool digest_reader_next(struct digest_reader *reader, struct digest_record *reco
     reader->next = cluster + 1;
     return true;
 }
+
+/* --- pieces ---------------------------------------------------------------------------------- */
+
+struct digest_stream {
+    uint64_t virtual_bytes;
+    uint64_t next; /* lowest cluster that may come */
+    uint64_t count;
+    bool begun, bad;
+    size_t held; /* of what is not a whole record yet */
+    uint8_t part[DIGESTS_RECORD_BYTES];
+};
+
+struct digest_stream *digest_stream_new(uint64_t virtual_bytes)
+{
+    struct digest_stream *stream = g_new0(struct digest_stream, 1);
+
+    stream->virtual_bytes = virtual_bytes;
+    return stream;
+}
+
+void digest_stream_free(struct digest_stream *stream)
+{
+    g_free(stream);
+}
+
+static void take_header(struct digest_stream *stream)
+{
+    uint8_t expected[DIGESTS_HEADER_BYTES];
+
+    put_header(expected, stream->virtual_bytes);
+    stream->begun = true;
+    stream->bad = memcmp(stream->part, expected, sizeof expected) != 0;
+}
+
+static void take_record(struct digest_stream *stream,
+                        void (*has)(void *context, const struct digest_record *record),
+                        void *context)
+{
+    struct digest_record record = {.cluster = be64_get(stream->part)};
+
+    stream->bad |=
+        record.cluster < stream->next || record.cluster >= cluster_count(stream->virtual_bytes);
+    if (stream->bad)
+        return;
+    memcpy(record.digest, stream->part + 8, DIGEST_SIZE);
+    stream->next = record.cluster + 1;
+    stream->count++;
+    has(context, &record);
+}
+
+void digest_stream_add(struct digest_stream *stream, const void *data, size_t len,
+                       void (*has)(void *context, const struct digest_record *record),
+                       void *context)
+{
+    const uint8_t *from = data;
+
+    while (len > 0 && !stream->bad) {
+        size_t whole = stream->begun ? DIGESTS_RECORD_BYTES : DIGESTS_HEADER_BYTES;
+        size_t part = MIN(len, whole - stream->held);
+
+        memcpy(stream->part + stream->held, from, part);
+        stream->held += part;
+        from += part;
+        len -= part;
+        if (stream->held < whole)
+            return;
+        stream->held = 0;
+        if (stream->begun)
+            take_record(stream, has, context);
+        else
+            take_header(stream);
+    }
+}
+
+bool digest_stream_is_whole(const struct digest_stream *stream)
+{
+    return stream->begun && !stream->bad && stream->held == DIGESTS_TRAILER_BYTES &&
+           memcmp(stream->part, trailer_magic, MAGIC_BYTES) == 0 &&
+           be64_get(stream->part + 8) == stream->count;
+}

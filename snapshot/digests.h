@@ -55,3 +55,16 @@ DEFINE_CLEANUP(digest_reader)
 /* The next record; *FOUND is false behind the last one. */
 bool digest_reader_next(struct digest_reader *reader, struct digest_record *record, bool *found,
                         GError **error);
+
+/* Digests that arrive in pieces, and are not kept. */
+struct digest_stream;
+/* For a disk of VIRTUAL_BYTES. */
+struct digest_stream *digest_stream_new(uint64_t virtual_bytes);
+void digest_stream_free(struct digest_stream *stream);
+DEFINE_CLEANUP(digest_stream)
+/* The next piece; HAS is called for each record. What does not belong there is found at the end. */
+void digest_stream_add(struct digest_stream *stream, const void *data, size_t len,
+                       void (*has)(void *context, const struct digest_record *record),
+                       void *context);
+/* Was it all of a file of digests, as digest_reader_open() would have it, in order? */
+bool digest_stream_is_whole(const struct digest_stream *stream);

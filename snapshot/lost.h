@@ -9,6 +9,7 @@
 
 #include "snapshot/history.h"
 
-/* Of the layers of CHAIN; *LOST (of struct cluster_range, ascending, g_array_unref) is NULL when nothing is.
- * A damage that the destination cannot tell is the whole disk. */
+/* Of the layers of CHAIN, as its top sees them: what a layer has afresh already is not lost. *LOST
+ * (cluster-ranges.h) is NULL when nothing is. A damage that the destination cannot tell is the whole
+ * disk. */
 bool lost_find(const struct history *history, const GArray *chain, GArray **lost, GError **error);

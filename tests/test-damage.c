@@ -438,6 +438,11 @@ START_TEST(sets_of_clusters_are_added_and_cut)
     assert_ranges(cluster_ranges_union(b, a), "0-4 6-8 20-40 50");
     assert_ranges(cluster_ranges_union(a, NULL), "1-3 7 20-29");
     assert_ranges(cluster_ranges_union(NULL, none), "");
+    assert_ranges(cluster_ranges_minus(a, b), "1-3 20-24");
+    assert_ranges(cluster_ranges_minus(b, a), "0 4 6 8 30-40 50");
+    assert_ranges(cluster_ranges_minus(a, a), "");
+    assert_ranges(cluster_ranges_minus(a, none), "1-3 7 20-29");
+    assert_ranges(cluster_ranges_minus(none, a), "");
     assert_ranges(cluster_ranges_below(a, 25), "1-3 7 20-24");
     assert_ranges(cluster_ranges_below(a, 20), "1-3 7");
     assert_ranges(cluster_ranges_below(a, 0), "");

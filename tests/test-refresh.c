@@ -86,6 +86,12 @@ START_TEST(what_has_changed_meanwhile_makes_the_newest_whole_only)
     ck_assert_uint_eq(manifest_changed_bytes(second), 2 << 16);
     store_heal_vm(lab->store, domain_uuid(lab->domain), NULL);
     ck_assert(is_whole(lab, second->point) && !is_whole(lab, first->point));
+    /* The first stays damaged, but nothing above it needs that any more. */
+    AUTO(manifest) third = take_true_point(lab);
+
+    ck_assert_uint_eq(manifest_changed_bytes(third), 0);
+    ck_assert(is_whole(lab, third->point) && !is_whole(lab, first->point));
+    assert_point_is_true(lab, third->point);
 }
 END_TEST
 
