@@ -17,6 +17,7 @@
 #include "common/format.h"
 #include "common/host.h"
 #include "common/json.h"
+#include "common/lock.h"
 #include "common/process.h"
 #include "common/progress.h"
 #include "common/xml.h"

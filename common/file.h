@@ -52,17 +52,3 @@ bool disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes, G
 bool name_is_safe(const char *name);
 /* A lower-case UUID of the 8-4-4-4-12 form? */
 bool uuid_is_valid(const char *uuid);
-
-/* An advisory lock (open file description lock) on PATH, which is created if need be. It dies with
- * its holder, so there are no stale locks; the file itself stays. */
-struct file_lock;
-/* ERROR_CONFLICT when another process or another file_lock holds it: "<what> is in use by ..." with
- * the holder's pid as it wrote it into the file. */
-struct file_lock *file_lock_take(const char *path, const char *what, GError **error);
-/* A lock that several may hold, but none beside one of file_lock_take(), which is waited for: for
- * things that are held exclusively for an instant only. An interrupt ends the wait. */
-struct file_lock *file_lock_share(const char *path, GError **error);
-/* Is it held by somebody? A missing file is not held. */
-bool file_lock_held(const char *path);
-void file_lock_free(struct file_lock *lock);
-DEFINE_CLEANUP(file_lock)

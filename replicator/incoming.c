@@ -390,17 +390,9 @@ static const struct incoming_ops local_incoming_ops = {
     .free = local_incoming_free,
 };
 
-/* Its time of change says when somebody last asked for the place in vain. */
-static char *wanted_path(const struct local_store *store, const char *vm_uuid)
-{
-    g_autofree char *name = g_strdup_printf("point-%s.wanted", vm_uuid);
-
-    return g_build_filename(store->path, "locks", name, NULL);
-}
-
 static void ask_for_place(const struct local_store *store, const char *vm_uuid)
 {
-    g_autofree char *path = wanted_path(store, vm_uuid);
+    g_autofree char *path = local_wanted_path(store->path, vm_uuid);
     AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, MODE_PRIVATE_FILE);
 
     if (fd >= 0)
@@ -410,7 +402,7 @@ static void ask_for_place(const struct local_store *store, const char *vm_uuid)
 bool local_incoming_wanted(const struct incoming *incoming, int64_t ms)
 {
     const struct local_incoming *self = (const struct local_incoming *)incoming;
-    g_autofree char *path = wanted_path(self->store, self->vm_uuid);
+    g_autofree char *path = local_wanted_path(self->store->path, self->vm_uuid);
     struct stat status;
 
     return stat(path, &status) == 0 &&

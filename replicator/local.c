@@ -40,27 +40,6 @@ char *store_point_dir(const char *store_path, const char *vm_uuid, const char *p
     return g_build_filename(store_path, "vms", vm_uuid, point, NULL);
 }
 
-char *local_lock_path(const char *store_path, const char *vm_uuid)
-{
-    g_autofree char *name = g_strdup_printf("point-%s.lock", vm_uuid);
-
-    return g_build_filename(store_path, "locks", name, NULL);
-}
-
-char *local_read_lock_path(const char *store_path, const char *vm_uuid)
-{
-    g_autofree char *name = g_strdup_printf("read-%s.lock", vm_uuid);
-
-    return g_build_filename(store_path, "locks", name, NULL);
-}
-
-struct file_lock *store_read_lock(const char *store_path, const char *vm_uuid, GError **error)
-{
-    g_autofree char *path = local_read_lock_path(store_path, vm_uuid);
-
-    return file_lock_share(path, error);
-}
-
 /* --- Making and opening --------------------------------------------------------------------- */
 
 bool store_create(const char *path, const char *site, GError **error)
@@ -152,6 +131,7 @@ struct store *store_open_local(const char *path, struct catalog *catalog,
     }
     /* Failing to tidy up must not keep anybody from a restore: the next begin of that VM tells. */
     local_partials_sweep(path);
+    local_locks_sweep(path);
     return &self->store;
 }
 

@@ -86,8 +86,6 @@ struct local_incoming *local_begin_again(struct local_store *store, const char *
 bool local_link(struct local_incoming *self, const char *name, GError **error);
 /* The lock of whoever writes points of VM_UUID. */
 struct file_lock *local_take_place(struct local_store *store, const char *vm_uuid, GError **error);
-/* "STORE/locks/read-<uuid>.lock"; g_free. */
-char *local_read_lock_path(const char *store_path, const char *vm_uuid);
 /* Give it up and remove what arrived, and what earlier transfers of the VM left: the space is needed. */
 void local_incoming_discard(struct incoming *incoming);
 /* Has somebody asked for its place within the last MS? Its holder gives way if its client is silent. */
@@ -105,8 +103,15 @@ bool local_sweep_vm(const char *store_path, const char *vm_uuid, GError **error)
 bool local_partials_remove(const char *store_path, const char *vm_uuid, GError **error);
 /* The same seeing for every VM whose lock is free. */
 void local_partials_sweep(const char *store_path);
-/* "STORE/locks/point-<uuid>.lock"; g_free. */
+/* Of a VM: "STORE/locks/point-<uuid>.lock", "STORE/locks/point-<uuid>.wanted", whose time of change says
+ * when somebody last asked for the place in vain, and "STORE/locks/read-<uuid>.lock"; g_free. */
 char *local_lock_path(const char *store_path, const char *vm_uuid);
+char *local_wanted_path(const char *store_path, const char *vm_uuid);
+char *local_read_lock_path(const char *store_path, const char *vm_uuid);
+/* Remove these if the store has no points of VM_UUID and nobody holds them. */
+void local_locks_forget(const char *store_path, const char *vm_uuid);
+/* The same for all VMs. */
+void local_locks_sweep(const char *store_path);
 /* End the open run of FILE. */
 void arriving_file_end_run(struct arriving_file *file);
 /* Let everything that arrived be written, and wait for it. */

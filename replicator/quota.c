@@ -163,11 +163,13 @@ static bool count_arriving(struct quota *self, uint64_t *bytes, GError **error)
 static bool look(struct quota *self, GError **error)
 {
     uint64_t bytes = self->taken;
+    g_autofree char *locks = g_build_filename(self->store->path, "locks", NULL);
 
     /* In this order: a point that is committed meanwhile counts twice, and not never. */
     if (!count_arriving(self, &bytes, error) ||
         !count_below(self, "vms", count_points, &bytes, error) ||
-        !count_below(self, "pool", count_files, &bytes, error)) {
+        !count_below(self, "pool", count_files, &bytes, error) ||
+        !count_dir(self, locks, "locks", count_files, &bytes, error)) {
         g_prefix_error(error, "cannot see how much of the quota is used: ");
         return false;
     }

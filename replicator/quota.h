@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a store may hold while a session of `drctl serve --quota` adds to it: committed points, pool
- * bundles and all that is arriving, also in other sessions. A file counts FILE_COST more than its
+ * bundles, lock files and all that is arriving, also in other sessions. A file counts FILE_COST more than its
  * bytes, so that a quota bounds inodes and the catalog, too.
  *
  * A session counts down what room there was; it looks again when that is used up, or when so much

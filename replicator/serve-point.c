@@ -29,9 +29,17 @@ static bool check_time(const char *what, int64_t ms, GError **error)
         what, now);
 }
 
+/* Of a VM that has no point here nothing stays for which no quota would account. */
+static void forget_locks(const struct session *self, const char *vm)
+{
+    local_locks_forget(((const struct local_store *)self->local)->path, vm);
+}
+
 void session_forget_point(struct session *self)
 {
     g_clear_pointer(&self->incoming, incoming_free);
+    if (self->point_vm)
+        forget_locks(self, self->point_vm);
     g_clear_pointer(&self->point_vm, g_free);
     self->point_request = 0;
     self->n_files = 0;
@@ -108,6 +116,8 @@ bool handle_begin(struct session *self, const struct frame *frame, GError **erro
     self->incoming = begin(self, vm, point, &why);
     if (!self->incoming) {
         quota_end(self->quota);
+        if (uuid_is_valid(vm))
+            forget_locks(self, vm);
         return session_refuse(self, frame->request, why, error);
     }
     self->point_request = frame->request;

@@ -324,97 +324,6 @@ START_TEST(only_lower_case_uuids_are_valid)
 }
 END_TEST
 
-START_TEST(a_lock_has_one_holder)
-{
-    g_autofree char *dir = unit_dir(), *path = in(dir, "lock"), *holder = NULL;
-    g_autoptr(GError) error = NULL;
-    struct file_lock *first;
-
-    holder = g_strdup_printf("store is in use by pid %d", (int)getpid());
-    ck_assert(!file_lock_held(path));
-    unit_ok(first = file_lock_take(path, "store", &error), error);
-    ck_assert(file_lock_held(path));
-    unit_fails(file_lock_take(path, "store", &error), error, ERROR_CONFLICT, holder);
-    file_lock_free(first);
-    ck_assert(!file_lock_held(path));
-    unit_ok(first = file_lock_take(path, "store", &error), error);
-    file_lock_free(first);
-}
-END_TEST
-
-START_TEST(a_shared_lock_has_several_holders)
-{
-    g_autofree char *dir = unit_dir(), *path = in(dir, "lock");
-    GError *error = NULL;
-    AUTO(file_lock) exclusive = file_lock_take(path, "store", &error);
-    AUTO(file_lock) first = NULL;
-    AUTO(file_lock) second = NULL;
-
-    unit_ok(exclusive != NULL, error);
-    g_clear_pointer(&exclusive, file_lock_free);
-    unit_ok(first = file_lock_share(path, &error), error);
-    unit_ok(second = file_lock_share(path, &error), error);
-    ck_assert(file_lock_held(path));
-    unit_fails(file_lock_take(path, "store", &error), error, ERROR_CONFLICT, "another process");
-    g_clear_pointer(&first, file_lock_free);
-    unit_fails(file_lock_take(path, "store", &error), error, ERROR_CONFLICT, "another process");
-    g_clear_pointer(&second, file_lock_free);
-    unit_ok(exclusive = file_lock_take(path, "store", &error), error);
-}
-END_TEST
-
-/* When somebody waits for it, /proc/locks shows an arrow. */
-static bool is_waited_for(const char *path)
-{
-    g_autofree char *locks = NULL;
-    g_autofree char *inode = NULL;
-    struct stat st;
-
-    ck_assert_int_eq(stat(path, &st), 0);
-    inode = g_strdup_printf(":%ju ", (uintmax_t)st.st_ino);
-    if (!g_file_get_contents("/proc/locks", &locks, NULL, NULL))
-        return true;
-    for (const char *line = strstr(locks, "-> "); line; line = strstr(line + 1, "-> ")) {
-        g_autofree char *text = g_strndup(line, strcspn(line, "\n"));
-
-        if (strstr(text, inode))
-            return true;
-    }
-    return false;
-}
-
-struct held {
-    struct file_lock *lock;
-    const char *path;
-};
-
-static void *release_when_waited_for(void *data)
-{
-    struct held *held = data;
-    gint64 deadline = g_get_monotonic_time() + 10 * G_TIME_SPAN_SECOND;
-
-    while (!is_waited_for(held->path) && g_get_monotonic_time() < deadline)
-        g_usleep(1000);
-    file_lock_free(held->lock);
-    return NULL;
-}
-
-START_TEST(a_shared_lock_waits_for_an_exclusive_one)
-{
-    g_autofree char *dir = unit_dir(), *path = in(dir, "lock");
-    GError *error = NULL;
-    struct held held = {file_lock_take(path, "store", &error), path};
-    AUTO(file_lock) shared = NULL;
-    GThread *thread;
-
-    unit_ok(held.lock != NULL, error);
-    thread = g_thread_new("release", release_when_waited_for, &held);
-    unit_ok(shared = file_lock_share(path, &error), error);
-    g_thread_join(thread);
-    unit_fails(file_lock_take(path, "store", &error), error, ERROR_CONFLICT, "is in use by");
-}
-END_TEST
-
 START_TEST(directories_change_places)
 {
     g_autofree char *dir = unit_dir(), *a = in(dir, "a"), *b = in(dir, "b");
@@ -431,36 +340,6 @@ START_TEST(directories_change_places)
 }
 END_TEST
 
-START_TEST(a_lock_dies_with_its_holder)
-{
-    g_autofree char *dir = unit_dir(), *path = in(dir, "lock"), *holder = NULL;
-    g_autoptr(GError) error = NULL;
-    struct file_lock *lock;
-    int ready[2];
-    char byte;
-    pid_t pid;
-
-    ck_assert_int_eq(pipe(ready), 0);
-    pid = fork();
-    if (pid == 0) {
-        lock = file_lock_take(path, "store", NULL);
-        if (!lock || write(ready[1], "x", 1) != 1)
-            _exit(1);
-        pause();
-        _exit(0);
-    }
-    close(ready[1]);
-    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    holder = g_strdup_printf("by pid %d", (int)pid);
-    unit_fails(file_lock_take(path, "store", &error), error, ERROR_CONFLICT, holder);
-    kill(pid, SIGKILL);
-    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-    unit_ok(lock = file_lock_take(path, "store", &error), error);
-    file_lock_free(lock);
-}
-END_TEST
-
 int main(void)
 {
     return UNIT_RUN(
@@ -472,7 +351,5 @@ int main(void)
         makes_directories_with_their_parents, a_rename_replaces_nothing,
         removes_a_tree_but_not_what_links_point_to, lists_sorted_names_without_temporary_ones,
         finds_the_space_for_a_path_that_does_not_exist_yet, only_harmless_names_are_safe,
-        only_lower_case_uuids_are_valid, a_lock_has_one_holder, a_lock_dies_with_its_holder,
-        a_shared_lock_has_several_holders, a_shared_lock_waits_for_an_exclusive_one,
-        directories_change_places);
+        only_lower_case_uuids_are_valid, directories_change_places);
 }

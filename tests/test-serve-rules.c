@@ -343,6 +343,88 @@ START_TEST(bundles_are_within_the_quota)
 }
 END_TEST
 
+/* --- Lock files --- */
+
+static char **lock_files(const struct server *server)
+{
+    g_autofree char *dir = g_build_filename(server->path, "locks", NULL);
+    g_autoptr(GError) error = NULL;
+    char **names = dir_list(dir, &error);
+
+    unit_ok(names, error);
+    return names;
+}
+
+static void assert_no_lock_files(const struct server *server)
+{
+    g_auto(GStrv) names = lock_files(server);
+
+    for (char **name = names; *name; name++)
+        ck_assert_msg(!g_str_has_prefix(*name, "point-") && !g_str_has_prefix(*name, "read-"),
+                      "%s is left", *name);
+}
+
+START_TEST(vms_that_were_only_begun_leave_no_files)
+{
+    struct server server = server_new(&points_accept_ops);
+    struct hostile self = hostile_at(&server);
+    g_auto(GStrv) names = NULL;
+
+    for (uint32_t i = 2; i < 100; i++) {
+        g_autofree char *vm = g_uuid_string_random();
+
+        hostile_begin(&self, i, vm, POINT_1);
+        hear_ok(&self, i);
+        if (i % 2)
+            say(&self, WIRE_OPEN, i, "{\"file\":0,\"name\":\"../a\"}");
+        if (i % 2)
+            hear_error(&self, i, "safe");
+        say(&self, WIRE_ABORT, i, "{}");
+    }
+    /* What is refused at once. */
+    hostile_begin(&self, 100, VM_A, "20990101T000000.000Z");
+    hear_error(&self, 100, "in the future");
+    hostile_end(&self);
+    assert_no_lock_files(&server);
+    AUTO(store) store = server_store(&server);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    names = lock_files(&server);
+    ck_assert(g_strv_contains((const char *const *)names, "point-" VM_A ".lock"));
+}
+END_TEST
+
+/* However they came: they count, and the next who opens the store removes them. */
+START_TEST(lock_files_are_within_the_quota)
+{
+    struct server server = server_with_quota(2 * MIB);
+    AUTO(store) store = server_store(&server);
+    g_autoptr(GError) error = NULL;
+    struct server again;
+
+    for (unsigned i = 0; i < 2 * MIB / QUOTA_FILE_COST; i++) {
+        g_autofree char *vm = g_uuid_string_random();
+        g_autofree char *path = g_strdup_printf("%s/locks/read-%s.lock", server.path, vm);
+
+        unit_ok(g_file_set_contents(path, "", 0, &error), error);
+    }
+    unit_fails(points_put(store, VM_A, POINT_1, NULL, POINTS_CLUSTER, &error), error,
+               ERROR_NO_SPACE, "the quota of");
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    again = server_again(server.path, &points_accept_ops, DEADLINE_MS);
+    store = server_store(&again);
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, POINTS_CLUSTER, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&again), EXIT_SERVED);
+    ck_assert_uint_eq(server_points(&server), 1);
+    g_free(again.path);
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN(
@@ -352,5 +434,6 @@ int main(void)
         a_full_quota_takes_no_more_points, a_new_session_knows_what_is_there,
         what_is_removed_makes_room, a_file_without_end_is_cut_off,
         points_that_arrive_at_the_same_time_share_the_quota, empty_files_do_not_come_for_nothing,
-        small_points_do_not_come_for_nothing, bundles_are_within_the_quota);
+        small_points_do_not_come_for_nothing, bundles_are_within_the_quota,
+        vms_that_were_only_begun_leave_no_files, lock_files_are_within_the_quota);
 }
