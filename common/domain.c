@@ -140,6 +140,16 @@ bool domain_disk_bytes(struct domain *domain, const char *target, uint64_t *capa
     return true;
 }
 
+bool domain_autostart(struct domain *domain, bool *autostart, GError **error)
+{
+    int flag = 0;
+
+    if (virDomainGetAutostart(domain->handle, &flag) < 0)
+        return domain_fail(domain, error, "read autostart of");
+    *autostart = flag != 0;
+    return true;
+}
+
 bool domain_set_autostart(struct domain *domain, bool autostart, GError **error)
 {
     return virDomainSetAutostart(domain->handle, autostart) == 0 ||

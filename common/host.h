@@ -84,6 +84,7 @@ enum domain_xml_kind {
     DOMAIN_XML_INACTIVE, /* the definition, with secrets: what a recovery point keeps */
 };
 char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **error);
+bool domain_autostart(struct domain *domain, bool *autostart, GError **error);
 bool domain_set_autostart(struct domain *domain, bool autostart, GError **error);
 bool domain_start(struct domain *domain, GError **error);
 /* One that runs already is fine. */

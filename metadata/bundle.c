@@ -22,10 +22,9 @@ static bool object_name_is_valid(const char *name)
 }
 
 static const struct folder folders[] = {
-    {"domains/", ".xml", uuid_is_valid},
-    {"networks/", ".xml", object_name_is_valid},
-    {"pools/", ".xml", object_name_is_valid},
-    {"vapps/", ".vapp", name_is_safe},
+    {"domains/", ".xml", uuid_is_valid},      {"networks/", ".xml", object_name_is_valid},
+    {"pools/", ".xml", object_name_is_valid}, {"vapps/", ".vapp", name_is_safe},
+    {"owners/", ".json", uuid_is_valid},
 };
 
 struct bundle *bundle_new(const char *site)
@@ -58,6 +57,44 @@ void bundle_add_domain(struct bundle *bundle, const char *vm, const char *uuid, 
 {
     g_hash_table_replace(bundle->vms, g_strdup(vm), g_strdup(uuid));
     g_hash_table_replace(bundle->members, g_strdup_printf("domains/%s.xml", uuid), g_strdup(xml));
+}
+
+void bundle_add_owner(struct bundle *bundle, const struct owner *owner)
+{
+    g_autofree char *path = g_strdup_printf("owners/%s.json", owner->uuid);
+    json_auto_t *json = owner_json(owner);
+    g_autofree char *text = json_text(json, 2);
+
+    bundle_add(bundle, path, text);
+}
+
+static struct owner *bundle_owner(const struct bundle *bundle, const char *uuid, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("owners/%s.json", uuid);
+    const char *text = bundle_member(bundle, path);
+    json_auto_t *json = json_parse(text, strlen(text), path, error);
+    AUTO(owner) owner = json ? owner_parse(json, error) : NULL;
+
+    if (owner && strcmp(owner->uuid, uuid) == 0)
+        return g_steal_pointer(&owner);
+    if (owner)
+        fail(error, ERROR_INTEGRITY, "%s is of another VM", path);
+    return NULL;
+}
+
+GPtrArray *bundle_owners(const struct bundle *bundle, GError **error)
+{
+    g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+    g_auto(GStrv) uuids = bundle_names(bundle, "owners");
+
+    for (char **uuid = uuids; *uuid; uuid++) {
+        struct owner *owner = bundle_owner(bundle, *uuid, error);
+
+        if (!owner)
+            return NULL;
+        g_ptr_array_add(owners, owner);
+    }
+    return g_steal_pointer(&owners);
 }
 
 const char *bundle_member(const struct bundle *bundle, const char *path)

@@ -6,6 +6,7 @@
  *     bundle.json              {format: 1, site, time, generation, digest, vms: {name: uuid}, check}
  *     domains/<uuid>.xml       inactive definitions of the protected VMs
  *     networks/<name>.xml      pools/<name>.xml      vapps/<name>.vapp
+ *     owners/<uuid>.json       which site owns the VM (owner.h), for those that were failed over
  *
  * A higher generation supersedes a lower one whatever the clocks say (XenServer's rule for DR
  * metadata). The digest covers the content, so an unchanged pool needs no new bundle: SHA-256 over the
@@ -42,6 +43,9 @@ DEFINE_CLEANUP(bundle)
 void bundle_add(struct bundle *bundle, const char *path, const char *text);
 /* Also enters the VM into bundle->vms. */
 void bundle_add_domain(struct bundle *bundle, const char *vm, const char *uuid, const char *xml);
+void bundle_add_owner(struct bundle *bundle, const struct owner *owner);
+/* Of struct owner; ERROR_INTEGRITY. */
+GPtrArray *bundle_owners(const struct bundle *bundle, GError **error);
 const char *bundle_member(const struct bundle *bundle, const char *path);
 /* Names of the members under FOLDER ("vapps") without folder and extension, sorted; g_strfreev. */
 char **bundle_names(const struct bundle *bundle, const char *folder);

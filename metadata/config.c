@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "metadata/config.h"
 #include "metadata/keyfile.h"
@@ -25,6 +23,12 @@ struct reader {
 
 /* Of enum quiesce and of enum group_mode. */
 static const char *const mode_names[] = {"off", "try", "require", NULL};
+static const char *const guard_names[] = {"off", "known", "strict", NULL};
+
+const char *guard_mode_name(enum guard_mode mode)
+{
+    return guard_names[mode];
+}
 
 bool site_name_is_valid(const char *name)
 {
@@ -69,6 +73,7 @@ void config_free(struct config *config)
     g_free(config->path);
     g_free(config->site);
     g_strfreev(config->libvirt_uris);
+    g_strfreev(config->witnesses);
     g_free(config->store);
     g_free(config->images);
     g_free(config->scratch);
@@ -101,6 +106,8 @@ static struct config *config_new(const char *dir)
     config->scratch = g_build_filename(data, "scratch", NULL);
     config->run_dir = g_build_filename(root ? "/run" : g_get_user_runtime_dir(), "drctl", NULL);
     config->chain_depth = CONFIG_CHAIN_DEPTH;
+    config->guard = GUARD_KNOWN;
+    config->witnesses = g_new0(char *, 1);
     config->remotes = g_ptr_array_new_with_free_func(remote_free);
     config->protections = g_ptr_array_new_with_free_func(protection_free);
     return config;
@@ -204,10 +211,39 @@ static bool read_chain_depth(const struct reader *reader, GError **error)
     return true;
 }
 
+static bool check_witness(const struct reader *reader, const char *witness, GError **error)
+{
+    g_autofree char *user = NULL, *host = NULL;
+    g_autoptr(GError) problem = NULL;
+    uint16_t port;
+
+    if (strchr(witness, '@') || !strrchr(witness, ':') || g_str_has_suffix(witness, "]"))
+        return keyfile_fail(reader->keyfile, reader->group, "witness", error,
+                            "'%s' is not HOST:PORT", witness);
+    return address_parse(witness, &user, &host, &port, &problem) ||
+           keyfile_fail(reader->keyfile, reader->group, "witness", error, "%s", problem->message);
+}
+
+static bool read_guard(const struct reader *reader, GError **error)
+{
+    struct config *config = reader->config;
+    unsigned mode = config->guard;
+
+    if (!keyfile_word(reader->keyfile, reader->group, "guard", guard_names, &mode, error) ||
+        !keyfile_list(reader->keyfile, reader->group, "witness", &config->witnesses, error))
+        return false;
+    for (char **witness = config->witnesses; *witness; witness++)
+        if (!check_witness(reader, *witness, error))
+            return false;
+    config->guard = (enum guard_mode)mode;
+    return true;
+}
+
 static bool read_site(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"name",    "libvirt", "store",       "images", "scratch",
-                                       "run-dir", "keep",    "chain-depth", NULL};
+    static const char *const keys[] = {"name",    "libvirt", "store", "images",
+                                       "scratch", "run-dir", "keep",  "chain-depth",
+                                       "guard",   "witness", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -218,7 +254,7 @@ static bool read_site(const struct reader *reader, GError **error)
            read_path(reader, "scratch", NULL, &config->scratch, error) &&
            read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
            read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
-           check_directories(reader, error);
+           read_guard(reader, error) && check_directories(reader, error);
 }
 
 static bool read_address(const struct reader *reader, struct remote *remote, GError **error)
@@ -529,50 +565,4 @@ const struct protection *config_protection_of_vm(const struct config *config, co
             return protection;
     }
     return NULL;
-}
-
-/* ssh refuses private keys that others may read, and so does everybody who looks after them. */
-static bool check_key(const struct config *config, const struct remote *remote, GError **error)
-{
-    struct stat st;
-
-    if (stat(remote->key, &st) < 0)
-        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s: %s", config->path, remote->name,
-                    remote->key, g_strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s is not a file", config->path,
-                    remote->name, remote->key);
-    if (st.st_mode & 077)
-        return fail(error, ERROR_CONFIG, "%s: [remote %s] key: %s is open to others: chmod 600 %s",
-                    config->path, remote->name, remote->key, remote->key);
-    return true;
-}
-
-static bool check_directory(const struct config *config, const char *key, const char *path,
-                            GError **error)
-{
-    if (g_file_test(path, G_FILE_TEST_IS_DIR))
-        return true;
-    return fail(error, ERROR_CONFIG, "%s: [site] %s: there is no directory %s", config->path, key,
-                path);
-}
-
-bool config_check_files(const struct config *config, GError **error)
-{
-    if (!check_directory(config, "store", config->store, error) ||
-        !check_directory(config, "images", config->images, error) ||
-        !check_directory(config, "scratch", config->scratch, error))
-        return false;
-    for (unsigned i = 0; i < config->remotes->len; i++) {
-        const struct remote *remote = config->remotes->pdata[i];
-
-        if (!check_key(config, remote, error))
-            return false;
-        if (!g_file_test(remote->known_hosts, G_FILE_TEST_IS_REGULAR))
-            return fail(error, ERROR_CONFIG,
-                        "%s: [remote %s] known-hosts: there is no file %s: `drctl site add` makes "
-                        "it",
-                        config->path, remote->name, remote->known_hosts);
-    }
-    return true;
 }

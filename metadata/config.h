@@ -15,6 +15,8 @@
  *     run-dir = /run/drctl                sockets; at most 60 bytes, as socket paths are short
  *     keep = last=24 daily=14             which points stay in the store (retention.h); default: all
  *     chain-depth = 32                    layers of a chain, 2 to 150, before it is shortened
+ *     guard = known                       off | known | strict: may a protected VM start, see guarded.h
+ *     witness = 192.0.2.1:22              HOST:PORT, several separated by ';', for guard = strict
  *
  *     [remote dr1]
  *     address = root@10.77.0.2:22         [user@]host[:port]; user: ours, port: 22
@@ -63,6 +65,14 @@ enum group_mode {
     GROUP_REQUIRE, /* if one cannot, there is no point of any */
 };
 
+/* May a VM start whose owner must be asked for? */
+enum guard_mode {
+    GUARD_OFF,    /* nobody is asked */
+    GUARD_KNOWN,  /* unless another site is known to own it */
+    GUARD_STRICT, /* only if some other site, or a witness, answers */
+};
+const char *guard_mode_name(enum guard_mode mode);
+
 struct remote {
     char *name;
     char *user;
@@ -99,6 +109,8 @@ struct config {
     char *run_dir;
     struct retention keep; /* of this site's store; may be empty */
     unsigned chain_depth;
+    enum guard_mode guard;
+    char **witnesses;       /* "HOST:PORT"; may be empty */
     GPtrArray *remotes;     /* of struct remote, in file order */
     GPtrArray *protections; /* of struct protection, in file order */
 };

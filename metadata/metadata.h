@@ -15,6 +15,8 @@
 #include "metadata/cycle.h"
 #include "metadata/cluster-ranges.h"
 #include "metadata/damage.h"
+#include "metadata/owner.h"
+#include "metadata/guarded.h"
 #include "metadata/store.h"
 #include "metadata/reconnect.h"
 #include "metadata/bundle.h"

@@ -234,20 +234,30 @@ bool store_prune(struct store *store, const struct prune_request *request,
     return pruned;
 }
 
-struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
-                             GError **error)
+struct incoming *store_begin_by(struct store *store, const char *vm_uuid, const char *point,
+                                const struct taker *taker, GError **error)
 {
     struct incoming *incoming;
 
     if (!is_point_name(store, vm_uuid, point, error))
         return NULL;
-    incoming = store->ops->begin(store, vm_uuid, point, error);
+    if (taker && !site_name_is_valid(taker->site)) {
+        bad(error, store->label, "the name of a site", taker->site);
+        return NULL;
+    }
+    incoming = store->ops->begin(store, vm_uuid, point, taker, error);
     if (!labelled(incoming != NULL, store->label, error))
         return NULL;
     incoming->label = store->label;
     incoming->store = store;
     store->arriving++;
     return incoming;
+}
+
+struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
+                             GError **error)
+{
+    return store_begin_by(store, vm_uuid, point, NULL, error);
 }
 
 bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
@@ -294,6 +304,33 @@ bool store_put_bundle(struct store *store, const char *data, size_t len, GError 
                     "%s: a pool bundle of %zu bytes is not between 1 and %u", store->label, len,
                     BUNDLE_MAX_BYTES);
     return labelled(store->ops->put_bundle(store, data, len, error), store->label, error);
+}
+
+GPtrArray *store_owners(struct store *store, GError **error)
+{
+    struct reconnect line = {.store = store};
+    GPtrArray *owners;
+    GError *why = NULL;
+
+    while (!(owners = store->ops->owners(store, &why))) {
+        if (!again(&line, why, false, error))
+            return NULL;
+        why = NULL;
+    }
+    return owners;
+}
+
+bool store_put_owner(struct store *store, const struct owner *owner, GError **error)
+{
+    struct reconnect line = {.store = store};
+    GError *why = NULL;
+
+    while (!store->ops->put_owner(store, owner, &why)) {
+        if (!again(&line, why, false, error))
+            return false;
+        why = NULL;
+    }
+    return true;
 }
 
 bool store_reconnect(struct store *store, GError **error)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "metadata/manifest.h"
+#include "metadata/owner.h"
 #include "metadata/sketch.h"
 #include "metadata/retention.h"
 
@@ -112,7 +113,7 @@ struct store_ops {
     bool (*similar)(struct store *store, const struct sketch *sketch, const char *before,
                     struct similar_image **image, GError **error);
     struct incoming *(*begin)(struct store *store, const char *vm_uuid, const char *point,
-                              GError **error);
+                              const struct taker *taker, GError **error);
     bool (*prune)(struct store *store, const struct prune_request *request,
                   struct prune_result *result, GError **error);
     /* Highest generation of SITE; *ID NULL when there is none. */
@@ -121,6 +122,8 @@ struct store_ops {
     bool (*get_bundle)(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                        GError **error);
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
+    GPtrArray *(*owners)(struct store *store, GError **error);
+    bool (*put_owner)(struct store *store, const struct owner *owner, GError **error);
     /* NULL: it is never lost. */
     bool (*reconnect)(struct store *store, GError **error);
     void (*free)(struct store *store);
@@ -172,7 +175,11 @@ bool store_similar(struct store *store, const struct sketch *sketch, const char 
  * go. On an error some may be gone already. */
 bool store_prune(struct store *store, const struct prune_request *request,
                  struct prune_result *result, GError **error);
-/* Take the place for a new point of a VM; holds the VM's lock in that store until freed. */
+/* Take the place for a new point of a VM; holds the VM's lock in that store until freed. TAKER is the
+ * site that takes it of the VM now: ERROR_AUTH, here or at the commit, if another one owns the VM. */
+struct incoming *store_begin_by(struct store *store, const char *vm_uuid, const char *point,
+                                const struct taker *taker, GError **error);
+/* The same for what nobody takes now: copies of points, whoever owns their VM. */
 struct incoming *store_begin(struct store *store, const char *vm_uuid, const char *point,
                              GError **error);
 bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
@@ -180,6 +187,10 @@ bool store_newest_bundle(struct store *store, const char *site, struct bundle_id
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+/* Which site owns which VM, as far as is known there; of struct owner. */
+GPtrArray *store_owners(struct store *store, GError **error);
+/* Let it know; see owner_claim(). */
+bool store_put_owner(struct store *store, const struct owner *owner, GError **error);
 /* After ERROR_NETWORK, and when all incomings are freed: connect anew, to the same store. */
 bool store_reconnect(struct store *store, GError **error);
 /* From now on a link that is lost is had again, for up to RETRY_MS since something last came through:

@@ -269,6 +269,18 @@ static void *ping(void *data)
     return NULL;
 }
 
+static void read_features(struct client *self, const json_t *hello)
+{
+    size_t i;
+    json_t *word;
+
+    json_array_foreach(json_object_get(hello, "features"), i, word)
+    {
+        if (g_strcmp0(json_string_value(word), WIRE_FEATURE_OWNERS) == 0)
+            self->knows_owners = true;
+    }
+}
+
 static bool hello(struct client *self, GError **error)
 {
     uint32_t request = ++self->last_request;
@@ -287,6 +299,7 @@ static bool hello(struct client *self, GError **error)
         !json_need_u64(result, "protocol", &protocol, error))
         return false;
     version = text_harmless(text, VERSION_SHOWN);
+    read_features(self, result);
     if (protocol == WIRE_PROTOCOL)
         return true;
     return fail(error, ERROR_CONFIG,

@@ -19,7 +19,8 @@ struct client {
     bool stopping;
     int64_t sent_ms; /* when we last said something */
     uint32_t last_request;
-    char *lost; /* why there is no connection any more, or NULL */
+    bool knows_owners; /* the other side does */
+    char *lost;        /* why there is no connection any more, or NULL */
     /* The point that we are sending: the number of its BEGIN, 0 when there is none, and why the
      * other side has discarded it, or NULL. */
     uint32_t point;

@@ -314,9 +314,18 @@ static bool publish_on_bases(struct local_incoming *self, const struct manifest 
     return locks && check_bases(self, manifest, error) && publish(self, error);
 }
 
+/* The VM may have been failed over while its point was on its way. */
+static bool check_owner(const struct local_incoming *self, GError **error)
+{
+    struct taker taker = {self->taker, self->taker_epoch};
+
+    return owner_admits(self->store->path, self->vm_uuid, self->taker ? &taker : NULL, error);
+}
+
 bool local_commit(struct local_incoming *self, const struct manifest *manifest, GError **error)
 {
-    if (!local_settle(self, manifest, manifest, error) || !publish_on_bases(self, manifest, error))
+    if (!local_settle(self, manifest, manifest, error) || !check_owner(self, error) ||
+        !publish_on_bases(self, manifest, error))
         return false;
     local_cache_put(self->store, manifest);
     local_sketch_point(self->store, manifest);

@@ -376,6 +376,7 @@ static void local_incoming_free(struct incoming *incoming)
     file_lock_free(self->lock);
     g_free(self->vm_uuid);
     g_free(self->point);
+    g_free(self->taker);
     g_free(self->dir);
     g_free(self);
 }
@@ -477,21 +478,27 @@ static struct local_incoming *begin(struct local_store *store, const char *vm_uu
 }
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
-                             GError **error)
+                             const struct taker *taker, GError **error)
 {
     struct local_store *self = (struct local_store *)store;
     g_autofree char *final = store_point_dir(self->path, vm_uuid, point);
     AUTO(file_lock) lock = local_take_place(self, vm_uuid, error);
     struct local_incoming *incoming;
 
-    if (!lock)
+    if (!lock || !owner_admits(self->path, vm_uuid, taker, error))
         return NULL;
     if (g_file_test(final, G_FILE_TEST_EXISTS)) {
         fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", point, vm_uuid);
         return NULL;
     }
     incoming = begin(self, vm_uuid, point, g_steal_pointer(&lock), error);
-    return incoming ? &incoming->incoming : NULL;
+    if (!incoming)
+        return NULL;
+    if (taker) {
+        incoming->taker = g_strdup(taker->site);
+        incoming->taker_epoch = taker->epoch;
+    }
+    return &incoming->incoming;
 }
 
 struct local_incoming *local_begin_again(struct local_store *store, const char *vm_uuid,

@@ -226,6 +226,8 @@ static const struct store_ops local_store_ops = {
     .newest_bundle = local_newest_bundle,
     .get_bundle = local_get_bundle,
     .put_bundle = local_put_bundle,
+    .owners = local_owners,
+    .put_owner = local_put_owner,
     .free = local_free,
 };
 

@@ -66,6 +66,8 @@ struct local_incoming {
     struct file_lock *lock;
     char *vm_uuid;
     char *point;
+    char *taker; /* site that takes it now, or NULL: it is a copy */
+    uint64_t taker_epoch;
     char *dir;             /* in incoming/ */
     char **partials;       /* directories of what earlier transfers left, newest first */
     GPtrArray *files;      /* of struct arriving_file */
@@ -78,7 +80,7 @@ struct local_incoming {
 };
 
 struct incoming *local_begin(struct store *store, const char *vm_uuid, const char *point,
-                             GError **error);
+                             const struct taker *taker, GError **error);
 /* The same for a point that replaces the committed one of that name; the caller holds the lock. */
 struct local_incoming *local_begin_again(struct local_store *store, const char *vm_uuid,
                                          const char *point, GError **error);
@@ -128,6 +130,10 @@ bool local_newest_bundle(struct store *store, const char *site, struct bundle_id
 bool local_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);
+
+/* store_owners() and store_put_owner(). */
+GPtrArray *local_owners(struct store *store, GError **error);
+bool local_put_owner(struct store *store, const struct owner *owner, GError **error);
 
 /* store_ops.prune: drop points, and merge their clusters into those that stay. */
 bool local_prune(struct store *store, const struct prune_request *request,

@@ -150,6 +150,38 @@ static bool check_room(struct local_store *self, const struct bundle_id *id, con
                 id->site, ids->len, dir);
 }
 
+GPtrArray *local_owners(struct store *store, GError **error)
+{
+    return owner_list(((struct local_store *)store)->path, error);
+}
+
+bool local_put_owner(struct store *store, const struct owner *owner, GError **error)
+{
+    struct local_store *self = (struct local_store *)store;
+
+    if (owner_claim(self->path, owner, error))
+        return true;
+    explain_no_space(self->path, error);
+    return false;
+}
+
+/* What is older than what is known here is no mistake of the bundle. */
+static bool take_owners(struct local_store *self, const struct bundle *bundle, GError **error)
+{
+    g_autoptr(GPtrArray) owners = bundle_owners(bundle, error);
+
+    for (unsigned i = 0; owners && i < owners->len; i++) {
+        g_autoptr(GError) why = NULL;
+
+        if (local_put_owner(&self->store, owners->pdata[i], &why) ||
+            error_is(why, ERROR_CONFLICT) || error_is(why, ERROR_INTEGRITY))
+            continue;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    return owners != NULL;
+}
+
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error)
 {
     struct local_store *self = (struct local_store *)store;
@@ -171,7 +203,7 @@ bool local_put_bundle(struct store *store, const char *data, size_t len, GError 
     dir = pool_dir(self, bundle->id->site);
     if (g_file_test(path, G_FILE_TEST_EXISTS))
         return fail(error, ERROR_CONFLICT, "pool bundle %s exists", path);
-    if (!make_dir(dir, MODE_PRIVATE_DIR, error) ||
+    if (!take_owners(self, bundle, error) || !make_dir(dir, MODE_PRIVATE_DIR, error) ||
         !file_write(path, data, len, MODE_PRIVATE_FILE, error)) {
         explain_no_space(self->path, error);
         return false;

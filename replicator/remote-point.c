@@ -140,7 +140,7 @@ static const struct incoming_ops remote_incoming_ops = {
 };
 
 struct incoming *remote_begin_point(struct client *client_of_store, const char *vm_uuid,
-                                    const char *point, GError **error)
+                                    const char *point, const struct taker *taker, GError **error)
 {
     AUTO_CLIENT client = client_enter(client_of_store);
     uint64_t before = wire_sent_bytes(client->wire), partials;
@@ -155,6 +155,10 @@ struct incoming *remote_begin_point(struct client *client_of_store, const char *
     object = json_object();
     json_set_string(object, "vm", vm_uuid);
     json_set_string(object, "point", point);
+    if (taker) {
+        json_set_string(object, "site", taker->site);
+        json_set_u64(object, "epoch", taker->epoch);
+    }
     if (!client_ask(client, WIRE_BEGIN, object, NULL, NULL, &result, error))
         return NULL;
     self = g_new0(struct remote_incoming, 1);

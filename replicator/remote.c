@@ -395,10 +395,60 @@ static bool remote_put_bundle(struct store *store, const char *data, size_t len,
     return client_answer(client, request, LINK_FOREVER, NULL, NULL, &result, error);
 }
 
-static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
-                                     GError **error)
+static bool take_owner(const struct frame *frame, void *context, GError **error)
 {
-    return remote_begin_point(((struct remote_store *)store)->client, vm_uuid, point, error);
+    GPtrArray *owners = context;
+    json_auto_t *json = NULL;
+    struct owner *owner;
+
+    if (frame->type != WIRE_OWNER)
+        return client_unexpected(frame, error);
+    json = frame_json(frame, error);
+    owner = json ? owner_parse(json, error) : NULL;
+    if (!owner)
+        return false;
+    g_ptr_array_add(owners, owner);
+    return owners->len <= OWNERS_MAX ||
+           fail(error, ERROR_INTEGRITY, "the other side sends more than %u records of owners",
+                OWNERS_MAX);
+}
+
+/* A drctl that does not know of owners has no records. */
+static GPtrArray *remote_owners(struct store *store, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+    json_auto_t *result = NULL;
+    uint64_t count;
+
+    if (!client->knows_owners)
+        return g_steal_pointer(&owners);
+    if (!client_ask(client, WIRE_OWNERS, NULL, take_owner, owners, &result, error) ||
+        !json_need_u64(result, "count", &count, error))
+        return NULL;
+    if (count != owners->len) {
+        fail(error, ERROR_INTEGRITY, "%u of %" PRIu64 " records of owners arrived", owners->len,
+             count);
+        return NULL;
+    }
+    return g_steal_pointer(&owners);
+}
+
+static bool remote_put_owner(struct store *store, const struct owner *owner, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    json_auto_t *result = NULL;
+
+    if (!client->knows_owners)
+        return fail(error, ERROR_CONFIG,
+                    "drctl there does not know which site owns a VM: update it");
+    return client_ask(client, WIRE_PUT_OWNER, owner_json(owner), NULL, NULL, &result, error);
+}
+
+static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
+                                     const struct taker *taker, GError **error)
+{
+    return remote_begin_point(((struct remote_store *)store)->client, vm_uuid, point, taker, error);
 }
 
 static void remote_free(struct store *store)
@@ -458,6 +508,8 @@ static const struct store_ops remote_store_ops = {
     .newest_bundle = remote_newest_bundle,
     .get_bundle = remote_get_bundle,
     .put_bundle = remote_put_bundle,
+    .owners = remote_owners,
+    .put_owner = remote_put_owner,
     .reconnect = remote_reconnect,
     .free = remote_free,
 };

@@ -41,4 +41,4 @@ bool remote_all_arrived(const json_t *result, const struct remote_pieces *pieces
                         const char *what, GError **error);
 /* Borrows CLIENT, which must outlive the point. ERROR_CONFLICT while there is another one. */
 struct incoming *remote_begin_point(struct client *client, const char *vm_uuid, const char *point,
-                                    GError **error);
+                                    const struct taker *taker, GError **error);

@@ -74,6 +74,30 @@ GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vm
 bool store_copy_point(struct store *from, struct store *to, const struct manifest *point,
                       struct progress *progress, GError **error);
 
+/* --- Other sites, asked who owns what (owner.h) ---------------------------------------------- */
+
+struct asking;
+struct peer {
+    char *name;            /* of the [remote] */
+    GPtrArray *owners;     /* of struct owner: what it knows; NULL if it has not answered */
+    char *why;             /* it has not */
+    struct asking *asking; /* private */
+};
+/* Ask all remotes of CONFIG at once, for at most TIMEOUT_MS; of struct peer. Who has not answered by then
+ * is left alone. */
+GPtrArray *peers_ask(const struct config *config, unsigned timeout_ms);
+/* Did none of them answer when they were asked last, a moment ago? So who must be quick need not ask again. */
+bool peers_were_silent(const struct config *config);
+/* Has any of them? */
+bool peers_answered(const GPtrArray *peers);
+/* The record of a VM with the highest epoch that any of them has, or NULL; borrowed. Of several with that
+ * epoch it is one that is not of SITE. */
+const struct owner *peers_newest(const GPtrArray *peers, const char *uuid, const char *site);
+/* Let one that has answered know; see store_put_owner(). */
+bool peer_tell(struct peer *peer, const struct owner *owner, GError **error);
+/* Can "HOST:PORT" be connected to? */
+bool witness_answers(const char *witness, unsigned timeout_ms);
+
 /* What one key may do here; it stands in authorized_keys as options of `drctl serve`. */
 struct serve_rules {
     bool append_only; /* add points and bundles, but remove or change nothing that is committed */

@@ -68,13 +68,13 @@ static bool is_committed(const struct session *self, const char *vm, const char 
 
 /* Another session may have to see first that its client is gone. */
 static struct incoming *begin_in_turn(struct session *self, const char *vm, const char *point,
-                                      GError **error)
+                                      const struct taker *taker, GError **error)
 {
     int64_t until_ms = time_monotonic_ms() + 2 * self->give_way_ms;
 
     for (;;) {
         g_autoptr(GError) why = NULL;
-        struct incoming *incoming = store_begin(self->local, vm, point, &why);
+        struct incoming *incoming = store_begin_by(self->local, vm, point, taker, &why);
 
         if (incoming)
             return incoming;
@@ -90,30 +90,39 @@ static struct incoming *begin_in_turn(struct session *self, const char *vm, cons
 }
 
 static struct incoming *begin(struct session *self, const char *vm, const char *point,
-                              GError **error)
+                              const struct taker *taker, GError **error)
 {
     g_autofree char *what = g_strdup_printf("point %s", point);
     int64_t ms;
 
     if (point_id_parse(point, &ms) && !check_time(what, ms, error))
         return NULL;
-    return quota_begin(self->quota, vm, point, error) ? begin_in_turn(self, vm, point, error)
+    return quota_begin(self->quota, vm, point, error) ? begin_in_turn(self, vm, point, taker, error)
                                                       : NULL;
+}
+
+/* Without a site it is a copy, or the client does not know of owners. */
+static bool read_taker(const json_t *request, struct taker *taker, GError **error)
+{
+    taker->site = json_get_string(request, "site");
+    taker->epoch = 0;
+    return !taker->site || json_need_u64(request, "epoch", &taker->epoch, error);
 }
 
 bool handle_begin(struct session *self, const struct frame *frame, GError **error)
 {
     json_auto_t *request = frame_json(frame, error);
     const char *vm, *point;
+    struct taker taker;
     GError *why = NULL;
     json_t *object;
 
     if (!request || !json_need_string(request, "vm", &vm, error) ||
-        !json_need_string(request, "point", &point, error))
+        !json_need_string(request, "point", &point, error) || !read_taker(request, &taker, error))
         return false;
     if (self->point_request)
         return session_out_of_order(frame, "another point is arriving", error);
-    self->incoming = begin(self, vm, point, &why);
+    self->incoming = begin(self, vm, point, taker.site ? &taker : NULL, &why);
     if (!self->incoming) {
         quota_end(self->quota);
         if (uuid_is_valid(vm))

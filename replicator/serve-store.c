@@ -88,6 +88,37 @@ bool handle_damaged(struct session *self, const struct frame *frame, GError **er
     return session_ok(self, frame->request, object, error);
 }
 
+bool handle_owners(struct session *self, const struct frame *frame, GError **error)
+{
+    uint32_t number = frame->request;
+    g_autoptr(GPtrArray) owners = NULL;
+    json_t *object;
+    GError *why = NULL;
+
+    owners = store_owners(self->local, &why);
+    if (!owners)
+        return session_refuse(self, number, why, error);
+    for (unsigned i = 0; i < owners->len; i++)
+        if (!wire_send_json(self->wire, WIRE_OWNER, number, owner_json(owners->pdata[i]), error))
+            return false;
+    object = json_object();
+    json_set_u64(object, "count", owners->len);
+    return session_ok(self, number, object, error);
+}
+
+bool handle_put_owner(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    AUTO(owner) owner = request ? owner_parse(request, error) : NULL;
+    GError *why = NULL;
+
+    if (!owner)
+        return false;
+    return store_put_owner(self->local, owner, &why)
+               ? session_ok(self, frame->request, NULL, error)
+               : session_refuse(self, frame->request, why, error);
+}
+
 static json_t *similar_image_json(const struct similar_image *image)
 {
     json_t *json = image ? json_object() : json_null();

@@ -69,7 +69,7 @@ static GError *append_only_error(enum wire_type type)
 static bool handle_hello(struct session *self, const struct frame *frame, GError **error)
 {
     json_auto_t *request = frame_json(frame, error);
-    json_t *object = NULL;
+    json_t *object = NULL, *features;
     const char *version;
     uint64_t protocol;
 
@@ -82,7 +82,9 @@ static bool handle_hello(struct session *self, const struct frame *frame, GError
     object = json_object();
     json_set_string(object, "drctl", DRCTL_VERSION);
     json_set_u64(object, "protocol", WIRE_PROTOCOL);
-    json_object_set_new(object, "features", json_array());
+    features = json_array();
+    json_array_append_new(features, json_string(WIRE_FEATURE_OWNERS));
+    json_object_set_new(object, "features", features);
     return session_ok(self, frame->request, object, error);
 }
 
@@ -118,6 +120,8 @@ static const struct {
     [WIRE_PARTIAL] = {handle_partial, REQUEST},
     [WIRE_REUSE] = {handle_reuse, 0},
     [WIRE_DAMAGED] = {handle_damaged, REQUEST},
+    [WIRE_OWNERS] = {handle_owners, REQUEST},
+    [WIRE_PUT_OWNER] = {handle_put_owner, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

@@ -33,9 +33,9 @@ static void set_options(int fd)
 }
 
 /* Wait for a connect(2) that is under way; 0 or its errno, -1 when interrupted. */
-static int connect_wait(int fd, GError **error)
+static int connect_wait(int fd, int timeout_ms, GError **error)
 {
-    int64_t deadline_ms = time_monotonic_ms() + CONNECT_TIMEOUT_MS;
+    int64_t deadline_ms = time_monotonic_ms() + timeout_ms;
 
     for (;;) {
         int64_t left = deadline_ms - time_monotonic_ms();
@@ -54,7 +54,7 @@ static int connect_wait(int fd, GError **error)
 }
 
 /* 0 with *FD, an errno, or -1 when interrupted. */
-static int connect_address(const struct addrinfo *address, int *out, GError **error)
+static int connect_address(const struct addrinfo *address, int timeout_ms, int *out, GError **error)
 {
     AUTO_FD fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int result = 0;
@@ -63,13 +63,13 @@ static int connect_address(const struct addrinfo *address, int *out, GError **er
         return errno;
     set_options(fd);
     if (connect(fd, address->ai_addr, address->ai_addrlen) < 0)
-        result = errno == EINPROGRESS ? connect_wait(fd, error) : errno;
+        result = errno == EINPROGRESS ? connect_wait(fd, timeout_ms, error) : errno;
     if (result == 0)
         *out = fd_steal(&fd);
     return result;
 }
 
-int tcp_connect(const char *host, uint16_t port, GError **error)
+int tcp_connect_within(const char *host, uint16_t port, int timeout_ms, GError **error)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     g_autofree char *service = g_strdup_printf("%u", (unsigned)port);
@@ -82,10 +82,15 @@ int tcp_connect(const char *host, uint16_t port, GError **error)
     }
     result = EHOSTUNREACH;
     for (struct addrinfo *at = addresses; at && fd < 0 && result != -1; at = at->ai_next)
-        result = connect_address(at, &fd, error);
+        result = connect_address(at, timeout_ms, &fd, error);
     freeaddrinfo(addresses);
     if (fd < 0 && result != -1)
         fail(error, ERROR_NETWORK, "cannot reach %s port %u: %s", host, (unsigned)port,
              g_strerror(result));
     return fd;
+}
+
+int tcp_connect(const char *host, uint16_t port, GError **error)
+{
+    return tcp_connect_within(host, port, CONNECT_TIMEOUT_MS, error);
 }

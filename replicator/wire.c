@@ -40,10 +40,13 @@ static const char *const type_names[] = {
     [WIRE_PARTIAL] = "PARTIAL",
     [WIRE_REUSE] = "REUSE",
     [WIRE_DAMAGED] = "DAMAGED",
+    [WIRE_OWNERS] = "OWNERS",
+    [WIRE_PUT_OWNER] = "PUT-OWNER",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",
     [WIRE_DECISION] = "DECISION",
+    [WIRE_OWNER] = "OWNER",
 };
 
 const char *wire_type_name(unsigned type)

@@ -24,7 +24,7 @@
  *     HELLO               {drctl, protocol, features[]}  OK {drctl, protocol, features[]}
  *     INFO                {}                             OK {uuid, site, drctl, free_bytes, ...}
  *     POINTS              {vm: uuid | null}              MANIFEST*, OK {count}
- *     BEGIN               {vm, point}                    OK {partials}
+ *     BEGIN               {vm, point, site, epoch}       OK {partials}
  *     OPEN                {file, name}                   -
  *     DATA                file, zeros, offset, bytes     -
  *     COMMIT              the manifest                   OK {}
@@ -39,12 +39,16 @@
  *     PARTIAL             {target}                       DATA*, OK {bytes}
  *     REUSE               {file, offset, bytes, ...}     -
  *     DAMAGED             {vm}                           OK {points}
+ *     OWNERS              {}                             OWNER*, OK {count}
+ *     PUT-OWNER           the record of an owner         OK {}
  */
 #pragma once
 
 #include "replicator/link.h"
 
 #define WIRE_PROTOCOL 1
+/* Words of HELLO: what a side knows beside the first version of the protocol. */
+#define WIRE_FEATURE_OWNERS "owners" /* OWNERS, PUT-OWNER */
 #define WIRE_HEADER 20
 #define WIRE_DATA_HEADER 16
 #define WIRE_CONTROL_MAX (1u << 20)
@@ -71,10 +75,13 @@ enum wire_type {
     WIRE_PARTIAL,
     WIRE_REUSE,
     WIRE_DAMAGED,
+    WIRE_OWNERS,
+    WIRE_PUT_OWNER,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,
     WIRE_DECISION,
+    WIRE_OWNER,
 };
 /* "BUNDLE-GET", or NULL when there is no such type. */
 const char *wire_type_name(unsigned type);

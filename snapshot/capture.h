@@ -61,6 +61,9 @@ bool capture_finish(struct capture *capture, struct point_result *result, GError
 /* Its first part, transfer.c. */
 bool capture_transfer(struct capture *capture, GError **error);
 
+/* The place for the point at the destination, for this site as the owner of the VM. */
+bool capture_take_place(struct capture *capture, GError **error);
+
 /* reconnect.c. An attempt to send the point has failed with WHY (taken): connect anew, as often and as
  * long as the destination's patience lasts. False when there is no use in trying again. */
 bool capture_reconnect(struct capture *capture, GError *why, GError **error);

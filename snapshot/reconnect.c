@@ -62,8 +62,7 @@ static bool ask(struct capture *capture, bool *known, bool *exists, GError **err
     *exists = *known = is_listed(points, capture->manifest->point);
     if (*known)
         return true;
-    capture->incoming = store_begin(request->destination, uuid, capture->manifest->point, error);
-    *known = capture->incoming != NULL;
+    *known = capture_take_place(capture, error);
     return *known;
 }
 

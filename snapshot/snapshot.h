@@ -19,6 +19,7 @@ struct point_request {
     struct store *destination; /* a lost link to it is had again if it is patient */
     struct catalog *catalog;   /* of this site: the capture journal */
     const char *site;          /* name of this site */
+    uint64_t epoch;            /* as of which it owns the VM, see owner.h */
     const char *run_dir;       /* sockets */
     const char *scratch_dir;
     enum quiesce quiesce;

@@ -137,14 +137,20 @@ static bool fetch_arrived(struct capture *capture, GError **error)
     return true;
 }
 
+bool capture_take_place(struct capture *capture, GError **error)
+{
+    const struct point_request *request = capture->request;
+    struct taker taker = {request->site, request->epoch};
+
+    capture->incoming = store_begin_by(request->destination, domain_uuid(request->domain),
+                                       capture->manifest->point, &taker, error);
+    return capture->incoming != NULL;
+}
+
 /* Only now: a store takes one point at a time, and a round has several. */
 static bool take_place(struct capture *capture, GError **error)
 {
-    const struct point_request *request = capture->request;
-
-    capture->incoming = store_begin(request->destination, domain_uuid(request->domain),
-                                    capture->manifest->point, error);
-    return capture->incoming && fetch_arrived(capture, error);
+    return capture_take_place(capture, error) && fetch_arrived(capture, error);
 }
 
 static bool take_disk(struct capture *capture, struct disk_reference *disk, GError **error)

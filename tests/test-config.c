@@ -41,6 +41,7 @@ START_TEST(reads_every_key)
         "# a comment\n\n[site]\nname=dc1\n  libvirt = qemu:///system ; "
         "qemu+unix:///system?socket=/run/b\nstore = /srv/store/\nimages = /srv/images\n"
         "scratch = /srv/scratch\nrun-dir = /run/x\nkeep = yearly=3 last=2\nchain-depth = 7\n"
+        "guard = strict\nwitness = 192.0.2.1:22; [2001:db8::1]:443\n"
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
         "quiesce-timeout = 2min\ngroup = require\ncompression = 19\nkeep = daily=9\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
@@ -66,6 +67,8 @@ START_TEST(reads_every_key)
     ck_assert_str_eq(config->run_dir, "/run/x");
     ck_assert_uint_eq(config->keep.keep[RETENTION_YEARLY], 3);
     ck_assert_uint_eq(config->chain_depth, 7);
+    ck_assert_int_eq(config->guard, GUARD_STRICT);
+    ck_assert_str_eq(config->witnesses[1], "[2001:db8::1]:443");
     dr1 = config_remote(config, "dr1", &error);
     unit_ok(dr1, error);
     ck_assert_str_eq(dr1->user, "root");
@@ -151,6 +154,10 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "keep = daily=0\n", "[site] keep: 'daily=0': how many"},
         {SITE "chain-depth = 1\n", "[site] chain-depth: '1' is not a whole number from 2 to 150"},
         {SITE "chain-depth = 151\n", "[site] chain-depth: '151' is not"},
+        {SITE "guard = loose\n", "[site] guard: "},
+        {SITE "witness = 192.0.2.1\n", "[site] witness: '192.0.2.1' is not HOST:PORT"},
+        {SITE "witness = me@192.0.2.1:22\n", "[site] witness: 'me@192.0.2.1:22' is not HOST:PORT"},
+        {SITE "witness = 192.0.2.1:99999\n", "[site] witness: "},
         {SITE "[protection p]\nvms = db\nkeep = last\n", "[protection p] keep: 'last' is no"},
         {SITE "[remote dr1]\n", "[remote dr1] address: is missing"},
         {SITE "[remote DR]\naddress = h\n", "[remote DR]: 'DR' is not a name"},

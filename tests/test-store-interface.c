@@ -70,7 +70,7 @@ static void heap_incoming_free(struct incoming *incoming)
 }
 
 static struct incoming *heap_begin(struct store *store, const char *vm_uuid, const char *point,
-                                   GError **error)
+                                   const struct taker *taker, GError **error)
 {
     static const struct incoming_ops ops = {.open = heap_open,
                                             .write = heap_write,

@@ -191,7 +191,7 @@ END_TEST
 
 START_TEST(refuses_unknown_types_and_used_padding)
 {
-    static const uint32_t types[] = {0, 32, 63, 68, 255, 0x00000102, 0x01000001};
+    static const uint32_t types[] = {0, 32, 63, 100, 255, 0x00000102, 0x01000001};
     uint8_t frame[SMALL_FRAME];
 
     small_frame(frame);
