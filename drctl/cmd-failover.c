@@ -117,6 +117,24 @@ static bool is_accepted(struct context *context, const struct failover_plan *pla
         "accept damage", "--accept-damage", NULL);
 }
 
+#define ASK_SOURCE_MS 3000
+
+/* Nothing at the source is stopped from here; but who is told that it can still be reached can do so. */
+static void warn_of_source(struct context *context, const struct failover_plan *plan)
+{
+    g_autoptr(GPtrArray) peers = peers_ask(context->config, ASK_SOURCE_MS);
+
+    for (unsigned i = 0; i < peers->len; i++) {
+        const struct peer *peer = peers->pdata[i];
+
+        if (peer->owners && g_str_equal(peer->name, plan->site))
+            printf(
+                "\nSite %s ANSWERS: its VMs may still run. Stop them there first: drctl fence %s\n",
+                plan->site, plan->vapp);
+    }
+    fflush(stdout);
+}
+
 static bool confirm_plan(struct context *context, const struct failover_plan *plan, GError **error)
 {
     g_autofree char *question = g_strdup_printf("\nBefore you go on: these VMs must not run at %s "
@@ -129,6 +147,7 @@ static bool confirm_plan(struct context *context, const struct failover_plan *pl
     if (context->json)
         return fail(error, ERROR_USAGE,
                     "--json shows no plan to confirm: add --yes, or look with --dry-run first");
+    warn_of_source(context, plan);
     return confirm(question, plan->vapp, "--yes", error);
 }
 
@@ -214,10 +233,11 @@ static void print_result(struct context *context, const struct failover_plan *pl
                                    : "as no VM is ready",
            rpo);
     print_lost(plan);
-    printf(
-        "The VMs run on overlays over their points in %s; the points stay as they are.\n"
-        "When site %s comes back: its copies of these VMs must not be started, nor replicated.\n",
-        context->config->store, plan->site);
+    printf("The VMs run on overlays over their points in %s; the points stay as they are.\n"
+           "They belong to this site now: points of the old copies at %s are refused, and its "
+           "guard, if it has one\n"
+           "(drctl guard install), does not let them start. The way home: drctl failback %s\n",
+           context->config->store, plan->site, plan->vapp);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */

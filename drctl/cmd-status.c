@@ -2,6 +2,7 @@
 #include "drctl/damage-map.h"
 #include "drctl/jobs.h"
 #include "drctl/output.h"
+#include "drctl/ownership.h"
 #include "drctl/verification.h"
 
 #include <stdio.h>
@@ -67,6 +68,8 @@ static json_t *protected_json(struct context *context, const struct protected_vm
     describe_age(time, json);
     describe_lag(domain, record, json);
     json_set_string(json, "error", error);
+    if (domain && ownership_describe(context->config, domain_uuid(domain), domain, json))
+        json_set_string(json, "state", "stale");
     return json;
 }
 
@@ -85,8 +88,20 @@ static bool protected_list(struct context *context, json_t *list, GError **error
 /* --- what this site holds for others -----------------------------------------------------------
  */
 
-static json_t *received_json(const struct manifest *newest)
+/* What there is of it at this site, if a failover or a protection has brought it under our guard. */
+static struct domain *guarded_domain(struct context *context, const char *uuid)
 {
+    AUTO(guarded) guarded = NULL;
+
+    if (!guarded_read(context->config->dir, uuid, &guarded, NULL) || !guarded ||
+        !context_hosts(context, NULL))
+        return NULL;
+    return find_domain(context->hosts, uuid, NULL);
+}
+
+static json_t *received_json(struct context *context, const struct manifest *newest)
+{
+    AUTO(domain) domain = guarded_domain(context, newest->uuid);
     json_t *json = json_object();
     g_autofree char *time = time_format(newest->time_ms);
 
@@ -103,6 +118,7 @@ static json_t *received_json(const struct manifest *newest)
     json_set_u64(json, "base_damaged", 0);
     json_set_string(json, "whole_point", NULL);
     json_set_string(json, "remedy", NULL);
+    ownership_describe(context->config, newest->uuid, domain, json);
     return json;
 }
 
@@ -145,7 +161,7 @@ static bool received_list(struct context *context, json_t *list, GError **error)
         json_t *json = g_hash_table_lookup(by_uuid, manifest->uuid);
 
         if (!json) {
-            json = received_json(manifest);
+            json = received_json(context, manifest);
             json_array_append_new(list, json);
             g_hash_table_insert(by_uuid, manifest->uuid, json);
         }
@@ -190,13 +206,14 @@ static void print_protected(json_t *list)
         g_autofree char *age = age_text(json);
         g_autofree char *lag = bytes_text(json, "lag_bytes");
         const char *error = json_get_string(json, "error");
+        const char *owned = json_get_string(json, "problem");
         /* The way out follows the problem; `drctl run show` and --json have it whole. */
         g_autofree char *problem = g_strndup(error ? error : "", error ? strcspn(error, ";") : 0);
 
-        table_row(table, (const char *[]){json_get_string(json, "vm"),
-                                          json_get_string(json, "destination"),
-                                          json_get_string(json, "state"),
-                                          json_get_string(json, "point"), age, lag, problem});
+        table_row(table, (const char *[]){
+                             json_get_string(json, "vm"), json_get_string(json, "destination"),
+                             json_get_string(json, "state"), json_get_string(json, "point"), age,
+                             lag, owned ? owned : problem});
     }
     table_print(table);
 }
@@ -205,7 +222,7 @@ static void print_received(json_t *list)
 {
     static const char *const headers[] = {"VM",          "FROM",     "LAST POINT",  ">AGE",
                                           ">POINTS",     ">DAMAGED", ">ON DAMAGED", ">STORED",
-                                          "CONSISTENCY", NULL};
+                                          "CONSISTENCY", "OWNER",    "PROBLEM",     NULL};
     AUTO(table) table = table_new(headers);
     size_t i;
     json_t *json;
@@ -218,11 +235,13 @@ static void print_received(json_t *list)
         g_autofree char *points = number_text(json, "points");
         g_autofree char *damaged = number_text(json, "damaged");
         g_autofree char *on_damaged = number_text(json, "base_damaged");
+        const char *problem = json_get_string(json, "problem");
 
         table_row(table,
                   (const char *[]){json_get_string(json, "vm"), json_get_string(json, "site"),
                                    json_get_string(json, "point"), age, points, damaged, on_damaged,
-                                   stored, json_get_string(json, "consistency")});
+                                   stored, json_get_string(json, "consistency"),
+                                   json_get_string(json, "owner"), problem ? problem : ""});
     }
     table_print(table);
 }

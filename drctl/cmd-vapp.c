@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/jobs.h"
+#include "drctl/guard.h"
 #include "drctl/output.h"
 #include "drctl/vm-results.h"
 
@@ -148,9 +149,29 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
     return ok;
 }
 
+/* Libvirt's hook would refuse them as well, but there is none in session mode; and a vApp without some of its
+ * VMs is not what was asked for. */
+static bool check_guard(struct context *context, GError **error)
+{
+    AUTO(vapp) vapp = named_vapp(context, error);
+
+    if (!vapp || !context_hosts(context, error))
+        return false;
+    for (unsigned i = 0; i < vapp->vms->len; i++) {
+        const struct vapp_vm *vm = vapp->vms->pdata[i];
+        AUTO(domain) domain = find_domain(context->hosts, vm->name, NULL);
+        g_autofree char *why = NULL;
+
+        if (domain && !guard_permits(context->config, domain_uuid(domain), true, &why))
+            return fail(error, ERROR_CONFLICT, "nothing is started: %s", why);
+    }
+    return true;
+}
+
 static bool cmd_vapp_start(struct context *context, GError **error)
 {
-    return act(context, "start", vapp_start_domains, vm_result_note, error);
+    return check_guard(context, error) &&
+           act(context, "start", vapp_start_domains, vm_result_note, error);
 }
 
 static bool cmd_vapp_stop(struct context *context, GError **error)

@@ -111,7 +111,20 @@ struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error)
 
 /* --- the pool bundle ------------------------------------------------------------------------- */
 
-static bool add_domains(struct bundle *bundle, GPtrArray *hosts, GPtrArray *vms, GError **error)
+static bool add_owner(struct bundle *bundle, const char *store, struct domain *domain,
+                      GError **error)
+{
+    AUTO(owner) owner = NULL;
+
+    if (!owner_read(store, domain_uuid(domain), &owner, error))
+        return false;
+    if (owner)
+        bundle_add_owner(bundle, owner);
+    return true;
+}
+
+static bool add_domains(struct bundle *bundle, const char *store, GPtrArray *hosts, GPtrArray *vms,
+                        GError **error)
 {
     for (unsigned i = 0; i < vms->len; i++) {
         const struct protected_vm *vm = vms->pdata[i];
@@ -121,7 +134,7 @@ static bool add_domains(struct bundle *bundle, GPtrArray *hosts, GPtrArray *vms,
             continue; /* its own point will fail and say so; the others must travel all the same */
         g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
 
-        if (!xml)
+        if (!xml || !add_owner(bundle, store, domain, error))
             return false;
         bundle_add_domain(bundle, vm->vm, domain_uuid(domain), xml);
     }
@@ -174,8 +187,8 @@ struct bundle *site_bundle(struct context *context, GPtrArray *vms, GError **err
     GPtrArray *hosts = config ? context_hosts(context, error) : NULL;
     AUTO(bundle) bundle = hosts ? bundle_new(config->site) : NULL;
 
-    if (!bundle || !add_domains(bundle, hosts, vms, error) || !add_hosts(bundle, hosts, error) ||
-        !add_vapps(bundle, config->dir, error))
+    if (!bundle || !add_domains(bundle, config->store, hosts, vms, error) ||
+        !add_hosts(bundle, hosts, error) || !add_vapps(bundle, config->dir, error))
         return NULL;
     return g_steal_pointer(&bundle);
 }

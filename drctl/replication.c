@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/guard.h"
 #include "drctl/output.h"
+#include "drctl/ownership.h"
 #include "drctl/replication.h"
 
 static void made_point_free(void *data)
@@ -16,6 +18,8 @@ void replication_init(struct replication *replication, struct context *context)
         .context = context,
         .stores =
             g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)store_free),
+        .owners = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                        (GDestroyNotify)g_ptr_array_unref),
         .store_errors =
             g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_error_free),
         .results = json_array(),
@@ -28,6 +32,7 @@ void replication_clear(struct replication *replication)
     g_clear_pointer(&replication->vms, g_ptr_array_unref);
     g_clear_pointer(&replication->all, g_ptr_array_unref);
     g_clear_pointer(&replication->stores, g_hash_table_unref);
+    g_clear_pointer(&replication->owners, g_hash_table_unref);
     g_clear_pointer(&replication->store_errors, g_hash_table_unref);
     g_clear_pointer(&replication->made, g_ptr_array_unref);
     run_free(replication->run);
@@ -158,23 +163,59 @@ static void explain_missing_vm(const struct context *context, const char *name, 
         name, domain_name(domain), context->config->path);
 }
 
+/* What DESTINATION knows of owners, asked for once; borrowed. */
+static const GPtrArray *destination_owners(struct replication *replication, const char *destination,
+                                           struct store *store, GError **error)
+{
+    GPtrArray *owners = g_hash_table_lookup(replication->owners, destination);
+
+    if (owners)
+        return owners;
+    owners = store_owners(store, error);
+    if (owners)
+        g_hash_table_insert(replication->owners, g_strdup(destination), owners);
+    return owners;
+}
+
+/* The point is of this site's VM, also by what the destination knows; and it is guarded from the first one on. */
+static bool check_owner(struct vm_job *job, GError **error)
+{
+    struct replication *replication = job->replication;
+    const struct config *config = replication->context->config;
+    struct store *store = job->request.destination;
+    const GPtrArray *owners =
+        destination_owners(replication, job->vm->protection->destination, store, error);
+    g_autoptr(GError) why = NULL;
+
+    if (!owners || !ownership_agree(config, job->domain, store, owners, &job->request.epoch, error))
+        return false;
+    if (!guard_watch(config, job->domain, &why))
+        progress_note(replication->context->progress, "%s is not guarded: %s", job->vm->vm,
+                      why->message);
+    return true;
+}
+
 static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 {
     struct replication *replication = job->replication;
     struct context *context = replication->context;
     const struct protection *protection = job->vm->protection;
+    uint64_t epoch = 0;
 
     job->domain = find_domain(context->hosts, job->vm->vm, error);
     if (!job->domain) {
         explain_missing_vm(context, job->vm->vm, error);
         return false;
     }
+    if (!ownership_known(context->config, job->domain, &epoch, error))
+        return false;
     job->request = (struct point_request){
         .domain = job->domain,
         .destination =
             destination_store(replication, protection->destination, with_metadata, error),
         .catalog = context->catalog,
         .site = context->config->site,
+        .epoch = epoch,
         .run_dir = context->config->run_dir,
         .scratch_dir = context->config->scratch,
         .quiesce = protection->quiesce,
@@ -184,7 +225,7 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
         .force_full = option_set(context, "full"),
         .progress = context->progress,
     };
-    return job->request.destination != NULL;
+    return job->request.destination && (!with_metadata || check_owner(job, error));
 }
 
 static bool take_point(void *data, GError **error)

@@ -19,6 +19,7 @@ struct replication {
     GPtrArray *vms;           /* of struct protected_vm: what was asked for */
     GPtrArray *all;           /* of struct protected_vm: what the bundle tells of */
     GHashTable *stores;       /* destination -> struct store */
+    GHashTable *owners;       /* destination -> GPtrArray of struct owner: what it knows */
     GHashTable *store_errors; /* destination -> GError of its opening */
     struct run *run;
     json_t *results; /* array, one object per VM */

@@ -126,6 +126,43 @@ static bool conclude(struct execution *execution, struct failover_result *result
     return run_finish(execution->run, result->state, json, error);
 }
 
+/* ---- Whose they are */
+
+struct owning {
+    struct claim *claim;
+    const struct failover_vm *vm;
+};
+
+static bool step_own(void *context, GError **error)
+{
+    const struct owning *owning = context;
+
+    return claim_vm(owning->claim, owning->vm->uuid, owning->vm->name, NULL, error);
+}
+
+/* The step's name is journaled. */
+static const struct step own_steps[] = {{"own", step_own, NULL}};
+
+/* Before the first VM starts: whatever happens from then on, the site that had them must not start them
+ * again, nor may it send points of them. */
+static bool own_vms(const struct execution *execution, GError **error)
+{
+    AUTO(claim) claim = claim_new(execution->site, run_id(execution->run));
+
+    for (unsigned i = 0; i < execution->plan->vms->len; i++) {
+        struct owning owning = {claim, execution->plan->vms->pdata[i]};
+
+        if (owning.vm->blocked || !owning.vm->uuid)
+            continue;
+        if (!run_steps(execution->run, owning.vm->name, own_steps, G_N_ELEMENTS(own_steps), &owning,
+                       error)) {
+            g_prefix_error(error, "no VM is started, as this site cannot become their owner: ");
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- Execution */
 
 /* Two failovers of one vApp would each start some of its VMs, in nobody's order. */
@@ -159,7 +196,7 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
     struct vapp_actions actions = {.start = start_vm, .report = report_vm, .context = &execution};
     g_autoptr(GError) cause = NULL;
 
-    if (!run)
+    if (!run || !own_vms(&execution, error))
         return false;
     vapp_start(plan->order, &actions, &result->vms, &cause);
     if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))

@@ -102,6 +102,20 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
 /* RPO of a VM in a plan or result: seconds between its point's instant and the start of the run. */
 double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms);
 
+/* --- Whose a VM is ---------------------------------------------------------------------------- */
+
+/* This site becomes the owner of VMs (owner.h). */
+struct claim;
+/* Ask the other sites what they know, for a few seconds; who does not answer is told of. RUN may be NULL. */
+struct claim *claim_new(const struct site *site, const char *run);
+void claim_free(struct claim *claim);
+DEFINE_CLEANUP(claim)
+/* The VM is this site's now, as of a newer epoch than any that is known: durably here, and at each site that
+ * has answered. Its start is not refused here any more, and its autostart is as it was before a fence. Safe to
+ * repeat. *OWNER (may be NULL) is the record. */
+bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owner **owner,
+              GError **error);
+
 /* --- Restore -------------------------------------------------------------------------------- */
 
 struct restore_request {
