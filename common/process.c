@@ -38,6 +38,7 @@ struct process {
 static void process_clear(struct process *process)
 {
     if (process->pid) {
+        kill(-process->pid, SIGKILL);
         kill(process->pid, SIGKILL);
         while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
             continue;
@@ -66,6 +67,7 @@ static bool fail_spawn(const char *name, const GError *cause, GError **error)
  * beside what we start again. */
 static void die_with_parent(void *parent)
 {
+    setpgid(0, 0); /* what it starts is given up with it */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != GPOINTER_TO_INT(parent))
         _exit(127);

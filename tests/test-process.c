@@ -154,6 +154,22 @@ static bool has_ended(const char *pid)
     return !g_file_get_contents(path, &stat, NULL, NULL) || strstr(stat, ") Z ");
 }
 
+START_TEST(what_the_program_has_started_is_given_up_with_it)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *file = g_build_filename(dir, "pid", NULL);
+    int64_t deadline = time_monotonic_ms() + 20000;
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(RUN(1, NULL, &error, "sh", "-c", "sleep 60 & echo $! >\"$1\"; wait", "sh", file),
+               error, ERROR_FAILED, "gave up after 1 s");
+    while (!has_ended(file)) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(1000);
+    }
+}
+END_TEST
+
 START_TEST(the_program_dies_with_us)
 {
     g_autofree char *dir = unit_dir();
@@ -189,5 +205,6 @@ int main(void)
                     an_error_ends_with_the_last_words, a_missing_program_names_its_package,
                     a_program_that_takes_too_long_is_killed,
                     a_program_that_never_stops_writing_is_killed, an_interrupt_ends_the_program,
-                    a_grandchild_with_our_pipes_does_not_hold_us, the_program_dies_with_us);
+                    a_grandchild_with_our_pipes_does_not_hold_us,
+                    what_the_program_has_started_is_given_up_with_it, the_program_dies_with_us);
 }
