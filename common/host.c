@@ -222,6 +222,27 @@ bool host_memory_free(struct host *host, uint64_t *bytes, GError **error)
     return true;
 }
 
+bool host_cpus_used(struct host *host, unsigned *cpus, GError **error)
+{
+    g_autofree virDomainPtr *handles = NULL;
+    int count =
+        virConnectListAllDomains(host->connection, &handles, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    unsigned sum = 0;
+
+    if (count < 0)
+        return host_fail(host, error, "list the domains that run");
+    for (int i = 0; i < count; i++) {
+        g_autoptr(virDomain) domain = handles[i];
+        virDomainInfo info;
+
+        /* One that is gone by now takes none. */
+        if (virDomainGetInfo(domain, &info) == 0)
+            sum += info.nrVirtCpu;
+    }
+    *cpus = sum;
+    return true;
+}
+
 void host_object_free(struct host_object *object)
 {
     if (!object)

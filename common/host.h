@@ -38,6 +38,9 @@ bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid);
 /* Memory that new guests can have, bytes: free pages and page cache. */
 bool host_memory_free(struct host *host, uint64_t *bytes, GError **error);
 
+/* CPUs of the guests that run there, together. */
+bool host_cpus_used(struct host *host, unsigned *cpus, GError **error);
+
 /* Networks and storage pools, active and inactive. XML is the inactive definition. */
 struct host_object {
     char *name;

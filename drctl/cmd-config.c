@@ -69,14 +69,19 @@ static bool cmd_config_check(struct context *context, GError **error)
 {
     const struct config *config = context_config(context, error);
     g_autoptr(GPtrArray) vapps = config ? vapp_load_all(config->dir, error) : NULL;
+    g_autoptr(GPtrArray) plans = vapps ? recovery_plan_load_all(config->dir, error) : NULL;
 
-    if (!vapps || !check_protections(config, vapps, error) ||
+    g_autofree char *counted = plans && plans->len > 0 ? g_strdup_printf(", %u plan%s", plans->len,
+                                                                         plans->len == 1 ? "" : "s")
+                                                       : g_strdup("");
+
+    if (!plans || !check_protections(config, vapps, error) ||
         !check_overlaps(config, vapps, error) || !config_check_files(config, error))
         return false;
-    printf("%s: site %s, %u remote%s, %u protection%s, %u vApp%s: correct\n", config->path,
+    printf("%s: site %s, %u remote%s, %u protection%s, %u vApp%s%s: correct\n", config->path,
            config->site, config->remotes->len, config->remotes->len == 1 ? "" : "s",
            config->protections->len, config->protections->len == 1 ? "" : "s", vapps->len,
-           vapps->len == 1 ? "" : "s");
+           vapps->len == 1 ? "" : "s", counted);
     return true;
 }
 
@@ -84,8 +89,9 @@ const struct command config_commands[] = {
     {
         .name = "config check",
         .args = "",
-        .summary = "check drctl.conf and all vApp files",
-        .text = "Reads drctl.conf and every *.vapp beside it as any command would, and checks what "
+        .summary = "check drctl.conf, all vApp files and recovery plans",
+        .text = "Reads drctl.conf and every *.vapp and *.plan beside it as any command would, and "
+                "checks what "
                 "they\n"
                 "name: keys, known hosts, vApps. Touches neither libvirt nor the network.",
         .run = cmd_config_check,

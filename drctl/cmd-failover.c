@@ -19,6 +19,7 @@ static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
     json_set_string(json, "point", vm->point);
     json_set_string(json, "time", time);
     json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
+    json_set_string(json, "host", vm->host);
     if (vm->point)
         json_set_real(json, "rpo_seconds", failover_rpo_seconds(vm, now));
     json_object_set_new(json, "blocked", json_boolean(vm->blocked));
@@ -32,11 +33,14 @@ static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
 
 static json_t *plan_json(const struct failover_plan *plan)
 {
-    json_t *json = json_object(), *vms = json_array();
+    json_t *json = json_object(), *vms = json_array(), *skipped = json_array();
 
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "site", plan->site);
     json_set_string(json, "resumes", plan->resumes);
+    for (unsigned i = 0; i < plan->skipped->len; i++)
+        json_array_append_new(skipped, json_string(plan->skipped->pdata[i]));
+    json_object_set_new(json, "skipped", skipped);
     for (unsigned i = 0; i < plan->vms->len; i++)
         json_array_append_new(vms, plan_vm_json(plan->vms->pdata[i], time_now_ms()));
     json_object_set_new(json, "vms", vms);
@@ -54,17 +58,16 @@ static void print_findings(const struct failover_plan *plan)
     }
 }
 
-static void print_plan(struct context *context, const struct failover_plan *plan)
+/* Which host a VM gets is worth a column where there is a choice. */
+static void print_vms(struct context *context, const struct failover_plan *plan)
 {
     static const char *const headers[] = {">ORDER",      "VM", "POINT", ">LOST",
                                           "CONSISTENCY", "",   NULL};
-    AUTO(table) table = table_new(headers);
+    static const char *const with_hosts[] = {">ORDER",      "VM", "POINT", ">LOST",
+                                             "CONSISTENCY", "",   "HOST",  NULL};
+    AUTO(table) table = table_new(context->hosts->len > 1 ? with_hosts : headers);
     int64_t now = time_now_ms();
 
-    printf("Failover of %s: VMs of site %s start at site %s.\n\n", plan->vapp, plan->site,
-           context->config->site);
-    if (plan->resumes)
-        printf("This goes on with run %s, which was interrupted.\n\n", plan->resumes);
     for (unsigned i = 0; i < plan->vms->len; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
         g_autofree char *order = g_strdup_printf("%u", vm->order);
@@ -74,9 +77,21 @@ static void print_plan(struct context *context, const struct failover_plan *plan
                                           vm->point ? consistency_name(vm->consistency) : NULL,
                                           vm->blocked          ? "cannot start"
                                           : vm->accepts_damage ? "damaged"
-                                                               : ""});
+                                                               : "",
+                                          vm->host});
     }
     table_print(table);
+}
+
+static void print_plan(struct context *context, const struct failover_plan *plan)
+{
+    printf("Failover of %s: VMs of site %s start at site %s.\n\n", plan->vapp, plan->site,
+           context->config->site);
+    if (plan->resumes)
+        printf("This goes on with run %s, which was interrupted.\n\n", plan->resumes);
+    print_vms(context, plan);
+    for (unsigned i = 0; i < plan->skipped->len; i++)
+        printf("  - %s: optional, left out\n", (char *)plan->skipped->pdata[i]);
     print_findings(plan);
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
 }
@@ -264,8 +279,12 @@ static bool execute(struct context *context, const struct site *site,
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
                                        bool accept_damage, GError **error)
 {
-    struct failover_plan *plan = (accept_damage ? failover_plan_accepting
-                                                : failover_plan_new)(site, context->args[0], error);
+    struct failover_request request = {
+        .name = context->args[0],
+        .skip_optional = option_set(context, "skip-optional"),
+        .accept_damage = accept_damage,
+    };
+    struct failover_plan *plan = failover_plan_make(site, &request, error);
 
     if (plan && !context->json)
         print_plan(context, plan);
@@ -304,6 +323,7 @@ static const struct option failover_options[] = {
     {"yes", NULL, "do not ask: the VMs of the lost site are known to be off"},
     {"dry-run", NULL, "show the plan, change nothing"},
     {"accept-damage", NULL, "start a VM of which no point is whole; what is lost is an I/O error"},
+    {"skip-optional", NULL, "leave out the VMs that the recovery plan can do without"},
     {0},
 };
 
@@ -316,8 +336,8 @@ const struct command failover_commands[] = {
         .flags = COMMAND_JSON,
         .summary = "start a vApp of a lost site here, from its newest recovery points",
         .text =
-            "Needs nothing of the lost site. Shows the plan and asks; then makes overlays over "
-            "the\n"
+            "Needs nothing of the lost site. By the recovery plan of that name, if there is one\n"
+            "(drctl plan). Shows what it will do and asks; then makes overlays over the\n"
             "newest complete points, defines the VMs, starts them in the order of the vApp and "
             "waits\n"
             "until each is ready. A failover that was interrupted is finished by the same command.",

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "drctl/output.h"
 
@@ -23,6 +24,18 @@ static void catch_signals(void)
     sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
+}
+
+/* A plan holds a lock for each VM, so that what it names is not dropped meanwhile: the 1024 files that a
+ * shell allows are few for a site. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* What may stand in front of the command, beside what any command takes. */
@@ -126,6 +139,7 @@ int main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "");
     catch_signals();
+    allow_many_files();
     if (!dispatch(&context, argv + 1, &error)) {
         if (context.progress)
             progress_terminal_end(context.progress);

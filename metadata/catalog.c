@@ -29,6 +29,7 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_REPLICATION] = "replication",
     [CATALOG_SKETCHES] = "sketches",
     [CATALOG_VERIFIED] = "verified",
+    [CATALOG_PREFLIGHTS] = "preflights",
 };
 
 /* LMDB allows a process one environment for one file: the locks of a second one would vanish when

@@ -30,6 +30,7 @@ enum catalog_table {
     CATALOG_REPLICATION, /* "<vm-uuid>/<destination>" -> last result */
     CATALOG_SKETCHES,    /* "<vm-uuid>/<target>" -> sketch of the disk at one of its points */
     CATALOG_VERIFIED,    /* "<vm-uuid>/<point>" -> {time, ok, error} of its last verification */
+    CATALOG_PREFLIGHTS,  /* "<recovery plan>" -> last check of it */
     CATALOG_TABLES
 };
 

@@ -11,6 +11,8 @@ struct execution {
     struct run *run;
     void (*report)(void *context, const struct vapp_result *result);
     void *report_context;
+    GMutex lock;       /* of: */
+    GHashTable *notes; /* VM -> what went wrong with it after it was ready */
 };
 
 void failover_result_clear(struct failover_result *result)
@@ -31,18 +33,75 @@ static struct failover_vm *find_vm(const struct failover_plan *plan, const char 
     g_return_val_if_reached(NULL);
 }
 
+static struct hook_facts facts_of(const struct execution *execution, const struct failover_vm *vm)
+{
+    return (struct hook_facts){.vm = vm->name,
+                               .uuid = vm->uuid,
+                               .host = vm->host,
+                               .site = execution->plan->site,
+                               .point = vm->point,
+                               .run = run_id(execution->run)};
+}
+
 static bool start_vm(void *context, const struct vapp_vm *vm, struct domain **domain,
                      GError **error)
 {
     const struct execution *execution = context;
     const struct failover_vm *planned = find_vm(execution->plan, vm->name);
+    struct hook_facts facts;
 
     if (planned->blocked || !planned->recovery)
         return fail(error, ERROR_CONFLICT, "%s",
                     planned->findings->len
                         ? (char *)planned->findings->pdata[planned->findings->len - 1]
                         : "it was not planned");
-    return recovery_run(planned->recovery, execution->site, execution->run, true, domain, error);
+    facts = facts_of(execution, planned);
+    return customize_before(planned->recovery->customization, &facts, execution->run, planned->name,
+                            error) &&
+           recovery_run(planned->recovery, execution->site, execution->run, true, domain, error);
+}
+
+static void note_vm(struct execution *execution, const char *vm, const char *text)
+{
+    g_mutex_lock(&execution->lock);
+    g_hash_table_insert(execution->notes, g_strdup(vm), g_strdup(text));
+    g_mutex_unlock(&execution->lock);
+}
+
+/* A VM that is up is not taken for failed because a command behind it was. */
+static bool finish_vm(void *context, const struct vapp_vm *vm, struct domain *domain,
+                      GError **error)
+{
+    struct execution *execution = context;
+    const struct failover_vm *planned = find_vm(execution->plan, vm->name);
+    const struct customization *customization = planned->recovery->customization;
+    struct hook_facts facts = facts_of(execution, planned);
+    g_autoptr(GError) cause = NULL;
+
+    if (!customize_addresses(customization, domain, vm->ready_timeout_ms, execution->run,
+                             planned->name, error) ||
+        !vapp_wait_ready(vm, domain, error))
+        return false;
+    if (customize_after(customization, &facts, domain, execution->run, planned->name, &cause))
+        return true;
+    if (error_is(cause, ERROR_CANCELLED)) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return false;
+    }
+    note_vm(execution, vm->name, cause->message);
+    return true;
+}
+
+/* Results say what is not as wished. */
+static void tell_notes(const struct execution *execution, const GPtrArray *results)
+{
+    for (unsigned i = 0; i < results->len; i++) {
+        struct vapp_result *result = results->pdata[i];
+        const char *note = g_hash_table_lookup(execution->notes, result->vm->name);
+
+        if (note && !result->error)
+            result->error = g_strdup(note);
+    }
 }
 
 static void report_vm(void *context, const struct vapp_result *result)
@@ -192,13 +251,21 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
 {
     AUTO(file_lock) lock = lock_vapp(site, plan->vapp, error);
     AUTO(run) run = lock ? begin(site, plan, error) : NULL;
-    struct execution execution = {site, plan, run, report, context};
-    struct vapp_actions actions = {.start = start_vm, .report = report_vm, .context = &execution};
+    g_autoptr(GHashTable) notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    struct execution execution = {.site = site,
+                                  .plan = plan,
+                                  .run = run,
+                                  .report = report,
+                                  .report_context = context,
+                                  .notes = notes};
+    struct vapp_actions actions = {
+        .start = start_vm, .ready = finish_vm, .report = report_vm, .context = &execution};
     g_autoptr(GError) cause = NULL;
 
     if (!run || !own_vms(&execution, error))
         return false;
     vapp_start(plan->order, &actions, &result->vms, &cause);
+    tell_notes(&execution, result->vms);
     if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))
         return false;
     if (!cause)

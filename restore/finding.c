@@ -43,6 +43,12 @@ static void append(GPtrArray *list, const GPtrArray *texts)
         g_ptr_array_add(list, g_strdup(texts->pdata[i]));
 }
 
+void findings_append(struct findings *findings, const struct findings *from)
+{
+    append(findings->remarks, from->remarks);
+    append(findings->blockers, from->blockers);
+}
+
 GPtrArray *findings_list(const struct findings *findings, bool *blocked)
 {
     GPtrArray *list = g_ptr_array_new_with_free_func(g_free);

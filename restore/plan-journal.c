@@ -25,6 +25,7 @@ static json_t *recovery_to_json(const struct recovery *recovery)
     json_set_string(json, "uuid", recovery->uuid);
     json_set_string(json, "adopted", recovery->adopted);
     json_set_string(json, "definition", recovery->definition);
+    json_object_set_new(json, "customization", customization_to_json(recovery->customization));
     return json;
 }
 
@@ -48,15 +49,30 @@ static json_t *vm_to_json(const struct failover_vm *vm)
     return json;
 }
 
+static json_t *parts_to_json(const GPtrArray *parts)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < parts->len; i++) {
+        const struct plan_part *part = parts->pdata[i];
+        json_t *json = json_object();
+
+        json_set_string(json, "name", part->name);
+        json_set_string(json, "definition", part->definition);
+        json_array_append_new(array, json);
+    }
+    return array;
+}
+
 json_t *plan_to_json(const struct failover_plan *plan)
 {
     json_t *json = json_object();
     json_t *vms = json_array();
-    bool is_vapp = plan->order->text && *plan->order->text;
 
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "site", plan->site);
-    json_set_string(json, "definition", is_vapp ? plan->order->text : NULL);
+    json_object_set_new(json, "parts", parts_to_json(plan->parts));
+    json_object_set_new(json, "skipped", texts_to_json(plan->skipped));
     for (unsigned i = 0; i < plan->vms->len; i++)
         json_array_append_new(vms, vm_to_json(plan->vms->pdata[i]));
     json_object_set_new(json, "vms", vms);
@@ -65,13 +81,13 @@ json_t *plan_to_json(const struct failover_plan *plan)
 
 /* ---- And back */
 
-static void read_findings(struct failover_vm *vm, const json_t *json)
+static void read_texts(GPtrArray *texts, const json_t *array)
 {
     const json_t *value;
     size_t i;
 
-    json_array_foreach(json_object_get(json, "findings"), i, value)
-        g_ptr_array_add(vm->findings, g_strdup(json_string_value(value)));
+    json_array_foreach(array, i, value) if (json_is_string(value))
+        g_ptr_array_add(texts, g_strdup(json_string_value(value)));
 }
 
 static void block_vm(struct failover_vm *vm, const char *why)
@@ -110,10 +126,16 @@ static bool read_recovery(const struct site *site, struct failover_vm *vm, const
                           GError **error)
 {
     AUTO(recovery) recovery = g_new0(struct recovery, 1);
+    const json_t *customization = json_object_get(json, "customization");
     const char *name;
     const char *uuid;
     g_autoptr(GError) cause = NULL;
 
+    if (json_is_object(customization)) {
+        recovery->customization = customization_from_json(customization, error);
+        if (!recovery->customization)
+            return false;
+    }
     if (!json_need_string(json, "name", &name, error) ||
         !json_need_string(json, "uuid", &uuid, error))
         return false;
@@ -141,7 +163,7 @@ static bool read_vm(const struct site *site, struct failover_vm *vm, const json_
     vm->point = g_strdup(json_get_string(json, "point"));
     vm->host = g_strdup(json_get_string(json, "host"));
     consistency_parse(json_get_string(json, "consistency"), &vm->consistency);
-    read_findings(vm, json);
+    read_texts(vm->findings, json_object_get(json, "findings"));
     if (!read_lost(vm, json, error) || !json_need_bool(json, "blocked", &vm->blocked, error) ||
         (time && !time_parse(time, &vm->point_time_ms, error)))
         return false;
@@ -177,21 +199,39 @@ static bool read_vms(const struct site *site, struct failover_plan *plan, const 
     return true;
 }
 
+static bool read_parts(struct failover_plan *plan, const json_t *json, GError **error)
+{
+    const json_t *parts = json_object_get(json, "parts");
+    const json_t *value;
+    size_t i;
+
+    if (!parts)
+        plan_add_part(plan, plan->vapp, json_get_string(json, "definition"));
+    json_array_foreach(parts, i, value)
+    {
+        const char *name;
+
+        if (!json_need_string(value, "name", &name, error))
+            return false;
+        plan_add_part(plan, name, json_get_string(value, "definition"));
+    }
+    read_texts(plan->skipped, json_object_get(json, "skipped"));
+    return plan->parts->len > 0 ? plan_make_order(plan, error)
+                                : fail(error, ERROR_INTEGRITY, "it has no vApp");
+}
+
 static bool read_plan(const struct site *site, struct failover_plan *plan, const json_t *json,
                       GError **error)
 {
     const char *vapp;
     const char *from;
-    const char *definition = json_get_string(json, "definition");
 
     if (!json_need_string(json, "vapp", &vapp, error) ||
         !json_need_string(json, "site", &from, error))
         return false;
     plan->vapp = g_strdup(vapp);
     plan->site = g_strdup(from);
-    plan->order = definition ? vapp_parse(definition, strlen(definition), "its definition", error)
-                             : vapp_single(vapp);
-    return plan->order && read_vms(site, plan, json, error);
+    return read_parts(plan, json, error) && read_vms(site, plan, json, error);
 }
 
 struct failover_plan *plan_from_run(const struct site *site, const char *run, GError **error)

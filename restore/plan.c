@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "restore/group.h"
-#include "restore/source.h"
+#include "restore/loss.h"
+#include "restore/planner.h"
 
 /* Less than this in the images directory is worth a word. */
 #define IMAGES_FREE_MIN (UINT64_C(1) << 30)
@@ -39,11 +40,22 @@ static void vm_free(void *data)
     failover_vm_free(data);
 }
 
+static void part_free(void *data)
+{
+    struct plan_part *part = data;
+
+    g_free(part->name);
+    g_free(part->definition);
+    g_free(part);
+}
+
 struct failover_plan *plan_new(void)
 {
     struct failover_plan *plan = g_new0(struct failover_plan, 1);
 
     plan->vms = g_ptr_array_new_with_free_func(vm_free);
+    plan->parts = g_ptr_array_new_with_free_func(part_free);
+    plan->skipped = g_ptr_array_new_with_free_func(g_free);
     return plan;
 }
 
@@ -56,6 +68,8 @@ void failover_plan_free(struct failover_plan *plan)
     g_free(plan->resumes);
     vapp_free(plan->order);
     g_ptr_array_unref(plan->vms);
+    g_ptr_array_unref(plan->parts);
+    g_ptr_array_unref(plan->skipped);
     g_free(plan);
 }
 
@@ -63,6 +77,7 @@ void failover_vm_conclude(struct failover_vm *vm, const struct findings *finding
 {
     g_ptr_array_unref(vm->findings);
     vm->findings = findings_list(findings, &vm->blocked);
+    vm->n_blockers = findings->blockers->len;
 }
 
 double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms)
@@ -71,19 +86,6 @@ double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms)
 }
 
 /* ---- One VM */
-
-/* What a plan is made with. */
-struct planner {
-    const struct site *site;
-    const struct source *source;
-    bool accepts_damage;
-    GPtrArray
-        *platforms;   /* of struct platform, as site->hosts; memory that is promised is taken off */
-    unsigned running; /* VMs that run here already */
-    bool mixed;       /* the newest points are of rounds and not, so not of one instant */
-    char *round;      /* take the points of this round, see group.h; NULL: the newest ones */
-    GHashTable *origins; /* UUID -> struct origin, of that round */
-};
 
 static void platform_free_element(void *data)
 {
@@ -108,10 +110,9 @@ static bool probe_hosts(struct planner *planner, GError **error)
     return true;
 }
 
-static char *uuid_of(const struct planner *planner, const char *vm, GError **error)
+char *planner_uuid(const struct planner *planner, const char *vm, GError **error)
 {
-    const char *known =
-        planner->source->uuids ? g_hash_table_lookup(planner->source->uuids, vm) : NULL;
+    const char *known = g_hash_table_lookup(planner->uuids, vm);
     AUTO(manifest) manifest = known ? NULL : origin_find_vm(planner->site, vm, error);
 
     return g_strdup(known ? known : manifest ? manifest->uuid : NULL);
@@ -122,7 +123,7 @@ static bool find_uuid(const struct planner *planner, struct failover_vm *vm,
 {
     g_autoptr(GError) cause = NULL;
 
-    vm->uuid = uuid_of(planner, vm->name, &cause);
+    vm->uuid = planner_uuid(planner, vm->name, &cause);
     if (!vm->uuid)
         block(findings, "%s", cause->message);
     return vm->uuid != NULL;
@@ -151,10 +152,28 @@ static void take_marked_point(const struct planner *planner, struct failover_vm 
     point_id_parse(mark->point, &vm->point_time_ms);
 }
 
-/* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
-static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain *domain,
-                  const struct recovered *mark, struct findings *findings, GError **error)
+/* It has its host; what runs there has its memory, too. */
+static void count_adopted(const struct planner *planner, struct planned *planned,
+                          struct domain *domain, enum domain_state state)
 {
+    g_autofree char *text =
+        state == DOMAIN_OFF ? domain_xml(domain, DOMAIN_XML_INACTIVE, NULL) : NULL;
+    AUTO(xml) xml = text ? xml_parse(text, domain_name(domain), NULL) : NULL;
+
+    for (unsigned i = 0; i < planner->platforms->len; i++)
+        if (((const struct platform *)planner->platforms->pdata[i])->host == domain_host(domain))
+            planned->fixed = (int)i;
+    if (!xml)
+        return;
+    planned->memory_bytes = definition_memory_bytes(xml_root(xml));
+    planned->cpus = definition_cpus(xml_root(xml));
+}
+
+/* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
+static bool adopt(struct planner *planner, struct planned *planned, struct domain *domain,
+                  const struct recovered *mark, GError **error)
+{
+    struct failover_vm *vm = planned->vm;
     enum domain_state state;
 
     if (strcmp(mark->vm, vm->uuid) != 0)
@@ -162,8 +181,9 @@ static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain
     if (!domain_state(domain, &state, error))
         return false;
     planner->running += state != DOMAIN_OFF;
-    remark(findings, "run %s brought it up already, it is %s%s", mark->run,
+    remark(planned->findings, "run %s brought it up already, it is %s%s", mark->run,
            domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");
+    count_adopted(planner, planned, domain, state);
     take_marked_point(planner, vm, mark);
     vm->host = g_strdup(host_uri(domain_host(domain)));
     vm->recovery = g_new0(struct recovery, 1);
@@ -175,9 +195,10 @@ static bool adopt(struct planner *planner, struct failover_vm *vm, struct domain
 }
 
 /* *ADOPTED, or nothing of that name is here. */
-static bool check_domains(struct planner *planner, struct failover_vm *vm,
-                          struct findings *findings, bool *adopted, GError **error)
+static bool check_domains(struct planner *planner, struct planned *planned, bool *adopted,
+                          GError **error)
 {
+    const struct failover_vm *vm = planned->vm;
     AUTO(domain) domain = NULL;
     struct recovered mark;
     bool good;
@@ -187,41 +208,11 @@ static bool check_domains(struct planner *planner, struct failover_vm *vm,
         return false;
     if (!domain)
         return true;
-    good = mark.run ? adopt(planner, vm, domain, &mark, findings, error)
+    good = mark.run ? adopt(planner, planned, domain, &mark, error)
                     : fail_stranger(domain, vm->name, error);
     recovered_clear(&mark);
     *adopted = good;
     return good;
-}
-
-/* The host with the most memory left. */
-static struct platform *choose_platform(const struct planner *planner)
-{
-    struct platform *best = planner->platforms->pdata[0];
-
-    for (unsigned i = 1; i < planner->platforms->len; i++) {
-        struct platform *platform = planner->platforms->pdata[i];
-
-        if (platform->memory_free_bytes > best->memory_free_bytes)
-            best = platform;
-    }
-    return best;
-}
-
-static void promise_memory(struct platform *platform, const char *definition,
-                           struct findings *findings)
-{
-    AUTO(xml) xml = xml_parse(definition, "definition", NULL);
-    uint64_t needed = xml ? definition_memory_bytes(xml_root(xml)) : 0;
-    g_autofree char *wants = bytes_format(needed);
-    g_autofree char *has = bytes_format(platform->memory_free_bytes);
-
-    if (platform->memory_free_bytes == UINT64_MAX)
-        return;
-    if (needed > platform->memory_free_bytes)
-        remark(findings, "it needs %s of memory, %s is left at %s: it may not start", wants, has,
-               platform->name);
-    platform->memory_free_bytes -= MIN(needed, platform->memory_free_bytes);
 }
 
 /* What lies behind its newest point is lost with the round that it belongs to: say so. */
@@ -244,8 +235,7 @@ static struct origin *vm_origin(const struct planner *planner, const struct fail
     char *key;
     void *origin;
 
-    if (!planner->round ||
-        !g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin))
+    if (!g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin))
         return origin_newest(planner->site, vm->uuid, findings, error);
     g_free(key);
     remark_newer(planner, vm, ((struct origin *)origin)->manifest, findings);
@@ -275,35 +265,26 @@ static void judge_damage(const struct planner *planner, struct failover_vm *vm,
               vm->name);
 }
 
-static bool plan_recovery(const struct planner *planner, struct failover_vm *vm,
-                          struct findings *findings, GError **error)
+/* What it is brought up from; where, is decided when that is known of all. */
+static void find_origin(const struct planner *planner, struct planned *planned)
 {
-    struct platform *platform = choose_platform(planner);
+    struct failover_vm *vm = planned->vm;
     AUTO(recovery) recovery = g_new0(struct recovery, 1);
     g_autoptr(GError) cause = NULL;
 
-    recovery->origin = vm_origin(planner, vm, findings, &cause);
+    recovery->origin = vm_origin(planner, vm, planned->findings, &cause);
     if (!recovery->origin) {
-        block(findings, "%s", cause->message);
-        return true;
+        block(planned->findings, "%s", cause->message);
+        return;
     }
     take_point(vm, recovery->origin->manifest);
-    judge_damage(planner, vm, recovery->origin, findings);
-    if (planner->mixed)
-        remark(findings, "its point and those of the other VMs are not of one instant");
+    judge_damage(planner, vm, recovery->origin, planned->findings);
+    if (planner->mixed[GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm->name))])
+        remark(planned->findings, "its point and those of the other VMs are not of one instant");
     recovery->name = g_strdup(vm->name);
     recovery->uuid = g_strdup(vm->uuid);
-    recovery->uri = g_strdup(platform->name);
-    if (!recovery_adapt(recovery, platform, false, findings, &cause)) {
-        block(findings, "%s", cause->message);
-        return true;
-    }
-    promise_memory(platform, recovery->definition, findings);
-    recovery_check_chains(recovery, findings);
-    recovery_check_access(recovery, planner->site, findings);
-    vm->host = g_strdup(platform->name);
-    vm->recovery = g_steal_pointer(&recovery);
-    return true;
+    recovery->plan = planner->recovery;
+    planned->recovery = g_steal_pointer(&recovery);
 }
 
 /* What is waited for on a network that is not there never comes. */
@@ -322,20 +303,43 @@ static void check_readiness(const struct vapp_vm *vm, const struct failover_vm *
                vm->ready_port);
 }
 
-static bool plan_vm(struct planner *planner, const struct vapp_vm *definition,
-                    struct failover_vm *vm, GError **error)
+static bool look_at_vm(struct planner *planner, struct planned *planned, GError **error)
 {
-    AUTO(findings) findings = findings_new();
     bool adopted = false;
 
-    if (find_uuid(planner, vm, findings)) {
-        if (!check_domains(planner, vm, findings, &adopted, error) ||
-            (!adopted && !plan_recovery(planner, vm, findings, error)))
-            return false;
-    }
-    check_readiness(definition, vm, findings);
-    failover_vm_conclude(vm, findings);
+    if (!find_uuid(planner, planned->vm, planned->findings))
+        return true;
+    if (!check_domains(planner, planned, &adopted, error))
+        return false;
+    if (!adopted)
+        find_origin(planner, planned);
     return true;
+}
+
+static void customize(const struct planner *planner, const struct planned *planned)
+{
+    struct recovery *recovery = planned->recovery;
+    AUTO(xml) from = definition_parse(recovery->origin->definition, "definition", NULL);
+    AUTO(xml) to = xml_parse(recovery->definition, "definition", NULL);
+
+    if (from && to)
+        recovery->customization = customization_new(
+            planner->recovery, planned->vm->name, xml_root(from), xml_root(to), planned->findings);
+}
+
+static void conclude_vm(const struct planner *planner, struct planned *planned)
+{
+    struct failover_vm *vm = planned->vm;
+
+    if (planned->recovery && planned->recovery->definition) {
+        customize(planner, planned);
+        recovery_check_chains(planned->recovery, planned->findings);
+        recovery_check_access(planned->recovery, planner->site, planned->findings);
+        vm->recovery = g_steal_pointer(&planned->recovery);
+        vm->recovery->plan = NULL;
+    }
+    check_readiness(planned->definition, vm, planned->findings);
+    failover_vm_conclude(vm, planned->findings);
 }
 
 /* ---- All of it */
@@ -367,34 +371,58 @@ static bool open_member(const struct manifest *manifest, void *context)
     return origin != NULL;
 }
 
-/* If the VMs' newest points are of rounds, take all of them from one. A VM without points does not
- * decide; why it has none is told when it is planned. */
-static bool choose_round(struct planner *planner, const struct vapp *order, GError **error)
+/* The points of the VMs of vApp PART, each newest first; of GPtrArray. A VM without points does not
+ * decide; why it has none is told when it is looked at. */
+static GPtrArray *histories_of(const struct planner *planner, const struct vapp *order,
+                               unsigned part, GError **error)
 {
     g_autoptr(GPtrArray) histories =
         g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
 
-    planner->origins =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)origin_free);
     for (unsigned i = 0; i < order->vms->len; i++) {
         const struct vapp_vm *vm = order->vms->pdata[i];
-        g_autofree char *uuid = uuid_of(planner, vm->name, NULL);
-        GPtrArray *points = uuid ? store_points(planner->site->store, uuid, error) : NULL;
+        g_autofree char *uuid = NULL;
+        GPtrArray *points;
 
+        if (GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm->name)) != part)
+            continue;
+        uuid = planner_uuid(planner, vm->name, NULL);
+        points = uuid ? store_points(planner->site->store, uuid, error) : NULL;
         if (uuid && !points)
-            return false;
+            return NULL;
         if (points && points->len > 0)
             g_ptr_array_add(histories, points);
         else if (points)
             g_ptr_array_unref(points);
     }
-    planner->round = g_strdup(group_choose(histories, open_member, planner));
-    for (unsigned i = 0; i < histories->len && !planner->round; i++) {
-        const GPtrArray *points = histories->pdata[i];
+    return g_steal_pointer(&histories);
+}
 
-        planner->mixed |= ((const struct manifest *)points->pdata[0])->group != NULL;
+/* If the newest points of the VMs of vApp PART are of rounds, take all of them from one. */
+static bool choose_round(struct planner *planner, const struct vapp *order, unsigned part,
+                         GError **error)
+{
+    g_autoptr(GPtrArray) histories = histories_of(planner, order, part, error);
+
+    if (!histories)
+        return false;
+    if (group_choose(histories, open_member, planner))
+        return true;
+    for (unsigned i = 0; i < histories->len; i++) {
+        const struct manifest *newest = ((const GPtrArray *)histories->pdata[i])->pdata[0];
+
+        /* Of a round that was tried. */
+        g_hash_table_remove(planner->origins, newest->uuid);
+        planner->mixed[part] |= newest->group && histories->len > 1;
     }
-    planner->mixed &= histories->len > 1;
+    return true;
+}
+
+static bool choose_rounds(struct planner *planner, const struct failover_plan *plan, GError **error)
+{
+    for (unsigned part = 0; part < plan->parts->len; part++)
+        if (!choose_round(planner, plan->order, part, error))
+            return false;
     return true;
 }
 
@@ -402,80 +430,100 @@ static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError
 {
     for (unsigned i = 0; i < plan->order->vms->len; i++) {
         const struct vapp_vm *vm = plan->order->vms->pdata[i];
+        struct failover_vm *added = failover_vm_new(vm);
 
-        g_ptr_array_add(plan->vms, failover_vm_new(vm));
-        if (!interrupt_check(error) || !plan_vm(planner, vm, plan->vms->pdata[i], error))
+        g_ptr_array_add(plan->vms, added);
+        if (!interrupt_check(error) || !look_at_vm(planner, planned_new(planner, added, vm), error))
             return false;
     }
     if (planner->running == plan->vms->len)
         return fail(error, ERROR_CONFLICT,
-                    "%s was failed over already and runs here; `drctl vapp status %s` shows it",
-                    plan->vapp, plan->vapp);
+                    "%s was failed over already and runs here; `drctl vapp status` of its vApp "
+                    "shows it",
+                    plan->vapp);
+    planner_place(planner);
+    for (unsigned i = 0; i < planner->vms->len; i++)
+        conclude_vm(planner, planner->vms->pdata[i]);
     check_space(planner->site, plan);
     return true;
 }
 
-/* The site that most likely ran it, when no bundle says so. */
-static char *site_of_points(const struct site *site, const struct vapp *order)
-{
-    for (unsigned i = 0; i < order->vms->len; i++) {
-        const struct vapp_vm *vm = order->vms->pdata[i];
-        AUTO(manifest) manifest = origin_find_vm(site, vm->name, NULL);
+/* ---- Plans */
 
-        if (manifest)
-            return g_strdup(manifest->site);
-    }
-    return g_strdup("unknown");
+static void planned_free_element(void *data)
+{
+    planned_free(data);
 }
 
-static struct failover_plan *plan_afresh(const struct site *site, struct source *source,
-                                         bool accepts_damage, GError **error)
+void planner_init(struct planner *planner, const struct site *site,
+                  const struct recovery_plan *recovery)
+{
+    *planner = (struct planner){
+        .site = site,
+        .recovery = recovery,
+        .vms = g_ptr_array_new_with_free_func(planned_free_element),
+        .uuids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
+        .part_of = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .origins =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)origin_free),
+    };
+}
+
+void planner_clear(struct planner *planner)
+{
+    g_clear_pointer(&planner->platforms, g_ptr_array_unref);
+    g_clear_pointer(&planner->vms, g_ptr_array_unref);
+    g_clear_pointer(&planner->uuids, g_hash_table_unref);
+    g_clear_pointer(&planner->part_of, g_hash_table_unref);
+    g_clear_pointer(&planner->origins, g_hash_table_unref);
+    g_clear_pointer(&planner->mixed, g_free);
+}
+
+static struct failover_plan *plan_afresh(const struct site *site,
+                                         const struct recovery_plan *recovery,
+                                         const struct failover_request *request, GError **error)
 {
     AUTO(failover_plan) plan = plan_new();
-    struct planner planner = {.site = site, .source = source, .accepts_damage = accepts_damage};
-    bool good;
+    AUTO_PLANNER planner;
+    g_autofree char *run = NULL;
 
-    plan->order = g_steal_pointer(&source->order);
-    plan->vapp = g_strdup(plan->order->name);
-    plan->site = source->site ? g_strdup(source->site) : site_of_points(site, plan->order);
-    good = probe_hosts(&planner, error) && choose_round(&planner, plan->order, error) &&
-           plan_vms(&planner, plan, error);
-    g_clear_pointer(&planner.platforms, g_ptr_array_unref);
-    g_clear_pointer(&planner.origins, g_hash_table_unref);
-    g_free(planner.round);
-    if (good)
+    planner_init(&planner, site, recovery);
+    if (!planner_find_order(&planner, request, plan, error) ||
+        (!request->afresh &&
+         !run_find_interrupted(site->catalog, FAILOVER_KIND, plan->vapp, &run, error)))
+        return NULL;
+    if (run)
+        return plan_from_run(site, run, error);
+    planner.mixed = g_new0(bool, plan->parts->len);
+    planner.accepts_damage = request->accept_damage;
+    if (probe_hosts(&planner, error) && choose_rounds(&planner, plan, error) &&
+        plan_vms(&planner, plan, error))
         return g_steal_pointer(&plan);
     g_prefix_error(error, "cannot fail over %s: ", plan->vapp);
     return NULL;
 }
 
-static struct failover_plan *make_plan(const struct site *site, const char *name,
-                                       bool accepts_damage, GError **error)
+struct failover_plan *failover_plan_make(const struct site *site,
+                                         const struct failover_request *request, GError **error)
 {
-    AUTO_SOURCE source = {0};
+    AUTO(recovery_plan) recovery = NULL;
     g_autofree char *run = NULL;
 
-    if (!run_find_interrupted(site->catalog, FAILOVER_KIND, name, &run, error))
+    if (!request->afresh &&
+        !run_find_interrupted(site->catalog, FAILOVER_KIND, request->name, &run, error))
         return NULL;
     if (run)
         return plan_from_run(site, run, error);
-    if (!source_find(site, name, &source, error))
+    if (!recovery_plan_find(site->config->dir, request->name, &recovery, error))
         return NULL;
-    /* NAME may be a VM's UUID. */
-    if (strcmp(source.order->name, name) != 0 &&
-        !run_find_interrupted(site->catalog, FAILOVER_KIND, source.order->name, &run, error))
-        return NULL;
-    return run ? plan_from_run(site, run, error)
-               : plan_afresh(site, &source, accepts_damage, error);
+    if (!recovery)
+        recovery = recovery_plan_default(request->name);
+    return plan_afresh(site, recovery, request, error);
 }
 
 struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error)
 {
-    return make_plan(site, name, false, error);
-}
+    struct failover_request request = {.name = name};
 
-struct failover_plan *failover_plan_accepting(const struct site *site, const char *name,
-                                              GError **error)
-{
-    return make_plan(site, name, true, error);
+    return failover_plan_make(site, &request, error);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside restore/: the plan of a failover and its way into the run's journal and back. The journal's
- * plan is {vapp, site, definition: text | null, vms: [{vm, uuid, order, point, time, consistency,
- * findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, definition} | null}]}; whatever was decided
- * by looking at the hosts is in it, so a resumed run looks at nothing again but the files of the
- * points.
+ * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], vms: [{vm, uuid, order,
+ * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, definition,
+ * customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
+ * again but the files of the points. Older journals have the definition of their one vApp in place of
+ * parts and skipped.
  */
 #pragma once
 
@@ -17,6 +18,15 @@ void failover_vm_free(struct failover_vm *vm);
 DEFINE_CLEANUP(failover_vm)
 /* Empty, without an order. */
 struct failover_plan *plan_new(void);
+
+/* One of the vApps that are brought up, or a lone VM. */
+struct plan_part {
+    char *name;
+    char *definition; /* NULL: a lone VM */
+};
+void plan_add_part(struct failover_plan *plan, const char *name, const char *definition);
+/* Make the order of all parts, without those that are skipped. */
+bool plan_make_order(struct failover_plan *plan, GError **error);
 /* Take over FINDINGS' texts. */
 void failover_vm_conclude(struct failover_vm *vm, const struct findings *findings);
 

@@ -10,7 +10,9 @@ void platform_free(struct platform *platform)
         return;
     g_free(platform->name);
     xml_free(platform->capabilities);
-    xml_free(platform->domain_support);
+    if (!platform->supports)
+        xml_free(platform->domain_support);
+    g_clear_pointer(&platform->supports, g_hash_table_unref);
     g_clear_pointer(&platform->networks, g_hash_table_unref);
     g_free(platform);
 }
@@ -43,7 +45,36 @@ struct platform *platform_probe(struct host *host, GError **error)
         return NULL;
     if (!host_memory_free(host, &platform->memory_free_bytes, NULL))
         platform->memory_free_bytes = UINT64_MAX;
+    if (!host_cpus_used(host, &platform->cpus_used, NULL))
+        platform->cpus_used = 0;
     return g_steal_pointer(&platform);
+}
+
+static void free_support(void *support)
+{
+    xml_free(support);
+}
+
+/* Owned by supports; NULL when the host refuses. */
+static struct xml *ask_support(struct platform *platform, const char *arch, const char *machine,
+                               const char *type)
+{
+    char *key =
+        g_strdup_printf("%s|%s|%s", arch ? arch : "", machine ? machine : "", type ? type : "");
+    g_autofree char *text = NULL;
+    struct xml *support = NULL;
+
+    if (!platform->supports)
+        platform->supports = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_support);
+    if (g_hash_table_lookup_extended(platform->supports, key, NULL, (void **)&support)) {
+        g_free(key);
+        return support;
+    }
+    text = host_domain_capabilities(platform->host, NULL, arch, machine, type, NULL);
+    if (text)
+        support = xml_parse(text, "the host's domain capabilities", NULL);
+    g_hash_table_insert(platform->supports, key, support);
+    return support;
 }
 
 void platform_ask_support(struct platform *platform, const struct xml_node *domain)
@@ -51,12 +82,9 @@ void platform_ask_support(struct platform *platform, const struct xml_node *doma
     g_autofree char *arch = xml_string(domain, "os/type/@arch");
     g_autofree char *machine = xml_string(domain, "os/type/@machine");
     g_autofree char *type = xml_attr(domain, "type");
-    g_autofree char *text = NULL;
 
-    g_clear_pointer(&platform->domain_support, xml_free);
-    text = host_domain_capabilities(platform->host, NULL, arch, machine, type, NULL);
-    if (text)
-        platform->domain_support = xml_parse(text, "the host's domain capabilities", NULL);
+    if (platform->host)
+        platform->domain_support = ask_support(platform, arch, machine, type);
 }
 
 /* Is there an element of the capabilities at PATH whose text, or whose ATTRIBUTE, is VALUE?
@@ -154,6 +182,11 @@ unsigned platform_cpus(const struct platform *platform)
 unsigned platform_numa_nodes(const struct platform *platform)
 {
     return count(platform, "count(/capabilities/host/topology/cells/cell)");
+}
+
+bool platform_has_network(const struct platform *platform, const char *name)
+{
+    return g_hash_table_lookup(platform->networks, name) || platform_has_link(platform, name);
 }
 
 bool platform_has_link(const struct platform *platform, const char *name)

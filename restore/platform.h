@@ -16,15 +16,17 @@ struct platform {
     struct host *host;          /* borrowed; NULL in tests */
     struct xml *capabilities;   /* <capabilities> */
     struct xml *domain_support; /* <domainCapabilities> for the domain in question, or NULL */
+    GHashTable *supports;       /* all that were asked for; they own domain_support then */
     GHashTable *networks;       /* name -> GINT_TO_POINTER(is active) */
     uint64_t memory_free_bytes; /* UINT64_MAX: not known */
+    unsigned cpus_used;         /* by guests that run there */
 };
 
 struct platform *platform_probe(struct host *host, GError **error);
 void platform_free(struct platform *platform);
 DEFINE_CLEANUP(platform)
-/* Ask what this host can do for guests like DOMAIN (its <domain>); a refusal leaves
- * domain_support NULL, and the checks that need it are not made. */
+/* Ask what this host can do for guests like DOMAIN (its <domain>), once for all that are alike in
+ * that; a refusal leaves domain_support NULL, and the checks that need it are not made. */
 void platform_ask_support(struct platform *platform, const struct xml_node *domain);
 
 /* Does libvirt change owners of disk files at HOST (system mode)? */
@@ -36,5 +38,7 @@ bool platform_has_machine(const struct platform *platform, const char *arch, con
 bool platform_has_virt_type(const struct platform *platform, const char *arch, const char *type);
 unsigned platform_cpus(const struct platform *platform);
 unsigned platform_numa_nodes(const struct platform *platform);
+/* Is there an active network, or a bridge or link, of that name? */
+bool platform_has_network(const struct platform *platform, const char *name);
 /* A device of the host's network name space: bridge, NIC. */
 bool platform_has_link(const struct platform *platform, const char *name);

@@ -13,6 +13,7 @@ void recovery_free(struct recovery *recovery)
     g_free(recovery->definition);
     g_free(recovery->adopted);
     origin_free(recovery->origin);
+    customization_free(recovery->customization);
     g_free(recovery->run);
     g_free(recovery->dir);
     g_free(recovery);
@@ -129,7 +130,9 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                                .manifest = recovery->origin->manifest,
                                .platform = platform,
                                .findings = findings,
-                               .lost = lost};
+                               .lost = lost,
+                               .plan = recovery->plan,
+                               .vm = recovery->name};
     /* First, so that files of the original are not in the way. */
     if (as_copy)
         rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);

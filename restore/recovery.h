@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "restore/customize.h"
 #include "restore/origin.h"
 #include "restore/overlay.h"
 #include "restore/rewrite.h"
@@ -23,6 +24,9 @@ struct recovery {
     char *definition;      /* adapted to that host, not placed yet; NULL when ADOPTED */
     char *adopted;         /* run that has brought it up already, or NULL */
     struct origin *origin; /* NULL when ADOPTED or blocked */
+    struct customization *customization; /* or NULL: nothing is done beside it */
+    /* While it is planned. */
+    const struct recovery_plan *plan; /* borrowed; NULL: nothing is to be changed */
     /* Of the run. */
     const struct site *site; /* borrowed */
     struct host *host;       /* borrowed from the site */

@@ -10,6 +10,8 @@
 #include "snapshot/snapshot.h"
 #include "vapp/vapp.h"
 
+#include "restore/recovery-plan.h"
+
 /* What a site has at hand to recover with. All borrowed. */
 struct site {
     const struct config *config;
@@ -57,32 +59,89 @@ struct failover_vm {
     enum consistency consistency;
     GPtrArray *findings; /* char *: "network prod does not exist here: eth0 will be disconnected" */
     bool blocked;        /* a finding forbids it; the last finding says why and the way out */
-    GPtrArray *lost;     /* of struct lost_disk: what the point lacks, if no whole one is there */
-    bool accepts_damage; /* it starts without that; else LOST blocks it */
-    char *host;          /* URI of the host that gets it, or NULL: blocked */
+    unsigned
+        n_blockers;  /* of the findings, the last ones; 0 for a plan that was read from a journal */
+    GPtrArray *lost; /* of struct lost_disk: what the point lacks, if no whole one is there */
+    bool accepts_damage;       /* it starts without that; else LOST blocks it */
+    char *host;                /* URI of the host that gets it, or NULL: blocked */
     struct recovery *recovery; /* private */
 };
 
 /* All decisions of a failover, made before anything is touched; it is what the user confirms and
  * what the run's journal keeps. */
 struct failover_plan {
-    char *vapp;
-    char *site;         /* where the VMs came from */
+    char *vapp; /* name of the recovery plan, which is that of its vApp where there is no file */
+    char *site; /* where the VMs came from */
+    GPtrArray *parts;   /* private: the vApps that it consists of */
+    GPtrArray *skipped; /* char *: optional VMs that are left out */
     char *resumes;      /* id of the interrupted run that this goes on with, or NULL */
     struct vapp *order; /* definition that will be used */
     GPtrArray *vms;     /* of struct failover_vm, in start order */
 };
 
-/* Plan to bring up vApp (or single VM) NAME here from the newest complete point of each VM. The
- * definition comes from the source site's newest pool bundle, or from this site's *.vapp. An
- * interrupted failover of the same name is gone on with, with the same points. ERROR_NOT_FOUND when
- * neither is known; ERROR_CONFLICT when it runs here already. */
+struct failover_request {
+    const char *name;   /* of a recovery plan, vApp or VM */
+    bool skip_optional; /* leave out VMs that the recovery plan can do without */
+    bool accept_damage; /* what the newest usable point of a VM has lost does not block it */
+    bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
+};
+
+/* Plan to bring up what the recovery plan, vApp or single VM of that name consists of, from the newest
+ * complete point of each VM, by the recovery plan of that name if there is one. The definition comes
+ * from the source site's newest pool bundle, or from this site's *.vapp. An interrupted failover of the
+ * same name is gone on with, with the same decisions. ERROR_NOT_FOUND when nobody knows the name;
+ * ERROR_CONFLICT when it runs here already. */
+struct failover_plan *failover_plan_make(const struct site *site,
+                                         const struct failover_request *request, GError **error);
+/* The same for nothing but a name. */
 struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error);
-/* The same, but a VM of which no point is whole is not blocked by what its newest usable one has lost. */
-struct failover_plan *failover_plan_accepting(const struct site *site, const char *name,
-                                              GError **error);
 void failover_plan_free(struct failover_plan *plan);
 DEFINE_CLEANUP(failover_plan)
+
+/* --- Recovery plans ------------------------------------------------------------------------- */
+
+/* One thing that a check has found: of VM, or of all (NULL). */
+struct preflight_finding {
+    char *vm;
+    bool blocks; /* the VM cannot be brought up */
+    char *text;
+    char *remedy; /* or NULL: nothing is to be done */
+};
+/* What a host would have to bear. */
+struct preflight_host {
+    char *name;
+    unsigned vms;
+    unsigned cpus;         /* that they have together */
+    uint64_t memory_bytes; /* likewise */
+    uint64_t free_bytes;   /* UINT64_MAX: not known */
+};
+/* A check of a recovery plan against the hosts as they are; nothing is touched. */
+struct preflight {
+    char *plan;
+    int64_t checked_ms;
+    unsigned vms;
+    unsigned blocked;      /* of them */
+    uint64_t growth_bytes; /* what the overlays can grow to */
+    uint64_t space_bytes;  /* what is free for them */
+    GPtrArray *hosts;      /* of struct preflight_host */
+    GPtrArray *findings;   /* of struct preflight_finding */
+};
+void preflight_free(struct preflight *preflight);
+DEFINE_CLEANUP(preflight)
+/* Check the recovery plan, vApp or VM NAME now, and keep the result in the catalog. */
+struct preflight *preflight_run(const struct site *site, const char *name, GError **error);
+/* The result that is kept; *PREFLIGHT is NULL when there is none. *EXPIRED (g_free): what has changed
+ * since, so that it does not hold any more, or NULL. Without hosts those are not compared. */
+bool preflight_load(const struct site *site, const char *name, struct preflight **preflight,
+                    char **expired, GError **error);
+json_t *preflight_json(const struct preflight *preflight);
+
+/* The text of a recovery plan for the vApp or VM NAME, made of what is known about its VMs and of the
+ * networks here; g_free. */
+char *recovery_plan_draft(const struct site *site, const char *name, GError **error);
+/* Does somebody know all of its vApps, and they its VMs? ERROR_NOT_FOUND, ERROR_CONFIG. */
+bool recovery_plan_is_known(const struct site *site, const struct recovery_plan *plan,
+                            GError **error);
 
 struct failover_result {
     char *run;

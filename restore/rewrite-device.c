@@ -32,7 +32,7 @@ static char *nic_problem(const struct platform *platform, const struct xml_node 
     /* They need nothing of the host but a port. */
     static const char *const self_contained[] = {"user", "mcast", "udp", "server", "client", NULL};
     g_autofree char *type = xml_attr(nic, "type");
-    g_autofree char *name = xml_string(nic, "source/@network | source/@bridge | source/@dev");
+    g_autofree char *name = nic_network(nic);
 
     if (is_in(type, self_contained))
         return NULL;
@@ -56,7 +56,7 @@ static char *nic_problem(const struct platform *platform, const struct xml_node 
 /* A NIC whose cable is not plugged in, as every libvirt and QEMU can start it, privileged or not:
  * user networking, which needs nothing of the host, with its link down. (<interface type='null'>
  * would say it better, but starting one kills libvirt 9.0.) What only other types know goes. */
-static void unplug(struct xml_node *nic)
+void rewrite_unplug(struct xml_node *nic)
 {
     static const char *const kept[] = {"mac", "model", "address", "boot",
                                        "rom", "acpi",  "alias",   NULL};
@@ -81,9 +81,11 @@ static void adapt_nics(const struct rewrite *rewrite)
 
         if (!problem)
             continue;
-        remark(rewrite->findings, "%s: NIC %u%s%s will be disconnected", problem, i + 1,
-               mac ? ", " : "", mac ? mac : "");
-        unplug(nics->pdata[i]);
+        remark(rewrite->findings,
+               "%s: NIC %u%s%s will be disconnected" REMEDY
+               "name another one: `target` of its [network] in the recovery plan, or make it",
+               problem, i + 1, mac ? ", " : "", mac ? mac : "");
+        rewrite_unplug(nics->pdata[i]);
     }
 }
 
@@ -96,7 +98,10 @@ static void remove_host_devices(const struct rewrite *rewrite)
     for (unsigned i = 0; i < nodes->len; i++) {
         g_autofree char *type = xml_attr(nodes->pdata[i], "type");
 
-        remark(rewrite->findings, "%s device of the other host: removed", type ? type : "a");
+        remark(rewrite->findings,
+               "%s device of the other host: removed" REMEDY
+               "if it must have one, attach one of this host (virsh attach-device)",
+               type ? type : "a");
         xml_remove(nodes->pdata[i]);
     }
 }
@@ -113,7 +118,8 @@ static void adapt_filesystems(const struct rewrite *rewrite)
             remark(rewrite->findings, "shared directory %s of this host takes its place", dir);
             continue;
         }
-        remark(rewrite->findings, "shared directory %s is not here: removed",
+        remark(rewrite->findings,
+               "shared directory %s is not here: removed" REMEDY "make that directory here",
                dir ? dir : "(unnamed)");
         xml_remove(nodes->pdata[i]);
     }
@@ -139,12 +145,12 @@ static void adapt_tpm(const struct rewrite *rewrite)
         remark(rewrite->findings, "the other host's TPM: removed");
         xml_remove(tpm);
     } else if (!supports_tpm(rewrite->platform)) {
-        block(rewrite->findings,
-              "it has an emulated TPM, which this host cannot run: install swtpm (Debian: "
-              "swtpm swtpm-tools)");
+        block(rewrite->findings, "it has an emulated TPM, which this host cannot run" REMEDY
+                                 "install swtpm (Debian: swtpm swtpm-tools)");
     } else {
         remark(rewrite->findings,
-               "its TPM starts empty: what was sealed with it needs its recovery key");
+               "its TPM starts empty: what was sealed with it cannot be opened by it" REMEDY
+               "have the recovery keys at hand");
     }
 }
 

@@ -62,12 +62,16 @@ static void adapt_foreign(const struct rewrite *rewrite, struct xml_node *disk, 
         return;
     }
     if (removable) {
-        remark(rewrite->findings, "%s %s: %s is not here: ejected", device, target, medium);
+        remark(rewrite->findings,
+               "%s %s: %s is not here: ejected" REMEDY "copy it there if the VM needs it", device,
+               target, medium);
         eject(disk);
         return;
     }
-    remark(rewrite->findings, "disk %s (%s) is neither in the point nor here: removed", target,
-           medium ? medium : "no source");
+    remark(rewrite->findings,
+           "disk %s (%s) is neither in the point nor here: removed" REMEDY
+           "if the VM does not start without it, `drctl restore --to-dir` and define it by hand",
+           target, medium ? medium : "no source");
     xml_remove(disk);
 }
 

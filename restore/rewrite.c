@@ -50,6 +50,14 @@ uint64_t definition_memory_bytes(const struct xml_node *domain)
     return value << 10;
 }
 
+unsigned definition_cpus(const struct xml_node *domain)
+{
+    g_autofree char *text = xml_string(domain, "vcpu/text()");
+    unsigned count = text ? (unsigned)MIN(g_ascii_strtoull(text, NULL, 10), 1u << 16) : 0;
+
+    return MAX(count, 1);
+}
+
 /* ---- What runs it */
 
 /* Machines that a distribution named after itself ("pc-q35-jammy", "pc-i440fx-rhel7.6.0") exist
@@ -74,15 +82,17 @@ static void adapt_machine(const struct rewrite *rewrite, const char *arch)
     fallback = machine_fallback(machine);
     if (!fallback || !platform_has_machine(rewrite->platform, arch, fallback)) {
         block(rewrite->findings,
-              "machine type %s is not known here: install a QEMU that has it, or `drctl restore "
+              "machine type %s is not known here" REMEDY
+              "install a QEMU that has it, or `drctl restore "
               "--to-dir` and define its domain.xml by hand with another machine",
               machine);
         return;
     }
     xml_set_attr(type, "machine", fallback);
     remark(rewrite->findings,
-           "machine type %s is another distribution's: %s of this host takes its place", machine,
-           fallback);
+           "machine type %s is another distribution's: %s of this host takes its place" REMEDY
+           "see once that it boots",
+           machine, fallback);
 }
 
 static void adapt_type(const struct rewrite *rewrite, const char *arch)
@@ -92,13 +102,12 @@ static void adapt_type(const struct rewrite *rewrite, const char *arch)
     if (!type || platform_has_virt_type(rewrite->platform, arch, type))
         return;
     if (strcmp(type, "kvm") == 0)
-        block(rewrite->findings,
-              "it needs KVM, which this host does not offer: enable virtualisation in the firmware "
-              "and load the kvm module");
+        block(rewrite->findings, "it needs KVM, which this host does not offer" REMEDY
+                                 "enable virtualisation in the firmware and load the kvm module");
     else
         block(rewrite->findings,
-              "it is a guest of type %s, which this host does not run: recover it at a host that "
-              "does",
+              "it is a guest of type %s, which this host does not run" REMEDY
+              "recover it at a host that does",
               type);
 }
 
@@ -114,7 +123,8 @@ static void adapt_emulator(const struct rewrite *rewrite)
     emulator = platform_emulator(rewrite->platform, arch);
     if (!emulator) {
         block(rewrite->findings,
-              "this host has no emulator for %s guests: install it (Debian: qemu-system)", arch);
+              "this host has no emulator for %s guests" REMEDY "install it (Debian: qemu-system)",
+              arch);
         return;
     }
     if (node)
@@ -146,8 +156,9 @@ static void adapt_cpu(const struct rewrite *rewrite)
     }
     if (known->len > 0)
         block(rewrite->findings,
-              "this host cannot provide the CPU model %s: recover it at another host, or `drctl "
-              "restore --to-dir` and define its domain.xml by hand with another model",
+              "this host cannot provide the CPU model %s" REMEDY
+              "recover it at another host, or `drctl restore --to-dir` and define its domain.xml "
+              "by hand with another model",
               wanted);
 }
 
@@ -206,11 +217,12 @@ static void adapt_placement(const struct rewrite *rewrite)
 static void check_capacity(const struct rewrite *rewrite)
 {
     unsigned cpus = platform_cpus(rewrite->platform);
-    g_autofree char *text = xml_string(rewrite->domain, "vcpu/text()");
-    unsigned vcpus = text ? (unsigned)strtoul(text, NULL, 10) : 0;
+    unsigned vcpus = definition_cpus(rewrite->domain);
 
     if (cpus > 0 && vcpus > cpus)
-        remark(rewrite->findings, "it has %u CPUs, more than this host (%u): it will be slow",
+        remark(rewrite->findings,
+               "it has %u CPUs, more than this host (%u): it will be slow" REMEDY
+               "give it less: `cpus` of the VM in the recovery plan",
                vcpus, cpus);
 }
 
@@ -249,7 +261,8 @@ static void adapt_firmware(const struct rewrite *rewrite)
         adapt_firmware_choice(rewrite, path);
     else if (path && !is_here(path))
         block(rewrite->findings,
-              "firmware %s is not here: install it (Debian: ovmf), or put that file there", path);
+              "firmware %s is not here" REMEDY "install it (Debian: ovmf), or put that file there",
+              path);
 }
 
 static void check_kernel(const struct rewrite *rewrite)
@@ -260,7 +273,7 @@ static void check_kernel(const struct rewrite *rewrite)
         g_autofree char *path = xml_string(nodes->pdata[i], "text()");
 
         if (path && !is_here(path))
-            block(rewrite->findings, "its %s %s is not here: copy it there",
+            block(rewrite->findings, "its %s %s is not here" REMEDY "copy it there",
                   xml_name(nodes->pdata[i]), path);
     }
 }
@@ -314,6 +327,7 @@ void rewrite_adapt(const struct rewrite *rewrite)
 {
     remove_all(rewrite->domain, "metadata/*[namespace-uri()='" RECOVERED_NAMESPACE "']");
     xml_set_attr(rewrite->domain, "id", NULL);
+    rewrite_plan(rewrite);
     adapt_emulator(rewrite);
     adapt_cpu(rewrite);
     adapt_placement(rewrite);

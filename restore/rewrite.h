@@ -24,12 +24,15 @@
 
 #define RECOVERED_NAMESPACE "https://drctl.org/ns/1"
 
+struct recovery_plan;
 struct rewrite {
     struct xml_node *domain; /* <domain> */
     const struct manifest *manifest;
     const struct platform *platform;
     struct findings *findings;
-    const GPtrArray *lost; /* of struct lost_disk: what the disks have lost; or NULL */
+    const GPtrArray *lost;            /* of struct lost_disk: what the disks have lost; or NULL */
+    const struct recovery_plan *plan; /* NULL: nothing is to be changed */
+    const char *vm;                   /* as the plan calls it */
 };
 
 /* ERROR_INTEGRITY unless TEXT is a <domain>. What is in a namespace is left out, but for metadata and
@@ -41,6 +44,12 @@ void rewrite_adapt(const struct rewrite *rewrite);
 /* Parts of rewrite_adapt(). */
 void rewrite_disks(const struct rewrite *rewrite);
 void rewrite_devices(const struct rewrite *rewrite);
+/* What the recovery plan says: memory, CPUs, networks. Comes first. */
+void rewrite_plan(const struct rewrite *rewrite);
+/* Pull the cable of an <interface>. */
+void rewrite_unplug(struct xml_node *nic);
+/* What an <interface> is plugged into: network, bridge or link; NULL: nothing that has a name here; g_free. */
+char *nic_network(const struct xml_node *nic);
 
 /* Another NAME and UUID, new MAC addresses, and other paths, ports and sockets. */
 void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
@@ -77,3 +86,5 @@ void recovered_clear(struct recovered *recovered);
 
 /* <memory> in bytes, 0 when there is none. */
 uint64_t definition_memory_bytes(const struct xml_node *domain);
+/* <vcpu>, 1 when there is none. */
+unsigned definition_cpus(const struct xml_node *domain);

@@ -74,14 +74,15 @@ static bool try_bundle(const struct site *site, const char *from, const char *na
     return true;
 }
 
-static bool find_in_bundles(const struct site *site, const char *name, struct source *source,
-                            GError **error)
+static bool find_in_bundles(const struct site *site, const char *name, const char *only,
+                            struct source *source, GError **error)
 {
     g_autofree char *pool = g_build_filename(site->config->store, "pool", NULL);
     g_auto(GStrv) sites = dir_list(pool, error);
 
     for (char **from = sites; from && *from; from++)
-        if (site_name_is_valid(*from) && !try_bundle(site, *from, name, source, error))
+        if (site_name_is_valid(*from) && (!only || strcmp(*from, only) == 0) &&
+            !try_bundle(site, *from, name, source, error))
             return false;
     return sites != NULL;
 }
@@ -123,9 +124,10 @@ static bool find_in_points(const struct site *site, const char *name, struct sou
                 name, site->config->dir);
 }
 
-bool source_find(const struct site *site, const char *name, struct source *source, GError **error)
+bool source_find(const struct site *site, const char *name, const char *from, struct source *source,
+                 GError **error)
 {
-    if (!find_in_bundles(site, name, source, error))
+    if (!find_in_bundles(site, name, from, source, error))
         return false;
     if (!source->order && !find_in_config(site, name, source, error))
         return false;
@@ -143,7 +145,7 @@ struct vapp *site_vapp(const struct site *site, const char *name, GError **error
         return NULL;
     if (source.order)
         return g_steal_pointer(&source.order);
-    if (!find_in_bundles(site, name, &other, error))
+    if (!find_in_bundles(site, name, NULL, &other, error))
         return NULL;
     if (other.order && is_vapp(other.order))
         return g_steal_pointer(&other.order);

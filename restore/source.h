@@ -18,5 +18,7 @@ struct source {
 void source_clear(struct source *source);
 #define AUTO_SOURCE __attribute__((cleanup(source_clear))) struct source
 
-/* Fill SOURCE (zeroed by the caller). ERROR_NOT_FOUND when nobody knows NAME. */
-bool source_find(const struct site *site, const char *name, struct source *source, GError **error);
+/* Fill SOURCE (zeroed by the caller). FROM: only what that site has published counts, unless NULL.
+ * ERROR_NOT_FOUND when nobody knows NAME. */
+bool source_find(const struct site *site, const char *name, const char *from, struct source *source,
+                 GError **error);

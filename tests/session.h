@@ -132,8 +132,9 @@ G_GNUC_UNUSED static inline bool is_installed(const char *program)
     return found || g_file_test(other, G_FILE_TEST_IS_EXECUTABLE);
 }
 
-/* As unit_run(), with the session around all tests. */
-G_GNUC_UNUSED static inline int session_run(const char *name, const TTest *const *tests)
+/* As unit_run(), between START and STOP, which have the session around all tests. */
+G_GNUC_UNUSED static inline int session_run(const char *name, SFun start, SFun stop,
+                                            const TTest *const *tests)
 {
     Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
@@ -143,10 +144,11 @@ G_GNUC_UNUSED static inline int session_run(const char *name, const TTest *const
         return EXIT_SUCCESS;
     }
     tcase_set_timeout(tcase, UNIT_TIMEOUT_S);
-    tcase_add_unchecked_fixture(tcase, session_start, session_stop);
+    tcase_add_unchecked_fixture(tcase, start, stop);
     for (; *tests; tests++)
         tcase_add_test(tcase, *tests);
     suite_add_tcase(suite, tcase);
     return unit_run_suite(suite);
 }
-#define SESSION_RUN(name, ...) session_run(name, (const TTest *const[]){__VA_ARGS__, NULL})
+#define SESSION_RUN(name, ...)                                                                     \
+    session_run(name, session_start, session_stop, (const TTest *const[]){__VA_ARGS__, NULL})

@@ -58,7 +58,8 @@ static void damage_base(const struct family *family, uint64_t first, uint64_t co
 static struct failover_plan *accepting(const struct lab *lab, const char *name)
 {
     g_autoptr(GError) error = NULL;
-    struct failover_plan *plan = failover_plan_accepting(&lab->site, name, &error);
+    struct failover_request request = {.name = name, .accept_damage = true};
+    struct failover_plan *plan = failover_plan_make(&lab->site, &request, &error);
 
     unit_ok(plan != NULL, error);
     return plan;

@@ -5,7 +5,6 @@
 #include "vapp/definition.h"
 
 #define TEXT_MAX (256 * 1024)
-#define VMS_MAX 1000 /* each has a thread of its own while it starts */
 #define ORDER_MAX 9999
 #define DURATION_MAX_MS (24 * 60 * 60 * INT64_C(1000))
 #define DEFAULT_TIMEOUT_MS (120 * INT64_C(1000))
@@ -194,8 +193,8 @@ static bool vm_name_check(const struct vapp *vapp, const struct keyfile *keyfile
         return keyfile_fail(keyfile, group, NULL, error, "the name of a VM has no / and no ;");
     if (vapp_vm(vapp, name))
         return keyfile_fail(keyfile, group, NULL, error, "VM '%s' is there twice", name);
-    if (vapp->vms->len == VMS_MAX)
-        return keyfile_fail(keyfile, group, NULL, error, "a vApp has at most %d VMs", VMS_MAX);
+    if (vapp->vms->len == VAPP_VMS_MAX)
+        return keyfile_fail(keyfile, group, NULL, error, "a vApp has at most %d VMs", VAPP_VMS_MAX);
     return true;
 }
 

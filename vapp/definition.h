@@ -7,6 +7,8 @@
 
 #include "vapp/vapp.h"
 
+#define VAPP_VMS_MAX 1000 /* each has a thread of its own while it starts */
+
 /* Check the `after` of all VMS (of struct vapp_vm, in file order) and sort them into start order:
  * by order, then as they stand in the file, except that what a VM is after comes before it. The
  * same input gives the same result on every site. An unknown VM, a dependency on a later order and

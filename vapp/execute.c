@@ -377,7 +377,8 @@ static bool start_by_action(void *context, struct work *work, GError **error)
     if (!actions->start(actions->context, work->vm, &domain, error))
         return false;
     work_is_up(work);
-    return vapp_wait_ready(work->vm, domain, error);
+    return actions->ready ? actions->ready(actions->context, work->vm, domain, error)
+                          : vapp_wait_ready(work->vm, domain, error);
 }
 
 bool vapp_start(const struct vapp *vapp, const struct vapp_actions *actions, GPtrArray **results,

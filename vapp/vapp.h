@@ -53,6 +53,11 @@ GPtrArray *vapp_load_all(const char *dir, GError **error);
 struct vapp *vapp_find(const char *dir, const char *name, GError **error);
 /* A lone VM is a vApp of one. */
 struct vapp *vapp_single(const char *vm);
+/* One vApp, NAME, of several: the VMs of each begin when those of the one before are up or have failed.
+ * VAPPS (of struct vapp, at least one) are emptied. A VM that is in two of them: ERROR_CONFIG. */
+struct vapp *vapp_join(const char *name, GPtrArray *vapps, GError **error);
+/* Forget VM NAME: those that are after it begin without it. */
+void vapp_remove(struct vapp *vapp, const char *name);
 void vapp_free(struct vapp *vapp);
 DEFINE_CLEANUP(vapp)
 const struct vapp_vm *vapp_vm(const struct vapp *vapp, const char *name);
@@ -83,6 +88,8 @@ void vapp_result_free(struct vapp_result *result);
  * its own per VM; returns when the domain runs; readiness is waited for by vapp_start(). */
 struct vapp_actions {
     bool (*start)(void *context, const struct vapp_vm *vm, struct domain **domain, GError **error);
+    /* Waits until it is ready, in the same thread. NULL: vapp_wait_ready(). */
+    bool (*ready)(void *context, const struct vapp_vm *vm, struct domain *domain, GError **error);
     /* A state changed; called in the thread that called vapp_start(). May be NULL. */
     void (*report)(void *context, const struct vapp_result *result);
     void *context;

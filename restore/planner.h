@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside restore/: a failover while it is planned. plan-order.c finds the vApps, plan.c what each VM is
+ * brought up from, plan-place.c which host gets it and what its definition becomes there.
+ */
+#pragma once
+
+#include "restore/plan.h"
+#include "restore/recovery-plan.h"
+
+/* One VM. */
+struct planned {
+    struct failover_vm *vm;           /* borrowed from the plan */
+    const struct vapp_vm *definition; /* borrowed from the plan's order */
+    const struct plan_vm *wishes;     /* of the recovery plan, or NULL */
+    struct findings *findings;
+    struct recovery *recovery; /* with an origin; NULL: blocked, or here already */
+    int fixed;                 /* host that it is at already, or ALLOT_NOWHERE */
+    /* Of plan-place.c. */
+    uint64_t memory_bytes; /* that it will take of its host */
+    unsigned cpus;
+    char **networks;        /* that it wants to be plugged into */
+    int adapted;            /* host that the recovery's definition is for, or ALLOT_NOWHERE */
+    struct findings *trial; /* of adapting it to that host, or to the first that cannot run it */
+};
+
+struct planner {
+    const struct site *site;
+    const struct recovery_plan *recovery;
+    GPtrArray *platforms; /* of struct platform, as site->hosts */
+    GPtrArray *vms;       /* of struct planned, as the plan's */
+    GHashTable *uuids;    /* name -> UUID, of the bundles */
+    GHashTable *part_of;  /* name -> index of its vApp */
+    bool *mixed; /* of each vApp: its newest points are of rounds and not, so not of one instant */
+    GHashTable *origins; /* UUID -> struct origin, of the rounds that were chosen */
+    unsigned running;    /* VMs that run here already */
+    bool accepts_damage;
+};
+
+void planner_init(struct planner *planner, const struct site *site,
+                  const struct recovery_plan *recovery);
+void planner_clear(struct planner *planner);
+#define AUTO_PLANNER __attribute__((cleanup(planner_clear))) struct planner
+/* The UUID of VM, from the bundle that told of it or from its points; g_free. */
+char *planner_uuid(const struct planner *planner, const char *vm, GError **error);
+
+struct planned *planned_new(struct planner *planner, struct failover_vm *vm,
+                            const struct vapp_vm *definition);
+void planned_free(struct planned *planned);
+DEFINE_CLEANUP(planned)
+
+/* The parts, the order, the name and the site of PLAN. */
+bool planner_find_order(struct planner *planner, const struct failover_request *request,
+                        struct failover_plan *plan, GError **error);
+/* A host for each VM that has a recovery, and its definition as it is there. */
+void planner_place(struct planner *planner);

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "restore/preflight-state.h"
+
+static void finding_free(void *data)
+{
+    struct preflight_finding *finding = data;
+
+    g_free(finding->vm);
+    g_free(finding->text);
+    g_free(finding->remedy);
+    g_free(finding);
+}
+
+static void host_free_element(void *data)
+{
+    struct preflight_host *host = data;
+
+    g_free(host->name);
+    g_free(host);
+}
+
+void preflight_free(struct preflight *preflight)
+{
+    if (!preflight)
+        return;
+    g_free(preflight->plan);
+    g_ptr_array_unref(preflight->hosts);
+    g_ptr_array_unref(preflight->findings);
+    g_free(preflight);
+}
+
+static struct preflight *preflight_new(const char *plan)
+{
+    struct preflight *preflight = g_new0(struct preflight, 1);
+
+    preflight->plan = g_strdup(plan);
+    preflight->hosts = g_ptr_array_new_with_free_func(host_free_element);
+    preflight->findings = g_ptr_array_new_with_free_func(finding_free);
+    return preflight;
+}
+
+/* TEXT with its way out behind REMEDY. */
+static void add_finding(struct preflight *preflight, const char *vm, bool blocks, const char *text)
+{
+    struct preflight_finding *finding = g_new0(struct preflight_finding, 1);
+    const char *remedy = strstr(text, REMEDY);
+
+    finding->vm = g_strdup(vm);
+    finding->blocks = blocks;
+    finding->text = remedy ? g_strndup(text, (size_t)(remedy - text)) : g_strdup(text);
+    finding->remedy = remedy ? g_strdup(remedy + strlen(REMEDY)) : NULL;
+    g_ptr_array_add(preflight->findings, finding);
+}
+
+static void add_general(struct preflight *preflight, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static void add_general(struct preflight *preflight, const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    add_finding(preflight, NULL, false, text);
+}
+
+/* ---- What the hosts would have to bear */
+
+static struct preflight_host *host_of(struct preflight *preflight, const char *name)
+{
+    struct preflight_host *host;
+
+    for (unsigned i = 0; i < preflight->hosts->len; i++) {
+        host = preflight->hosts->pdata[i];
+        if (strcmp(host->name, name) == 0)
+            return host;
+    }
+    host = g_new0(struct preflight_host, 1);
+    host->name = g_strdup(name);
+    host->free_bytes = UINT64_MAX;
+    g_ptr_array_add(preflight->hosts, host);
+    return host;
+}
+
+static void list_hosts(struct preflight *preflight, const struct site *site)
+{
+    for (unsigned i = 0; i < site->hosts->len; i++) {
+        struct host *host = site->hosts->pdata[i];
+
+        host_memory_free(host, &host_of(preflight, host_uri(host))->free_bytes, NULL);
+    }
+}
+
+/* What is here already bears its part already. */
+static void add_load(struct preflight *preflight, const struct failover_vm *vm)
+{
+    const struct recovery *recovery = vm->recovery;
+    AUTO(xml)
+    xml = recovery && recovery->definition ? xml_parse(recovery->definition, "definition", NULL)
+                                           : NULL;
+    struct preflight_host *host = xml ? host_of(preflight, vm->host) : NULL;
+
+    if (!host)
+        return;
+    host->vms++;
+    host->cpus += definition_cpus(xml_root(xml));
+    host->memory_bytes += definition_memory_bytes(xml_root(xml));
+    for (unsigned i = 0; i < recovery->origin->disks->len; i++)
+        preflight->growth_bytes +=
+            ((const struct origin_disk *)recovery->origin->disks->pdata[i])->virtual_bytes;
+}
+
+static void check_space(struct preflight *preflight, const struct site *site)
+{
+    const char *images = site->config->images;
+    g_autofree char *growth = bytes_format(preflight->growth_bytes);
+    g_autofree char *space = NULL;
+    uint64_t total_bytes;
+
+    if (!disk_space(images, &preflight->space_bytes, &total_bytes, NULL))
+        return;
+    space = bytes_format(preflight->space_bytes);
+    if (preflight->growth_bytes > preflight->space_bytes)
+        add_general(
+            preflight,
+            "what the VMs write here can grow to %s, and %s has %s free: a guest stops when "
+            "it is full" REMEDY
+            "make room there, or let [site] images in %s name a larger file system",
+            growth, images, space, site->config->path);
+}
+
+/* ---- What the plan itself says */
+
+static bool is_used(const struct failover_plan *plan, const struct site *site, const char *network)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+        g_autofree char *text = vm->uuid ? newest_definition(site, vm->uuid, NULL) : NULL;
+        AUTO(xml) xml = text ? xml_parse(text, "definition", NULL) : NULL;
+        g_autoptr(GPtrArray) nics = xml ? xml_find_all(xml_root(xml), "devices/interface") : NULL;
+
+        for (unsigned k = 0; nics && k < nics->len; k++) {
+            g_autofree char *name = nic_network(nics->pdata[k]);
+
+            if (g_strcmp0(name, network) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void check_networks(struct preflight *preflight, const struct site *site,
+                           const struct recovery_plan *recovery, const struct failover_plan *plan)
+{
+    for (unsigned i = 0; i < recovery->networks->len; i++) {
+        const struct plan_network *network = recovery->networks->pdata[i];
+
+        if (!is_used(plan, site, network->name))
+            add_general(preflight,
+                        "[network %s]: no VM of the plan has a NIC there" REMEDY
+                        "correct the name, or remove the group",
+                        network->name);
+    }
+}
+
+/* A command that begins with a path can be seen not to be there. */
+static void check_hook(struct preflight *preflight, const struct plan_vm *vm, const char *key,
+                       const char *command)
+{
+    g_auto(GStrv) words = command && *command == '/' ? g_strsplit_set(command, " ;|&<>", 2) : NULL;
+
+    if (words && !g_file_test(words[0], G_FILE_TEST_IS_EXECUTABLE)) {
+        g_autofree char *text = g_strdup_printf("%s: %s is no program here" REMEDY
+                                                "put it there (and chmod +x), or correct `%s`",
+                                                key, words[0], key);
+
+        add_finding(preflight, vm->name, false, text);
+    }
+}
+
+static void check_hooks(struct preflight *preflight, const struct recovery_plan *recovery)
+{
+    for (unsigned i = 0; i < recovery->vms->len; i++) {
+        const struct plan_vm *vm = recovery->vms->pdata[i];
+
+        check_hook(preflight, vm, "before", vm->before);
+        check_hook(preflight, vm, "after", vm->after);
+    }
+}
+
+/* ---- Keeping it */
+
+static json_t *finding_to_json(const struct preflight_finding *finding)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "vm", finding->vm);
+    json_object_set_new(json, "blocks", json_boolean(finding->blocks));
+    json_set_string(json, "text", finding->text);
+    json_set_string(json, "remedy", finding->remedy);
+    return json;
+}
+
+static json_t *host_to_json(const struct preflight_host *host)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "host", host->name);
+    json_set_u64(json, "vms", host->vms);
+    json_set_u64(json, "cpus", host->cpus);
+    json_set_u64(json, "memory_bytes", host->memory_bytes);
+    if (host->free_bytes == UINT64_MAX)
+        json_set_string(json, "free_bytes", NULL);
+    else
+        json_set_u64(json, "free_bytes", host->free_bytes);
+    return json;
+}
+
+json_t *preflight_json(const struct preflight *preflight)
+{
+    json_t *json = json_object(), *findings = json_array(), *hosts = json_array();
+    g_autofree char *checked = time_format(preflight->checked_ms);
+
+    json_set_string(json, "plan", preflight->plan);
+    json_set_string(json, "checked", checked);
+    json_set_u64(json, "vms", preflight->vms);
+    json_set_u64(json, "blocked", preflight->blocked);
+    json_set_u64(json, "growth_bytes", preflight->growth_bytes);
+    json_set_u64(json, "space_bytes", preflight->space_bytes);
+    for (unsigned i = 0; i < preflight->hosts->len; i++)
+        json_array_append_new(hosts, host_to_json(preflight->hosts->pdata[i]));
+    json_object_set_new(json, "hosts", hosts);
+    for (unsigned i = 0; i < preflight->findings->len; i++)
+        json_array_append_new(findings, finding_to_json(preflight->findings->pdata[i]));
+    json_object_set_new(json, "findings", findings);
+    return json;
+}
+
+static bool keep(const struct site *site, const struct preflight *preflight,
+                 const struct preflight_state *state, GError **error)
+{
+    json_auto_t *json = preflight_json(preflight);
+    json_t *holds = json_object();
+
+    json_set_string(holds, "plan", state->plan);
+    json_set_string(holds, "points", state->points);
+    json_set_string(holds, "hosts", state->hosts);
+    json_object_set_new(json, "holds_for", holds);
+    return catalog_put(site->catalog, CATALOG_PREFLIGHTS, preflight->plan, json, error);
+}
+
+/* ---- Checking */
+
+static void add_vm(struct preflight *preflight, const struct failover_vm *vm)
+{
+    preflight->vms++;
+    preflight->blocked += vm->blocked;
+    for (unsigned i = 0; i < vm->findings->len; i++)
+        add_finding(preflight, vm->name, i + vm->n_blockers >= vm->findings->len,
+                    vm->findings->pdata[i]);
+    add_load(preflight, vm);
+}
+
+static struct preflight *check(const struct site *site, const struct recovery_plan *recovery,
+                               GError **error)
+{
+    struct failover_request request = {.name = recovery->name, .afresh = true};
+    AUTO(failover_plan) plan = failover_plan_make(site, &request, error);
+    AUTO(preflight) preflight = NULL;
+
+    if (!plan)
+        return NULL;
+    preflight = preflight_new(recovery->name);
+    preflight->checked_ms = time_now_ms();
+    list_hosts(preflight, site);
+    for (unsigned i = 0; i < plan->vms->len; i++)
+        add_vm(preflight, plan->vms->pdata[i]);
+    check_space(preflight, site);
+    check_networks(preflight, site, recovery, plan);
+    check_hooks(preflight, recovery);
+    return g_steal_pointer(&preflight);
+}
+
+static struct recovery_plan *named_plan(const struct site *site, const char *name, GError **error)
+{
+    struct recovery_plan *plan = NULL;
+
+    if (!recovery_plan_find(site->config->dir, name, &plan, error))
+        return NULL;
+    return plan ? plan : recovery_plan_default(name);
+}
+
+bool recovery_plan_is_known(const struct site *site, const struct recovery_plan *plan,
+                            GError **error)
+{
+    struct failover_request request = {.name = plan->name};
+    AUTO(failover_plan) order = plan_new();
+    AUTO_PLANNER planner;
+
+    planner_init(&planner, site, plan);
+    return planner_find_order(&planner, &request, order, error);
+}
+
+/* The state is read before: what changes meanwhile makes the result expire. */
+struct preflight *preflight_run(const struct site *site, const char *name, GError **error)
+{
+    AUTO(recovery_plan) recovery = named_plan(site, name, error);
+    AUTO_PREFLIGHT_STATE state = {0};
+    AUTO(preflight) preflight = NULL;
+
+    if (!recovery || !preflight_state_read(site, recovery, &state, error))
+        return NULL;
+    preflight = check(site, recovery, error);
+    return preflight && keep(site, preflight, &state, error) ? g_steal_pointer(&preflight) : NULL;
+}
+
+/* ---- Reading it */
+
+static bool read_finding(struct preflight *preflight, const json_t *json, GError **error)
+{
+    struct preflight_finding *finding = g_new0(struct preflight_finding, 1);
+    const char *text = NULL;
+
+    g_ptr_array_add(preflight->findings, finding);
+    finding->vm = g_strdup(json_get_string(json, "vm"));
+    finding->remedy = g_strdup(json_get_string(json, "remedy"));
+    if (!json_need_string(json, "text", &text, error) ||
+        !json_need_bool(json, "blocks", &finding->blocks, error))
+        return false;
+    finding->text = g_strdup(text);
+    return true;
+}
+
+static bool read_host(struct preflight *preflight, const json_t *json, GError **error)
+{
+    const char *name = NULL;
+    struct preflight_host *host;
+    uint64_t vms, cpus;
+
+    if (!json_need_string(json, "host", &name, error) || !json_need_u64(json, "vms", &vms, error) ||
+        !json_need_u64(json, "cpus", &cpus, error))
+        return false;
+    host = host_of(preflight, name);
+    host->vms = (unsigned)vms;
+    host->cpus = (unsigned)cpus;
+    json_need_u64(json, "free_bytes", &host->free_bytes, NULL);
+    return json_need_u64(json, "memory_bytes", &host->memory_bytes, error);
+}
+
+static bool read_numbers(struct preflight *preflight, const json_t *json, GError **error)
+{
+    uint64_t vms, blocked;
+    const char *checked = NULL;
+
+    if (!json_need_u64(json, "vms", &vms, error) ||
+        !json_need_u64(json, "blocked", &blocked, error) ||
+        !json_need_u64(json, "growth_bytes", &preflight->growth_bytes, error) ||
+        !json_need_u64(json, "space_bytes", &preflight->space_bytes, error) ||
+        !json_need_string(json, "checked", &checked, error))
+        return false;
+    preflight->vms = (unsigned)vms;
+    preflight->blocked = (unsigned)blocked;
+    return time_parse(checked, &preflight->checked_ms, error);
+}
+
+static struct preflight *preflight_read(const char *plan, const json_t *json, GError **error)
+{
+    AUTO(preflight) preflight = preflight_new(plan);
+    json_t *findings, *hosts;
+    const json_t *value;
+    size_t i;
+
+    if (!read_numbers(preflight, json, error) ||
+        !json_need_array(json, "findings", &findings, error) ||
+        !json_need_array(json, "hosts", &hosts, error))
+        return NULL;
+    json_array_foreach(findings, i, value)
+    {
+        if (!read_finding(preflight, value, error))
+            return NULL;
+    }
+    json_array_foreach(hosts, i, value)
+    {
+        if (!read_host(preflight, value, error))
+            return NULL;
+    }
+    return g_steal_pointer(&preflight);
+}
+
+/* What has changed since, in words; NULL: nothing. */
+static char *changes_since(const json_t *json, const struct preflight_state *now)
+{
+    const json_t *then = json_object_get(json, "holds_for");
+    const char *const parts[][3] = {{"plan", now->plan, "the plan or its vApps"},
+                                    {"points", now->points, "its VMs or their points"},
+                                    {"hosts", now->hosts, "the hosts"}};
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+        if (parts[i][1] && g_strcmp0(json_get_string(then, parts[i][0]), parts[i][1]) != 0)
+            g_string_append_printf(text, "%s%s", text->len > 0 ? ", " : "", parts[i][2]);
+    return text->len > 0 ? g_strdup_printf("changed since: %s", text->str) : NULL;
+}
+
+bool preflight_load(const struct site *site, const char *name, struct preflight **preflight,
+                    char **expired, GError **error)
+{
+    AUTO(recovery_plan) recovery = named_plan(site, name, error);
+    AUTO_PREFLIGHT_STATE state = {0};
+    json_auto_t *json = NULL;
+
+    *preflight = NULL;
+    *expired = NULL;
+    if (!recovery || !catalog_get(site->catalog, CATALOG_PREFLIGHTS, recovery->name, &json, error))
+        return false;
+    if (!json)
+        return true;
+    if (!preflight_state_read(site, recovery, &state, error))
+        return false;
+    *preflight = preflight_read(recovery->name, json, error);
+    if (!*preflight)
+        return false;
+    *expired = changes_since(json, &state);
+    return true;
+}
