@@ -23,3 +23,4 @@
 #include "metadata/catalog.h"
 #include "metadata/point-ops.h"
 #include "metadata/run.h"
+#include "metadata/report.h"
