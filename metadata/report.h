@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The report of a run, for people: what was decided, what was done and when, what became of each VM.
- * All of it is in what run_show() gives, which is the report as JSON; here it becomes text for a
- * terminal, or one HTML file that needs nothing else: no script, nothing from the network, pictures
- * inside, fit for paper and for dark screens. What guests and other sites have written into the
- * run is shown as text, never as markup.
+ * The data is what run_show() gives and what follows from it; from that come the text on a terminal
+ * and one HTML file that needs nothing else: no script, nothing from the network, pictures inside, fit
+ * for paper and for dark screens. What guests and other sites have written into the run is shown as
+ * text, never as markup.
  *
  * Every kind of run can be reported. These members are understood, where they are there; the rest of
  * plan and result is left out:
  *
- *     plan:   {site, vms: [{vm, order, point, time, consistency, host, blocked, findings: [text]}]}
+ *     plan:   {site, vms: [{vm, point, time, consistency, host, findings: [text]}]}
  *     result: {rto_seconds, verdict: text,
  *              vms: [{vm, state, point, error, rto_seconds, rpo_seconds,
- *                     evidence: [{what: text, value: text, ok: true | false | null}]}]}
+ *                     evidence: [{what: text, value: text, ok: true | false | null}],
+ *                     pictures: [{caption: text, path: of a PNG file}]}]}
  *
  * A VM is named as the subject of its steps is.
  */
@@ -23,15 +24,25 @@
 
 #include "common/common.h"
 
+/* RUN, which is from run_show(), with these members more: {seconds (so far, or null), executed,
+ * not_executed: how many steps, rpo_seconds: the longest, vms: [{vm, state, point, time, consistency,
+ * host, rto_seconds, rpo_seconds, error, findings, evidence, steps: as in RUN}]}. Times that are not
+ * known are null. The state of a VM that has no result follows from its steps: waiting, the name of the
+ * step that runs, interrupted, failed, done, not-executed. */
+json_t *run_report(const json_t *run);
+
 /* What a VM's screen showed, for one. All borrowed. */
 struct report_picture {
     const char *vm; /* NULL: of the run */
     const char *caption;
     const char *type; /* "image/png" */
-    const void *data;
+    const void *data; /* NULL: it cannot be read any more */
     size_t len;
 };
 
-/* RUN is from run_show(). g_free. */
-char *run_report_text(const json_t *run);
+/* The pictures that RUN, from run_show(), names, as they are now; of struct report_picture, whose texts are
+ * RUN's. */
+GPtrArray *run_report_pictures(const json_t *run);
+
+/* The report of RUN as one HTML file; g_free. */
 char *run_report_html(const json_t *run, const struct report_picture *pictures, size_t n_pictures);

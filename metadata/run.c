@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "metadata/run.h"
+#include "metadata/run-private.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /*
  * A run in the catalog: runs/<id> = {run, kind, title, state, started, ended, host, pid, plan,
- * result}, steps/<id>/<subject>/<step> = {subject, step, seq, state, started, ended, error}.
+ * result, declared: [{subject, steps: [name]}]}, steps/<id>/<subject>/<step> = {subject, step, seq,
+ * state, started, ended, error}.
  *
  * What makes take-over safe:
  * - The lock is taken before the record exists and let go after the record is final. Who finds the
@@ -19,26 +19,12 @@ struct run {
     struct catalog *catalog;
     char *id;
     json_t *record;
-    struct file_lock *lock; /* NULL after the end */
+    struct file_lock *lock;     /* NULL after the end */
+    struct cancel_watch *watch; /* as long as there is the lock */
     int64_t started_ms;
     GMutex mutex; /* guards next_seq */
     uint64_t next_seq;
 };
-
-static const char *const state_names[] = {
-    [RUN_RUNNING] = "running", [RUN_DONE] = "done",           [RUN_PARTIAL] = "partially-failed",
-    [RUN_FAILED] = "failed",   [RUN_CANCELLED] = "cancelled", [RUN_INTERRUPTED] = "interrupted",
-};
-
-const char *run_state_name(enum run_state state)
-{
-    return state_names[state];
-}
-
-static bool state_is(const json_t *record, const char *state)
-{
-    return g_strcmp0(json_get_string(record, "state"), state) == 0;
-}
 
 static void set_time(json_t *record, const char *key, int64_t ms)
 {
@@ -47,34 +33,29 @@ static void set_time(json_t *record, const char *key, int64_t ms)
     json_set_string(record, key, text);
 }
 
-static char *lock_path(struct catalog *catalog, const char *id)
-{
-    g_autofree char *name = g_strdup_printf("run-%s.lock", id);
-
-    return g_build_filename(catalog_lock_dir(catalog), name, NULL);
-}
-
 static struct file_lock *lock_take(struct catalog *catalog, const char *id, GError **error)
 {
-    g_autofree char *path = lock_path(catalog, id);
+    g_autofree char *path = run_lock_path(catalog, id);
     g_autofree char *what = g_strdup_printf("run %s", id);
 
     return file_lock_take(path, what, error);
 }
 
 /* Only with the lock held and the record final, see above. */
-static void lock_discard(struct catalog *catalog, const char *id, struct file_lock *lock)
+static void lock_discard(struct run *run)
 {
-    g_autofree char *path = lock_path(catalog, id);
+    g_autofree char *path = run_lock_path(run->catalog, run->id);
 
+    g_clear_pointer(&run->watch, cancel_watch_free);
     unlink(path);
-    file_lock_free(lock);
+    g_clear_pointer(&run->lock, file_lock_free);
 }
 
 void run_free(struct run *run)
 {
     if (!run)
         return;
+    cancel_watch_free(run->watch);
     file_lock_free(run->lock);
     json_decref(run->record);
     g_mutex_clear(&run->mutex);
@@ -161,6 +142,7 @@ static bool claim(struct run *run, bool *taken, GError **error)
         return false;
     if (inserted) {
         run->lock = g_steal_pointer(&lock);
+        run->watch = cancel_watch_new(run->catalog, run->id);
         *taken = false;
     }
     return true;
@@ -188,16 +170,6 @@ struct run *run_begin(struct catalog *catalog, const char *kind, const char *tit
     return g_steal_pointer(&run);
 }
 
-static bool get_run(struct catalog *catalog, const char *id, json_t **record, GError **error)
-{
-    /* ID becomes a file name. */
-    *record = NULL;
-    if (name_is_safe(id) && !catalog_get(catalog, CATALOG_RUNS, id, record, error))
-        return false;
-    return *record ||
-           fail(error, ERROR_NOT_FOUND, "there is no run %s; drctl run list shows all", id);
-}
-
 static bool highest_seq(const char *key, json_t *value, void *data)
 {
     uint64_t *next = data;
@@ -214,10 +186,10 @@ static bool take_over(struct run *run, GError **error)
     g_autofree char *prefix = g_strdup_printf("%s/", run->id);
     const char *started;
 
-    if (!get_run(run->catalog, run->id, &run->record, error))
+    if (!run_record(run->catalog, run->id, &run->record, error))
         return false;
-    if (!state_is(run->record, run_state_name(RUN_RUNNING))) {
-        lock_discard(run->catalog, run->id, g_steal_pointer(&run->lock));
+    if (!run_state_is(run->record, run_state_name(RUN_RUNNING))) {
+        lock_discard(run);
         return fail(error, ERROR_CONFLICT, "run %s has ended (%s), nothing is left to resume",
                     run->id, json_get_string(run->record, "state"));
     }
@@ -233,11 +205,12 @@ struct run *run_resume(struct catalog *catalog, const char *id, GError **error)
     AUTO(run) run = run_new(catalog, id);
     json_auto_t *record = NULL;
 
-    if (!get_run(catalog, id, &record, error))
+    if (!run_record(catalog, id, &record, error))
         return NULL;
     run->lock = lock_take(catalog, id, error);
     if (!run->lock || !take_over(run, error))
         return NULL;
+    run->watch = cancel_watch_new(catalog, id);
     return g_steal_pointer(&run);
 }
 
@@ -257,7 +230,7 @@ bool run_finish(struct run *run, enum run_state state, const json_t *result, GEr
         g_prefix_error(error, "cannot end run %s: ", run->id);
         return false;
     }
-    lock_discard(run->catalog, run->id, g_steal_pointer(&run->lock));
+    lock_discard(run);
     return true;
 }
 
@@ -321,29 +294,38 @@ static bool call(bool (*function)(void *, GError **), const char *subject, const
     return false;
 }
 
-static bool run_step(struct run *run, const char *subject, const struct step *step, void *context,
-                     GError **error)
+bool run_again(struct run *run, const char *subject, const struct step *step, void *context,
+               GError **error)
 {
     g_autofree char *key = step_key(run, subject, step);
     json_auto_t *record = NULL;
     g_autoptr(GError) cause = NULL;
+    bool cancelled;
 
-    if (!catalog_get(run->catalog, CATALOG_STEPS, key, &record, error))
-        return false;
-    if (record && state_is(record, "done"))
-        return true;
     if (!interrupt_check(error))
         return false;
-    json_decref(record);
     record = step_begin(run, subject, step, error);
     if (!record)
         return false;
     if (call(step->run, subject, step, context, &cause))
         return step_end(run, key, record, "done", NULL, error);
     /* If this cannot be journaled the step stays `running`, which a resumed run repeats as well. */
-    step_end(run, key, record, "failed", cause, NULL);
+    cancelled = error_is(cause, ERROR_CANCELLED);
+    step_end(run, key, record, cancelled ? "interrupted" : "failed", cause, NULL);
     g_propagate_error(error, g_steal_pointer(&cause));
     return false;
+}
+
+static bool run_step(struct run *run, const char *subject, const struct step *step, void *context,
+                     GError **error)
+{
+    g_autofree char *key = step_key(run, subject, step);
+    json_auto_t *record = NULL;
+
+    if (!catalog_get(run->catalog, CATALOG_STEPS, key, &record, error))
+        return false;
+    return (record && run_state_is(record, "done")) ||
+           run_again(run, subject, step, context, error);
 }
 
 bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
@@ -364,7 +346,7 @@ static bool undo_step(struct run *run, const char *subject, const struct step *s
 
     if (!catalog_get(run->catalog, CATALOG_STEPS, key, &record, error))
         return false;
-    if (!record || state_is(record, "undone"))
+    if (!record || run_state_is(record, "undone"))
         return true;
     json_set_string(record, "state", "undoing");
     if (!catalog_put(run->catalog, CATALOG_STEPS, key, record, error))
@@ -393,159 +375,41 @@ bool run_undo(struct run *run, const char *subject, const struct step *steps, si
     return false;
 }
 
-/* Reading */
-
-/* Replace *RECORD's stored state by the true one. The lock is looked at before the record is read
- * again: a run may end in between. */
-static bool compute_state(struct catalog *catalog, json_t **record, GError **error)
+bool run_step_done(struct run *run, const char *subject, const struct step *step, int64_t *ended_ms,
+                   GError **error)
 {
-    const char *id = json_get_string(*record, "run");
-    g_autofree char *path = NULL;
-    json_t *newer;
-
-    if (!id || !name_is_safe(id) || !state_is(*record, run_state_name(RUN_RUNNING)))
-        return true;
-    path = lock_path(catalog, id);
-    if (file_lock_held(path))
-        return true;
-    if (!get_run(catalog, id, &newer, error))
-        return false;
-    json_decref(*record);
-    *record = newer;
-    if (state_is(newer, run_state_name(RUN_RUNNING)))
-        json_set_string(newer, "state", run_state_name(RUN_INTERRUPTED));
-    return true;
-}
-
-static bool collect(const char *key, json_t *value, void *data)
-{
-    g_ptr_array_add(data, json_incref(value));
-    return true;
-}
-
-static void unref_json(void *json)
-{
-    json_decref(json);
-}
-
-static GPtrArray *collect_all(struct catalog *catalog, enum catalog_table table, const char *prefix,
-                              GError **error)
-{
-    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(unref_json);
-
-    return catalog_each(catalog, table, prefix, collect, all, error) ? g_steal_pointer(&all) : NULL;
-}
-
-/* Numbers do not sort as text: "r-20261120-2215-10" is newer than "r-20261120-2215-9". */
-static int compare_newest_first(const void *a, const void *b)
-{
-    const char *left = json_get_string(*(json_t *const *)a, "run");
-    const char *right = json_get_string(*(json_t *const *)b, "run");
-    size_t minute = strlen("r-YYYYMMDD-HHMM-");
-    uint64_t left_n, right_n;
-    int order;
-
-    if (!left || !right)
-        return !left - !right;
-    order = strncmp(right, left, minute);
-    if (order != 0 || strlen(left) < minute || strlen(right) < minute)
-        return order;
-    left_n = g_ascii_strtoull(left + minute, NULL, 10);
-    right_n = g_ascii_strtoull(right + minute, NULL, 10);
-    return (left_n < right_n) - (left_n > right_n);
-}
-
-/* All runs with their true states, newest first. */
-static GPtrArray *runs_sorted(struct catalog *catalog, GError **error)
-{
-    g_autoptr(GPtrArray) runs = collect_all(catalog, CATALOG_RUNS, "", error);
-
-    if (!runs)
-        return NULL;
-    for (guint i = 0; i < runs->len; i++) {
-        json_t **record = (json_t **)&runs->pdata[i];
-
-        if (!compute_state(catalog, record, error))
-            return NULL;
-    }
-    g_ptr_array_sort(runs, compare_newest_first);
-    return g_steal_pointer(&runs);
-}
-
-json_t *run_list(struct catalog *catalog, GError **error)
-{
-    g_autoptr(GPtrArray) runs = runs_sorted(catalog, error);
-    json_t *list;
-
-    if (!runs)
-        return NULL;
-    list = json_array();
-    for (guint i = 0; i < runs->len; i++) {
-        json_t *record = g_ptr_array_index(runs, i);
-
-        json_object_del(record, "plan");
-        json_object_del(record, "result");
-        json_array_append(list, record);
-    }
-    return list;
-}
-
-bool run_find_interrupted(struct catalog *catalog, const char *kind, const char *title, char **id,
-                          GError **error)
-{
-    g_autoptr(GPtrArray) runs = runs_sorted(catalog, error);
-
-    if (!runs)
-        return false;
-    *id = NULL;
-    for (guint i = 0; i < runs->len && !*id; i++) {
-        const json_t *record = g_ptr_array_index(runs, i);
-
-        if (state_is(record, run_state_name(RUN_INTERRUPTED)) &&
-            g_strcmp0(json_get_string(record, "kind"), kind) == 0 &&
-            g_strcmp0(json_get_string(record, "title"), title) == 0)
-            *id = g_strdup(json_get_string(record, "run"));
-    }
-    return true;
-}
-
-static int compare_seq(const void *a, const void *b)
-{
-    uint64_t left = 0, right = 0;
-
-    json_need_u64(*(json_t *const *)a, "seq", &left, NULL);
-    json_need_u64(*(json_t *const *)b, "seq", &right, NULL);
-    return (left > right) - (left < right);
-}
-
-/* What a step of a run says to people; a step cannot be under way when its run is not. */
-static void present_step(json_t *step, bool executing)
-{
-    json_object_del(step, "seq");
-    if (!executing && (state_is(step, "running") || state_is(step, "undoing")))
-        json_set_string(step, "state", "interrupted");
-}
-
-json_t *run_show(struct catalog *catalog, const char *id, GError **error)
-{
-    g_autofree char *prefix = g_strdup_printf("%s/", id);
-    g_autoptr(GPtrArray) steps = NULL;
+    g_autofree char *key = step_key(run, subject, step);
     json_auto_t *record = NULL;
-    json_t *list;
+    const char *ended;
 
-    if (!get_run(catalog, id, &record, error) || !compute_state(catalog, &record, error))
-        return NULL;
-    steps = collect_all(catalog, CATALOG_STEPS, prefix, error);
-    if (!steps)
-        return NULL;
-    g_ptr_array_sort(steps, compare_seq);
-    list = json_array();
-    for (guint i = 0; i < steps->len; i++) {
-        json_t *step = g_ptr_array_index(steps, i);
+    *ended_ms = 0;
+    if (!catalog_get(run->catalog, CATALOG_STEPS, key, &record, error))
+        return false;
+    return !record || !run_state_is(record, "done") ||
+           (json_need_string(record, "ended", &ended, error) && time_parse(ended, ended_ms, error));
+}
 
-        present_step(step, state_is(record, run_state_name(RUN_RUNNING)));
-        json_array_append(list, step);
-    }
-    json_object_set_new(record, "steps", list);
-    return g_steal_pointer(&record);
+/* ---- What is going to be done */
+
+static json_t *declaration(const struct run_subject *subject)
+{
+    json_t *json = json_object();
+    json_t *names = json_array();
+
+    for (size_t i = 0; i < subject->n_steps; i++)
+        json_array_append_new(names, json_string(subject->steps[i].name));
+    json_set_string(json, "subject", subject->name);
+    json_object_set_new(json, "steps", names);
+    return json;
+}
+
+bool run_declare(struct run *run, const struct run_subject *subjects, size_t n_subjects,
+                 GError **error)
+{
+    json_t *declared = json_array();
+
+    for (size_t i = 0; i < n_subjects; i++)
+        json_array_append_new(declared, declaration(&subjects[i]));
+    json_object_set_new(run->record, "declared", declared);
+    return catalog_put(run->catalog, CATALOG_RUNS, run->id, run->record, error);
 }

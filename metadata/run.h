@@ -47,11 +47,28 @@ const char *run_id(const struct run *run);
 const json_t *run_plan(const struct run *run); /* NULL if it was begun without */
 int64_t run_started_ms(const struct run *run); /* the first start, also when resumed */
 
+/* All that the run is going to do, so that it can be told what was not executed: once, after
+ * run_begin(). A subject may be there several times, with steps of several tables. */
+struct run_subject {
+    const char *name;
+    const struct step *steps;
+    size_t n_steps;
+};
+bool run_declare(struct run *run, const struct run_subject *subjects, size_t n_subjects,
+                 GError **error);
+
 /* Execute STEPS for SUBJECT in order, skipping those that the journal calls done; stops at the
  * first failure, which is journaled and returned, and before the next step after
  * interrupt_request(). Different subjects may run in different threads. */
 bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
                void *context, GError **error);
+/* Execute STEP whether or not the journal calls it done: to wait for what may not hold any more. */
+bool run_again(struct run *run, const char *subject, const struct step *step, void *context,
+               GError **error);
+/* *ENDED_MS, by the wall clock: when STEP was done for SUBJECT, also by another process before; 0: it is
+ * not. */
+bool run_step_done(struct run *run, const char *subject, const struct step *step, int64_t *ended_ms,
+                   GError **error);
 /* Undo the steps that were begun for SUBJECT, in reverse order; goes on after errors and
  * interrupts, returns the first error. Steps that are undone are begun anew by run_steps(). */
 bool run_undo(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
@@ -60,10 +77,20 @@ bool run_undo(struct run *run, const char *subject, const struct step *steps, si
  * borrowed) is kept for `drctl run show`. */
 bool run_finish(struct run *run, enum run_state state, const json_t *result, GError **error);
 
+/* Stop the process that executes run ID, in the way that Ctrl-C does there, and wait until it has
+ * stopped: at its next safe place, with the run interrupted, so that it can be gone on with.
+ * ERROR_CONFLICT when nobody executes it. It may have ended all the same: see run_show(). */
+bool run_cancel(struct catalog *catalog, const char *id, GError **error);
+
+/* What to expect of a run of KIND and TITLE, by the last that were done: {runs: how many (0: nothing is
+ * known), rto_seconds, vms: {name: seconds from the start of the run until it was ready}}. */
+json_t *run_forecast(struct catalog *catalog, const char *kind, const char *title, GError **error);
+
 /* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first.
  */
 json_t *run_list(struct catalog *catalog, GError **error);
 /* For `drctl run show`: the same plus plan, result and steps[{subject, step, state, started, ended,
- * error}] in the order in which they were begun last; ERROR_NOT_FOUND. State of a step: running,
- * done, failed, interrupted, undoing, undone, undo-failed. */
+ * error}] in the order in which they were begun last, then those that were declared and not begun;
+ * ERROR_NOT_FOUND. State of a step: running, done, failed, interrupted, undoing, undone, undo-failed;
+ * waiting (not begun), not-executed (not begun, and nobody executes the run). */
 json_t *run_show(struct catalog *catalog, const char *id, GError **error);

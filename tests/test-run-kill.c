@@ -188,6 +188,102 @@ START_TEST(leaves_an_executing_run_alone)
 }
 END_TEST
 
+static bool wait_for_interrupt(void *ready, GError **error)
+{
+    if (write(*(int *)ready, "x", 1) != 1)
+        _exit(1);
+    while (interrupt_check(error))
+        g_usleep(1000);
+    return false;
+}
+
+static bool never(void *context, GError **error)
+{
+    _exit(2);
+}
+
+/* In a child: a run that would never end; it finishes it if it is told to do so. */
+static void execute_for_ever(const char *store, int ready, bool finish)
+{
+    static const struct step table[] = {{"wait", wait_for_interrupt, NULL}, {"never", never, NULL}};
+    struct catalog *catalog = catalog_open(store, NULL);
+    struct run *run = run_begin(catalog, "failover", "shop", NULL, NULL);
+    const struct run_subject subject = {"db", table, 2};
+
+    if (!run || !run_declare(run, &subject, 1, NULL) ||
+        run_steps(run, "db", table, 2, &ready, NULL))
+        _exit(1);
+    if (finish)
+        run_finish(run, RUN_CANCELLED, NULL, NULL);
+    run_free(run);
+    catalog_free(catalog);
+    _exit(0);
+}
+
+static void check_cancel(bool finish, const char *state)
+{
+    g_autofree char *store = unit_dir(), *steps_after = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = NULL;
+    json_auto_t *list = NULL;
+    int ready[2], status;
+    const char *id;
+    pid_t child;
+    char byte;
+
+    ck_assert(pipe(ready) == 0);
+    child = fork();
+    if (child == 0)
+        execute_for_ever(store, ready[1], finish);
+    close(ready[1]);
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    catalog = open_catalog(store);
+    list = run_list(catalog, &error);
+    id = json_get_string(json_array_get(list, 0), "run");
+    unit_ok(run_cancel(catalog, id, &error), error);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_state(catalog, id, state);
+    steps_after = steps_of(catalog, id);
+    ck_assert_str_eq(steps_after, "db/wait=interrupted db/never=not-executed ");
+    ck_assert(!run_cancel(catalog, id, &error));
+    ck_assert_msg(error_is(error, ERROR_CONFLICT), "%s", error->message);
+}
+
+START_TEST(stops_a_run_of_another_process_before_its_next_step)
+{
+    check_cancel(false, "interrupted");
+}
+END_TEST
+
+START_TEST(stops_a_run_that_ends_because_of_it)
+{
+    check_cancel(true, "cancelled");
+}
+END_TEST
+
+START_TEST(a_wish_to_stop_dies_with_its_process)
+{
+    g_autofree char *store = unit_dir(), *id = NULL, *wish = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+
+    id = g_strdup(run_id(run));
+    run_free(g_steal_pointer(&run));
+    wish = g_strdup_printf("%s/run-%s.cancel", catalog_lock_dir(catalog), id);
+    unit_ok(file_write(wish, "", 0, 0600, &error), error);
+    unit_fails(run_cancel(catalog, id, &error), error, ERROR_CONFLICT, "drctl run resume");
+    run = resume(catalog, id);
+    ck_assert(!g_file_test(wish, G_FILE_TEST_EXISTS));
+    unit_ok(run_finish(run, RUN_DONE, NULL, &error), error);
+    unit_ok(interrupt_check(&error), error);
+    unit_fails(run_cancel(catalog, id, &error), error, ERROR_CONFLICT, "has ended (done)");
+    unit_fails(run_cancel(catalog, "r-1", &error), error, ERROR_NOT_FOUND, "no run r-1");
+    assert_no_lock_files(catalog);
+}
+END_TEST
+
 /* In a child: begin, work on and finish some runs. */
 static void begin_many(const char *store, const char *dir)
 {
@@ -240,8 +336,9 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("run-kill", goes_on_after_a_kill_in_any_step,
-                    goes_on_after_a_kill_in_every_step_of_one_run,
-                    undoes_to_the_end_after_a_kill_while_undoing, leaves_an_executing_run_alone,
-                    gives_every_run_its_own_id_when_many_processes_begin);
+    return UNIT_RUN(
+        "run-kill", goes_on_after_a_kill_in_any_step, goes_on_after_a_kill_in_every_step_of_one_run,
+        undoes_to_the_end_after_a_kill_while_undoing, leaves_an_executing_run_alone,
+        stops_a_run_of_another_process_before_its_next_step, stops_a_run_that_ends_because_of_it,
+        a_wish_to_stop_dies_with_its_process, gives_every_run_its_own_id_when_many_processes_begin);
 }

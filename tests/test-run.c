@@ -134,6 +134,130 @@ START_TEST(stops_between_steps_when_interrupted_but_undoes)
 }
 END_TEST
 
+START_TEST(tells_what_was_declared_and_not_begun)
+{
+    g_autofree char *store = unit_dir(), *dir = unit_dir(), *id = NULL;
+    g_autofree char *executing = NULL, *stopped = NULL, *resumed = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+    const struct run_subject subjects[] = {
+        {"db", steps, 2}, {"db", steps + 3, 1}, {"app", steps, 1}};
+    struct job job = {.dir = dir};
+    json_auto_t *list = NULL;
+
+    id = g_strdup(run_id(run));
+    unit_ok(run_declare(run, subjects, G_N_ELEMENTS(subjects), &error), error);
+    unit_ok(run_steps(run, "db", steps, 1, &job, &error), error);
+    executing = steps_of(catalog, id);
+    ck_assert_str_eq(executing,
+                     "db/grant=done db/overlay=waiting db/start=waiting app/grant=waiting ");
+    run_free(g_steal_pointer(&run));
+    stopped = steps_of(catalog, id);
+    ck_assert_str_eq(stopped, "db/grant=done db/overlay=not-executed db/start=not-executed "
+                              "app/grant=not-executed ");
+    list = run_list(catalog, &error);
+    ck_assert_ptr_null(json_object_get(json_array_get(list, 0), "declared"));
+    run = resume(catalog, id);
+    unit_ok(run_steps(run, "app", steps, 1, &job, &error), error);
+    unit_ok(run_finish(run, RUN_PARTIAL, NULL, &error), error);
+    resumed = steps_of(catalog, id);
+    ck_assert_str_eq(resumed, "db/grant=done app/grant=done db/overlay=not-executed "
+                              "db/start=not-executed ");
+}
+END_TEST
+
+START_TEST(executes_again_what_must_hold_now)
+{
+    g_autofree char *store = unit_dir(), *dir = unit_dir();
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    int64_t before_ms = time_now_ms(), ended_ms = -1;
+    AUTO(run) run = begin(catalog, "failover", "shop");
+    struct job job = {.dir = dir};
+
+    unit_ok(run_step_done(run, "db", &steps[0], &ended_ms, &error), error);
+    ck_assert_int_eq(ended_ms, 0);
+    unit_ok(run_steps(run, "db", steps, 1, &job, &error), error);
+    unit_ok(run_again(run, "db", &steps[0], &job, &error), error);
+    assert_traced(&job, "aa");
+    unit_ok(run_step_done(run, "db", &steps[0], &ended_ms, &error), error);
+    ck_assert(before_ms <= ended_ms && ended_ms <= time_now_ms());
+    job.fail_at = 'a';
+    unit_fails(run_again(run, "db", &steps[0], &job, &error), error, ERROR_HYPERVISOR,
+               "a cannot be");
+    unit_ok(run_step_done(run, "db", &steps[0], &ended_ms, &error), error);
+    ck_assert_int_eq(ended_ms, 0);
+}
+END_TEST
+
+static bool wait_in_vain(void *context, GError **error)
+{
+    interrupt_request();
+    return interrupt_check(error);
+}
+
+START_TEST(a_step_that_was_interrupted_has_not_failed)
+{
+    static const struct step table[] = {{"ready", wait_in_vain, NULL}};
+    g_autofree char *store = unit_dir(), *states = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+
+    unit_fails(run_steps(run, "db", table, 1, NULL, &error), error, ERROR_CANCELLED, "interrupted");
+    states = steps_of(catalog, run_id(run));
+    ck_assert_str_eq(states, "db/ready=interrupted ");
+}
+END_TEST
+
+static void end_after(struct catalog *catalog, const char *title, enum run_state state, double db_s,
+                      double app_s)
+{
+    json_auto_t *result =
+        json_pack("{s:f, s:[{s:s, s:f}, {s:s, s:n}]}", "rto_seconds", MAX(db_s, app_s), "vms", "vm",
+                  "db", "rto_seconds", db_s, "vm", "app", "rto_seconds");
+    g_autoptr(GError) error = NULL;
+    AUTO(run) run = begin(catalog, "failover", title);
+
+    if (app_s > 0)
+        json_set_real(json_array_get(json_object_get(result, "vms"), 1), "rto_seconds", app_s);
+    unit_ok(run_finish(run, state, result, &error), error);
+}
+
+static double forecast_of(struct catalog *catalog, const char *vm, uint64_t runs)
+{
+    g_autoptr(GError) error = NULL;
+    json_auto_t *forecast = run_forecast(catalog, "failover", "shop", &error);
+    const json_t *from = vm ? json_object_get(forecast, "vms") : forecast;
+    uint64_t counted = 0;
+
+    unit_ok(forecast && json_need_u64(forecast, "runs", &counted, &error), error);
+    ck_assert_uint_eq(counted, runs);
+    return json_number_value(json_object_get(from, vm ? vm : "rto_seconds"));
+}
+
+START_TEST(expects_what_the_last_good_runs_of_the_kind_took)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+
+    ck_assert_double_eq(forecast_of(catalog, NULL, 0), 0);
+    for (unsigned i = 0; i < 5; i++)
+        end_after(catalog, "shop", RUN_DONE, 1000, 2000); /* too long ago */
+    end_after(catalog, "shop", RUN_DONE, 10, 20);
+    end_after(catalog, "shop", RUN_DONE, 500, 600); /* an exception */
+    end_after(catalog, "shop", RUN_DONE, 11, 22);
+    end_after(catalog, "mail", RUN_DONE, 1, 1);
+    end_after(catalog, "shop", RUN_PARTIAL, 1, 0);
+    end_after(catalog, "shop", RUN_DONE, 12, 21);
+    end_after(catalog, "shop", RUN_DONE, 9, 0);
+    ck_assert_double_eq(forecast_of(catalog, "db", 5), 11);
+    ck_assert_double_eq(forecast_of(catalog, "app", 5), 22);
+    ck_assert_double_eq(forecast_of(catalog, NULL, 5), 21);
+}
+END_TEST
+
 struct thread_work {
     struct run *run;
     struct job job;
@@ -313,12 +437,15 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN(
-        "run", journals_a_run_and_its_steps, writes_times_that_can_be_read,
-        stops_at_a_failure_and_repeats_that_step_later, undoes_what_was_begun_in_reverse_order,
-        stops_between_steps_when_interrupted_but_undoes, runs_steps_of_several_subjects_at_once,
-        finds_the_newest_interrupted_run_of_its_kind_and_title,
-        resumes_with_the_same_plan_and_the_first_start,
-        refuses_to_resume_what_has_ended_or_never_was, lists_runs_newest_first,
-        repeats_a_step_whose_end_the_full_disk_could_not_take);
+    return UNIT_RUN("run", journals_a_run_and_its_steps, writes_times_that_can_be_read,
+                    stops_at_a_failure_and_repeats_that_step_later,
+                    undoes_what_was_begun_in_reverse_order,
+                    stops_between_steps_when_interrupted_but_undoes,
+                    runs_steps_of_several_subjects_at_once, tells_what_was_declared_and_not_begun,
+                    executes_again_what_must_hold_now, a_step_that_was_interrupted_has_not_failed,
+                    expects_what_the_last_good_runs_of_the_kind_took,
+                    finds_the_newest_interrupted_run_of_its_kind_and_title,
+                    resumes_with_the_same_plan_and_the_first_start,
+                    refuses_to_resume_what_has_ended_or_never_was, lists_runs_newest_first,
+                    repeats_a_step_whose_end_the_full_disk_could_not_take);
 }
