@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What host.c, domain.c, domain-backup.c and domain-events.c share and nobody else may see: libvirt's own handles.
+ * What host.c and domain*.c share and nobody else may see: libvirt's own handles.
  * This header is the only includer of libvirt. Its objects are ours to free by g_autoptr; text that
  * libvirt allocates is freed by g_free, which is free().
  */

@@ -163,6 +163,14 @@ static bool uri_is_session(const char *uri)
     return parsed && g_str_equal(g_uri_get_path(parsed), "/session");
 }
 
+bool host_is_local(const struct host *host)
+{
+    g_autoptr(GUri) parsed = g_uri_parse(host->uri, G_URI_FLAGS_NONE, NULL);
+    const char *server = parsed ? g_uri_get_host(parsed) : NULL;
+
+    return !server || !*server;
+}
+
 /* "+64055:+107" */
 static bool label_parse(const char *label, uid_t *uid, gid_t *gid)
 {

@@ -37,6 +37,8 @@ char *host_domain_capabilities(struct host *host, const char *emulator, const ch
 bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid);
 /* Memory that new guests can have, bytes: free pages and page cache. */
 bool host_memory_free(struct host *host, uint64_t *bytes, GError **error);
+/* Are its files ours to open, or is it another machine? */
+bool host_is_local(const struct host *host);
 
 /* CPUs of the guests that run there, together. */
 bool host_cpus_used(struct host *host, unsigned *cpus, GError **error);
@@ -116,6 +118,29 @@ bool domain_thaw(struct domain *domain, unsigned timeout_s, GError **error);
 /* IPv4/IPv6 addresses of the guest, from DHCP leases, the agent or ARP, the first source that knows
  * any; loopback and link-local are left out. NULL-terminated, possibly empty. */
 char **domain_addresses(struct domain *domain, GError **error);
+
+/* Commands in the guest, run by its agent (guest-exec) without a shell: ARGV[0] is looked for in the
+ * guest's PATH. They cannot be stopped. *PID is for domain_exec_poll(). */
+bool domain_exec(struct domain *domain, char *const *argv, unsigned timeout_s, uint64_t *pid,
+                 GError **error);
+struct domain_exec_end {
+    bool over;    /* the rest is set only then, and the agent has forgotten it */
+    int status;   /* of its exit; 128 and more: the signal that ended it */
+    char *output; /* what it wrote to stderr, or else to stdout; valid UTF-8 or NULL; g_free */
+};
+/* Has it ended? END is zeroed by the caller. */
+bool domain_exec_poll(struct domain *domain, uint64_t pid, unsigned timeout_s,
+                      struct domain_exec_end *end, GError **error);
+
+/* What the guest prints on its first console from now on, which must be a pty. Only one at a time can
+ * have it, whether drctl or a person. Also works where the host is another machine. */
+struct domain_console;
+struct domain_console *domain_console_open(struct domain *domain, GError **error);
+/* Up to SIZE bytes of it; does not wait: *LEN is 0 when there is nothing now. */
+bool domain_console_read(struct domain_console *console, char *data, size_t size, size_t *len,
+                         GError **error);
+void domain_console_free(struct domain_console *console);
+DEFINE_CLEANUP(domain_console)
 
 /* Calls RING, from another thread, whenever the domain pauses, resumes or ends, or QEMU has written
  * past a mark of domain_scratch_mark(); never again once domain_watch_free() has returned. RING

@@ -6,25 +6,23 @@
 
 #include <stdio.h>
 
-static char *ready_text(const struct vapp_vm *vm)
-{
-    return vm->ready == READY_TCP ? g_strdup_printf("tcp:%u", vm->ready_port)
-                                  : g_strdup(ready_kind_name(vm->ready));
-}
-
 static json_t *vm_json(const struct vapp_vm *vm)
 {
     json_t *json = json_object(), *after = json_array();
-    g_autofree char *ready = ready_text(vm);
 
     json_set_string(json, "vm", vm->name);
     json_set_u64(json, "order", vm->order);
     for (char **name = vm->after; *name; name++)
         json_array_append_new(after, json_string(*name));
     json_object_set_new(json, "after", after);
-    json_set_string(json, "ready", ready);
+    json_set_string(json, "ready", vm->ready_text);
     json_set_real(json, "delay_seconds", (double)vm->delay_ms / 1000);
     json_set_real(json, "ready_timeout_seconds", (double)vm->ready_timeout_ms / 1000);
+    json_set_real(json, "ready_interval_seconds", (double)vm->ready_interval_ms / 1000);
+    if (vm->ready_retries == READY_RETRIES_ANY)
+        json_set_string(json, "ready_retries", NULL);
+    else
+        json_set_u64(json, "ready_retries", vm->ready_retries);
     return json;
 }
 
@@ -107,11 +105,10 @@ static bool cmd_vapp_show(struct context *context, GError **error)
         const struct vapp_vm *vm = vapp->vms->pdata[i];
         g_autofree char *order = g_strdup_printf("%u", vm->order);
         g_autofree char *after = g_strjoinv(", ", vm->after);
-        g_autofree char *ready = ready_text(vm);
         g_autofree char *timeout = duration_format((double)vm->ready_timeout_ms / 1000);
         g_autofree char *delay = duration_format((double)vm->delay_ms / 1000);
 
-        table_row(table, (const char *[]){order, vm->name, *after ? after : NULL, ready,
+        table_row(table, (const char *[]){order, vm->name, *after ? after : NULL, vm->ready_text,
                                           vm->ready == READY_NONE ? NULL : timeout,
                                           vm->delay_ms ? delay : NULL});
     }

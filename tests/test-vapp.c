@@ -47,6 +47,8 @@ static const char every_key[] = "# a shop\n"
                                 "order = 1\r\n"
                                 "ready=tcp:5432\n"
                                 "ready-timeout = 5min\n"
+                                "ready-retries = 3\n"
+                                "ready-interval = 2s\n"
                                 "address = 192.0.2.7\n"
                                 "delay = 10s\n"
                                 "stop-timeout = 0\n"
@@ -72,7 +74,10 @@ START_TEST(reads_every_key)
     ck_assert_uint_eq(db->order, 1);
     ck_assert_int_eq(db->ready, READY_TCP);
     ck_assert_uint_eq(db->ready_port, 5432);
+    ck_assert_str_eq(db->ready_text, "tcp:5432");
     ck_assert_int_eq(db->ready_timeout_ms, 300000);
+    ck_assert_int_eq(db->ready_interval_ms, 2000);
+    ck_assert_uint_eq(db->ready_retries, 3);
     ck_assert_str_eq(db->address, "192.0.2.7");
     ck_assert_int_eq(db->delay_ms, 10000);
     ck_assert_int_eq(db->stop_timeout_ms, 0);
@@ -87,13 +92,56 @@ START_TEST(reads_every_key)
 }
 END_TEST
 
+static void check_http(const char *rule, uint16_t port, const char *path, unsigned status)
+{
+    g_autofree char *text = g_strdup_printf("[vapp]\nname=a\n[vm db]\nready=%s\n", rule);
+    AUTO(vapp) vapp = parse_good(text);
+    const struct vapp_vm *vm = vapp_vm(vapp, "db");
+
+    ck_assert_int_eq(vm->ready, READY_HTTP);
+    ck_assert_uint_eq(vm->ready_port, port);
+    ck_assert_str_eq(vm->ready_path, path);
+    ck_assert_uint_eq(vm->ready_status, status);
+}
+
+START_TEST(reads_every_form_of_http)
+{
+    check_http("http:80", 80, "/", 200);
+    check_http("http:80=503", 80, "/", 503);
+    check_http("http:8080/health", 8080, "/health", 200);
+    check_http("http:8080/health=204", 8080, "/health", 204);
+    check_http("http:1/q?a=b", 1, "/q?a=b", 200);
+    check_http("http:1/q?a=b=301", 1, "/q?a=b", 301);
+    check_http("http:1/q?a=999", 1, "/q?a=999", 200);
+}
+END_TEST
+
+START_TEST(reads_commands_in_words_and_expressions_as_they_are)
+{
+    AUTO(vapp)
+    vapp = parse_good("[vapp]\nname=a\n[vm a]\nready = command:sh -c 'test -e /x && \"$Y\"' z\n"
+                      "[vm b]\nready = log:^(a|b): \\\\d+$\n");
+    const struct vapp_vm *a = vapp_vm(vapp, "a"), *b = vapp_vm(vapp, "b");
+
+    ck_assert_int_eq(a->ready, READY_COMMAND);
+    ck_assert_uint_eq(g_strv_length(a->ready_command), 4);
+    ck_assert_str_eq(a->ready_command[2], "test -e /x && \"$Y\"");
+    ck_assert_int_eq(b->ready, READY_LOG);
+    ck_assert(g_regex_match(b->ready_regex, "a: 12", 0, NULL));
+    ck_assert(!g_regex_match(b->ready_regex, "c: 12", 0, NULL));
+}
+END_TEST
+
 static void check_defaults(const struct vapp_vm *vm)
 {
     ck_assert_uint_eq(vm->order, 0);
     ck_assert_ptr_nonnull(vm->after);
     ck_assert_ptr_null(vm->after[0]);
     ck_assert_int_eq(vm->ready, READY_NONE);
+    ck_assert_str_eq(vm->ready_text, "none");
     ck_assert_int_eq(vm->ready_timeout_ms, 120000);
+    ck_assert_int_eq(vm->ready_interval_ms, 500);
+    ck_assert_uint_eq(vm->ready_retries, READY_RETRIES_ANY);
     ck_assert_ptr_null(vm->address);
     ck_assert_int_eq(vm->delay_ms, 0);
     ck_assert_int_eq(vm->stop_timeout_ms, 120000);
@@ -138,12 +186,25 @@ static const struct {
     {HEAD "[vm db]\norder=1\norder=1\n", "shop.vapp: [vm db] order: is there twice"},
     {HEAD "[vm db]\ncolor = red\n", "shop.vapp: [vm db] color: there is no such key; there are "
                                     "order, after, ready, ready-timeout, "
+                                    "ready-retries, ready-interval, "
                                     "address, delay, stop-timeout"},
     {HEAD "[vm db]\norder = -1\n", "[vm db] order: '-1' is not a whole number from 0 to 9999"},
     {HEAD "[vm db]\norder = 10000\n", "[vm db] order: '10000' is not a whole number"},
     {HEAD "[vm db]\norder = 1 ; first\n", "[vm db] order: '1 ; first' is not a whole number"},
     {HEAD "[vm db]\norder =\n", "shop.vapp: [vm db] order: is empty"},
-    {HEAD "[vm db]\nready = tcp\n", "[vm db] ready: 'tcp' is not one of agent, tcp:PORT, none"},
+    {HEAD "[vm db]\nready = tcp\n",
+     "[vm db] ready: 'tcp' is not one of agent, tcp:PORT, http:PORT/PATH=STATUS, command:COMMAND, "
+     "log:REGEX, none"},
+    {HEAD "[vm db]\nready = http:/x\n", "'http:/x': the port is not a number from 1 to 65535"},
+    {HEAD "[vm db]\nready = http:80 /x\n", "the port is not a number from 1 to 65535"},
+    {HEAD "[vm db]\nready = http:80=20\n", "behind the port comes /PATH without blanks"},
+    {HEAD "[vm db]\nready = http:80/a b=200\n", "behind the port comes /PATH without blanks"},
+    {HEAD "[vm db]\nready = command:\n", "'command:': there is no command, or a quotation mark"},
+    {HEAD "[vm db]\nready = command:sh -c 'x\n", "a quotation mark is missing"},
+    {HEAD "[vm db]\nready = log:\n", "'log:': it is not a regular expression"},
+    {HEAD "[vm db]\nready = log:(\n", "'log:(': it is not a regular expression"},
+    {HEAD "[vm db]\nready-retries = -1\n", "[vm db] ready-retries: '-1' is not a whole number"},
+    {HEAD "[vm db]\nready-interval = 1ms\n", "[vm db] ready-interval: '1ms' is not a duration"},
     {HEAD "[vm db]\nready = tcp:0\n", "[vm db] ready: 'tcp:0': the port is not a number from 1"},
     {HEAD "[vm db]\nready = tcp:65536\n", "the port is not a number from 1 to 65535"},
     {HEAD "[vm db]\nready-timeout = soon\n", "shop.vapp: [vm db] ready-timeout: 'soon'"},
@@ -400,7 +461,9 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("vapp", reads_every_key, a_lone_vm_has_the_defaults_of_an_empty_group,
+    return UNIT_RUN("vapp", reads_every_key, reads_every_form_of_http,
+                    reads_commands_in_words_and_expressions_as_they_are,
+                    a_lone_vm_has_the_defaults_of_an_empty_group,
                     every_mistake_is_answered_with_file_group_and_key,
                     text_with_a_nul_byte_or_of_a_megabyte_is_refused,
                     more_than_a_thousand_vms_are_refused, vms_start_by_order_then_as_in_the_file,

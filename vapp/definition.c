@@ -8,6 +8,9 @@
 #define ORDER_MAX 9999
 #define DURATION_MAX_MS (24 * 60 * 60 * INT64_C(1000))
 #define DEFAULT_TIMEOUT_MS (120 * INT64_C(1000))
+#define DEFAULT_INTERVAL_MS 500 /* a guest that boots is not slowed down by us */
+#define INTERVAL_MIN_MS 100
+#define RETRIES_MAX 100000
 
 /* One group [vm NAME] being read; what the readers below share. */
 struct reader {
@@ -22,6 +25,7 @@ static void vapp_vm_free(void *data)
 
     g_free(vm->name);
     g_strfreev(vm->after);
+    ready_rule_clear(vm);
     g_free(vm->address);
     g_free(vm);
 }
@@ -53,7 +57,10 @@ static struct vapp_vm *vapp_add_vm(struct vapp *vapp, const char *name)
 
     vm->name = g_strdup(name);
     vm->after = g_new0(char *, 1);
+    vm->ready_text = g_strdup("none");
     vm->ready_timeout_ms = DEFAULT_TIMEOUT_MS;
+    vm->ready_interval_ms = DEFAULT_INTERVAL_MS;
+    vm->ready_retries = READY_RETRIES_ANY;
     vm->stop_timeout_ms = DEFAULT_TIMEOUT_MS;
     g_ptr_array_add(vapp->vms, vm);
     return vm;
@@ -79,17 +86,6 @@ const struct vapp_vm *vapp_vm(const struct vapp *vapp, const char *name)
     return NULL;
 }
 
-const char *ready_kind_name(enum ready_kind kind)
-{
-    static const char *const names[] = {
-        [READY_NONE] = "none",
-        [READY_AGENT] = "agent",
-        [READY_TCP] = "tcp",
-    };
-
-    return names[kind];
-}
-
 /* ---- Keys of a VM */
 
 static bool read_order(const struct reader *reader, GError **error)
@@ -105,24 +101,24 @@ static bool read_order(const struct reader *reader, GError **error)
 static bool read_ready(const struct reader *reader, GError **error)
 {
     g_autofree char *text = NULL;
-    uint64_t port;
+    g_autofree char *problem = NULL;
 
     if (!keyfile_string(reader->keyfile, reader->group, "ready", &text, error))
         return false;
-    if (!text || strcmp(text, "none") == 0)
+    if (!text || ready_rule_parse(text, reader->vm, &problem))
         return true;
-    if (strcmp(text, "agent") == 0) {
-        reader->vm->ready = READY_AGENT;
-        return true;
-    }
-    if (!g_str_has_prefix(text, "tcp:"))
-        return keyfile_fail(reader->keyfile, reader->group, "ready", error,
-                            "'%s' is not one of agent, tcp:PORT, none", text);
-    if (!g_ascii_string_to_unsigned(text + strlen("tcp:"), 10, 1, UINT16_MAX, &port, NULL))
-        return keyfile_fail(reader->keyfile, reader->group, "ready", error,
-                            "'%s': the port is not a number from 1 to 65535", text);
-    reader->vm->ready = READY_TCP;
-    reader->vm->ready_port = (uint16_t)port;
+    return keyfile_fail(reader->keyfile, reader->group, "ready", error, "%s", problem);
+}
+
+static bool read_retries(const struct reader *reader, GError **error)
+{
+    int64_t retries = -1;
+
+    if (!keyfile_number(reader->keyfile, reader->group, "ready-retries", 0, RETRIES_MAX, &retries,
+                        error))
+        return false;
+    if (retries >= 0)
+        reader->vm->ready_retries = (unsigned)retries;
     return true;
 }
 
@@ -153,8 +149,9 @@ static bool read_duration(const struct reader *reader, const char *key, int64_t 
 
 static bool read_vm(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"order",   "after", "ready",        "ready-timeout",
-                                       "address", "delay", "stop-timeout", NULL};
+    static const char *const keys[] = {
+        "order",          "after",   "ready", "ready-timeout", "ready-retries",
+        "ready-interval", "address", "delay", "stop-timeout",  NULL};
     struct vapp_vm *vm = reader->vm;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -162,7 +159,9 @@ static bool read_vm(const struct reader *reader, GError **error)
            keyfile_list(reader->keyfile, reader->group, "after", &vm->after, error) &&
            read_ready(reader, error) && read_address(reader, error) &&
            read_duration(reader, "ready-timeout", 1, &vm->ready_timeout_ms, error) &&
-           read_duration(reader, "delay", 0, &vm->delay_ms, error) &&
+           read_duration(reader, "ready-interval", INTERVAL_MIN_MS, &vm->ready_interval_ms,
+                         error) &&
+           read_retries(reader, error) && read_duration(reader, "delay", 0, &vm->delay_ms, error) &&
            read_duration(reader, "stop-timeout", 0, &vm->stop_timeout_ms, error);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vapp/execute.h"
+#include "vapp/probe.h"
 
 #define POLL_MS 200
 /* A guest that boots or is busy can miss the power button; asking twice does no harm. */
@@ -90,7 +91,7 @@ static bool resume(struct work *work, struct domain *domain, enum domain_state s
     return true;
 }
 
-static bool make_run(struct work *work, struct domain *domain, GError **error)
+static bool make_run(struct work *work, struct domain *domain, struct probe *probe, GError **error)
 {
     enum domain_state state;
 
@@ -98,6 +99,7 @@ static bool make_run(struct work *work, struct domain *domain, GError **error)
         return false;
     switch (state) {
     case DOMAIN_OFF:
+        probe_mark(probe);
         return domain_start(domain, error);
     case DOMAIN_RUNNING:
         work->was_already = vapp_is_ready(work->vm, domain);
@@ -116,13 +118,14 @@ static bool make_run(struct work *work, struct domain *domain, GError **error)
 static bool start_domain(void *context, struct work *work, GError **error)
 {
     AUTO(domain) domain = find_domain(context, work->vm->name, EXECUTE_START, error);
+    AUTO_PROBE probe = {.vm = work->vm, .domain = domain};
 
-    if (!domain || !make_run(work, domain, error))
+    if (!domain || !make_run(work, domain, &probe, error))
         return false;
     if (work->was_already)
         return true;
     work_is_up(work);
-    return vapp_wait_ready(work->vm, domain, error);
+    return probe_wait(&probe, error);
 }
 
 bool vapp_start_domains(const struct vapp *vapp, GPtrArray *hosts,

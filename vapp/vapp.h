@@ -7,9 +7,13 @@
  *     [vm db]
  *     order = 1             lower starts first; VMs of one order start together; default 0
  *     after = cache; mq     names of VMs of this vApp, of the same or a lower order
- *     ready = agent         agent | tcp:PORT | none (default)
+ *     ready = agent         agent | tcp:PORT | http:PORT/PATH=STATUS | command:COMMAND |
+ *                           log:REGEX | none (default)
  *     ready-timeout = 120s
- *     address = 192.0.2.7   for tcp: where to connect; default: what libvirt and the agent know
+ *     ready-retries = 20    fail after so many further tries; default: not before the timeout
+ *     ready-interval = 500ms between tries
+ *     address = 192.0.2.7   for tcp and http: where to connect; default: what libvirt and the agent
+ *                           know
  *     delay = 10s           after ready, before those who wait for this VM: `after` it or by order
  *     stop-timeout = 120s   for a clean shutdown, then the plug is pulled
  *
@@ -19,18 +23,29 @@
  */
 #pragma once
 
+#include <limits.h>
+
 #include "metadata/metadata.h"
 
-enum ready_kind { READY_NONE, READY_AGENT, READY_TCP };
+enum ready_kind { READY_NONE, READY_AGENT, READY_TCP, READY_HTTP, READY_COMMAND, READY_LOG };
+
+#define READY_RETRIES_ANY UINT_MAX
 
 struct vapp_vm {
     char *name;
     unsigned order;
     char **after; /* NULL-terminated, possibly empty */
     enum ready_kind ready;
-    uint16_t ready_port;
-    char *address; /* or NULL */
+    char *ready_text;      /* the rule as it is written */
+    uint16_t ready_port;   /* tcp, http */
+    char *ready_path;      /* http: "/health?full" */
+    unsigned ready_status; /* http */
+    char **ready_command;  /* command: NULL-terminated */
+    GRegex *ready_regex;   /* log: for lines of any bytes */
+    char *address;         /* or NULL */
     int64_t ready_timeout_ms;
+    int64_t ready_interval_ms;
+    unsigned ready_retries; /* READY_RETRIES_ANY: until the timeout */
     int64_t delay_ms;
     int64_t stop_timeout_ms;
 };
@@ -61,8 +76,6 @@ void vapp_remove(struct vapp *vapp, const char *name);
 void vapp_free(struct vapp *vapp);
 DEFINE_CLEANUP(vapp)
 const struct vapp_vm *vapp_vm(const struct vapp *vapp, const char *name);
-const char *ready_kind_name(enum ready_kind kind);
-
 /* What became of one VM in a start or stop. */
 enum vapp_vm_state {
     VAPP_VM_WAITING,  /* for its order or for another VM */
@@ -93,6 +106,8 @@ struct vapp_actions {
     /* A state changed; called in the thread that called vapp_start(). May be NULL. */
     void (*report)(void *context, const struct vapp_result *result);
     void *context;
+    /* Waits until the VM is ready, in the thread of START; NULL: vapp_wait_ready(). */
+    bool (*ready)(void *context, const struct vapp_vm *vm, struct domain *domain, GError **error);
 };
 
 /* Start all VMs in order, in parallel inside an order, waiting for readiness. *RESULTS: of struct
@@ -115,9 +130,13 @@ bool vapp_start_domains(const struct vapp *vapp, GPtrArray *hosts,
 bool vapp_stop_domains(const struct vapp *vapp, GPtrArray *hosts,
                        void (*report)(void *context, const struct vapp_result *result),
                        void *context, GPtrArray **results, GError **error);
-/* Wait until VM is ready by its rule; ERROR_HYPERVISOR after the timeout says what was awaited and
- * what was seen last. DOMAIN may be NULL where no agent and no address of it is asked for. */
+/* Wait until VM is ready by its rule; ERROR_HYPERVISOR after the timeout or the last of its tries says
+ * what was awaited and what was seen last. DOMAIN may be NULL where no agent, no address and no
+ * console of it is asked for. */
 bool vapp_wait_ready(const struct vapp_vm *vm, struct domain *domain, GError **error);
-/* Is it ready now? One try, at most 2 s (and 5 s more if its addresses must come from an agent that
+/* Is it ready now? One try, at most 10 s (and 5 s more if its addresses must come from an agent that
  * hangs). */
 bool vapp_is_ready(const struct vapp_vm *vm, struct domain *domain);
+/* Why a VM of this definition can never be ready by VM's rule, whatever its guest does: "log: it has
+ * no serial console". NULL: it can. g_free. */
+char *vapp_ready_problem(const struct vapp_vm *vm, const struct xml_node *definition);
