@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/live.h"
 #include "drctl/output.h"
+#include "drctl/resume.h"
 #include "drctl/vm-results.h"
 
 #include <stdio.h>
@@ -179,6 +181,15 @@ static const struct failover_vm *planned_vm(const struct failover_plan *plan, co
     return NULL;
 }
 
+/* Null where nothing is ready. */
+static void set_rto(json_t *json, double seconds)
+{
+    if (seconds > 0)
+        json_set_real(json, "rto_seconds", seconds);
+    else
+        json_set_string(json, "rto_seconds", NULL);
+}
+
 static json_t *result_json(const struct failover_plan *plan, const struct failover_result *result)
 {
     json_t *json = json_object(), *vms = vm_results_json(result->vms), *entry;
@@ -190,16 +201,14 @@ static json_t *result_json(const struct failover_plan *plan, const struct failov
 
         json_set_string(entry, "point", vm ? vm->point : NULL);
         json_object_set_new(entry, "lost", vm ? lost_disks_json(vm->lost) : json_array());
+        set_rto(entry, result->vm_rto_seconds[i]);
         if (vm && vm->point)
             json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
     }
     json_set_string(json, "run", result->run);
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "state", run_state_name(result->state));
-    if (result->rto_seconds > 0)
-        json_set_real(json, "rto_seconds", result->rto_seconds);
-    else
-        json_set_string(json, "rto_seconds", NULL); /* no VM is ready */
+    set_rto(json, result->rto_seconds);
     json_object_set_new(json, "vms", vms);
     return json;
 }
@@ -239,7 +248,7 @@ static void print_result(struct context *context, const struct failover_plan *pl
     g_autofree char *rpo = duration_format(worst_rpo(plan, result->started_ms));
 
     puts("");
-    vm_results_print(result->vms);
+    vm_results_print(result->vms, result->vm_rto_seconds);
     printf("\nFailover of %s %s (run %s).\n"
            "  RTO  %s  %s\n"
            "  RPO  %s  before the start of the run, the oldest point that was used\n",
@@ -261,9 +270,10 @@ static bool execute(struct context *context, const struct site *site,
                     const struct failover_plan *plan, GError **error)
 {
     struct failover_result result = {0};
-    bool ok = failover_execute(site, plan, vm_result_note, context, &result, error);
+    struct live *live = live_new(context, "failover", plan->vapp);
+    bool ok = failover_execute(site, plan, live_report, live, &result, error);
 
-    progress_terminal_end(context->progress);
+    live_free(live);
     if (result.vms && context->json) {
         json_auto_t *json = result_json(plan, &result);
 
@@ -291,10 +301,24 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
     return plan;
 }
 
+/* PLAN has been shown. */
+static bool execute_shown(struct context *context, const struct site *site,
+                          const struct failover_plan *plan, bool dry_run, GError **error)
+{
+    if (dry_run && context->json) {
+        json_auto_t *json = plan_json(plan);
+
+        print_json(json);
+    }
+    fflush(stdout);
+    if (!check_plan(plan, error))
+        return false;
+    return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
+}
+
 static bool cmd_failover(struct context *context, GError **error)
 {
     struct site site;
-    bool dry_run = option_set(context, "dry-run");
 
     if (!context_site(context, true, &site, error))
         return false;
@@ -306,17 +330,20 @@ static bool cmd_failover(struct context *context, GError **error)
         puts("");
         plan = make_plan(context, &site, true, error);
     }
-    if (!plan)
-        return false;
-    if (dry_run && context->json) {
-        json_auto_t *json = plan_json(plan);
+    return plan && execute_shown(context, &site, plan, option_set(context, "dry-run"), error);
+}
 
-        print_json(json);
-    }
-    fflush(stdout);
-    if (!check_plan(plan, error))
+bool failover_resume(struct context *context, const json_t *run, GError **error)
+{
+    AUTO(failover_plan) plan = NULL;
+    struct site site;
+
+    if (!context_site(context, true, &site, error))
         return false;
-    return dry_run || (confirm_plan(context, plan, error) && execute(context, &site, plan, error));
+    plan = failover_plan_resume(&site, json_get_string(run, "run"), error);
+    if (plan && !context->json)
+        print_plan(context, plan);
+    return plan && execute_shown(context, &site, plan, false, error);
 }
 
 static const struct option failover_options[] = {

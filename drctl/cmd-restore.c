@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
 #include "drctl/output.h"
+#include "drctl/resume.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -60,6 +61,26 @@ static bool ask(void *context, const char *point, const char *text, GError **err
     return confirm(question, "accept damage", "--accept-damage", error);
 }
 
+static bool execute(struct context *context, const struct restore_request *request, GError **error)
+{
+    struct restore_result result = {0};
+    struct site site;
+
+    if (!context_site(context, request->as != NULL, &site, error) ||
+        !restore_execute(&site, request, &result, error))
+        return false;
+    progress_terminal_end(context->progress);
+    if (context->json) {
+        json_auto_t *json = result_json(&result);
+
+        print_json(json);
+    } else {
+        print_result(request, &result);
+    }
+    restore_result_clear(&result);
+    return true;
+}
+
 static bool cmd_restore(struct context *context, GError **error)
 {
     struct restore_request request = {
@@ -72,23 +93,25 @@ static bool cmd_restore(struct context *context, GError **error)
         .ask = !context->json && isatty(STDIN_FILENO) ? ask : NULL,
         .context = context,
     };
-    struct restore_result result = {0};
-    struct site site;
 
-    if (!check_request(&request, error) ||
-        !context_site(context, request.as != NULL, &site, error) ||
-        !restore_execute(&site, &request, &result, error))
-        return false;
-    progress_terminal_end(context->progress);
-    if (context->json) {
-        json_auto_t *json = result_json(&result);
+    return check_request(&request, error) && execute(context, &request, error);
+}
 
-        print_json(json);
-    } else {
-        print_result(&request, &result);
-    }
-    restore_result_clear(&result);
-    return true;
+bool restore_resume(struct context *context, const json_t *run, GError **error)
+{
+    const json_t *plan = json_object_get(run, "plan");
+    struct restore_request request = {
+        .vm = json_get_string(plan, "uuid"),
+        .point = json_get_string(plan, "point"),
+        .as = json_get_string(plan, "as"),
+        .to_dir = json_get_string(plan, "to_dir"),
+        .start = json_is_true(json_object_get(plan, "start")),
+    };
+
+    if (!request.vm || !request.point)
+        return fail(error, ERROR_INTEGRITY, "the plan of run %s names no VM or point",
+                    json_get_string(run, "run"));
+    return execute(context, &request, error);
 }
 
 static const struct option restore_options[] = {

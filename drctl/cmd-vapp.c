@@ -142,7 +142,7 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
     if (context->json)
         print_json(json);
     else
-        vm_results_print(results);
+        vm_results_print(results, NULL);
     return ok;
 }
 

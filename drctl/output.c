@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* --- tables ---------------------------------------------------------------------------------- */
@@ -131,6 +132,7 @@ struct terminal_progress {
     bool line_open;
     char *subject;
     int64_t subject_since_ms, drawn_ms;
+    char *status; /* or NULL */
 };
 
 static void clear_line(struct terminal_progress *terminal)
@@ -138,6 +140,27 @@ static void clear_line(struct terminal_progress *terminal)
     if (terminal->line_open)
         fputs("\r\033[K", stderr);
     terminal->line_open = false;
+}
+
+static glong terminal_width(void)
+{
+    struct winsize size;
+
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
+/* A line that is longer than the terminal could not be cleared again. */
+static void draw_status(struct terminal_progress *terminal)
+{
+    glong length = terminal->status ? g_utf8_strlen(terminal->status, -1) : 0;
+    g_autofree char *part = NULL;
+
+    if (!length || !terminal->draws)
+        return;
+    part = g_utf8_substring(terminal->status, 0, MIN(length, terminal_width() - 1));
+    fprintf(stderr, "\r\033[K%s", part);
+    fflush(stderr);
+    terminal->line_open = true;
 }
 
 static void on_note(struct progress *progress, const char *text)
@@ -148,6 +171,19 @@ static void on_note(struct progress *progress, const char *text)
     clear_line(terminal);
     if (!terminal->quiet)
         fprintf(stderr, "%s\n", text);
+    draw_status(terminal);
+    g_mutex_unlock(&terminal->lock);
+}
+
+void progress_terminal_status(struct progress *progress, const char *text)
+{
+    struct terminal_progress *terminal = (struct terminal_progress *)progress;
+
+    g_mutex_lock(&terminal->lock);
+    g_free(terminal->status);
+    terminal->status = g_strdup(text);
+    clear_line(terminal);
+    draw_status(terminal);
     g_mutex_unlock(&terminal->lock);
 }
 
@@ -203,6 +239,7 @@ void progress_terminal_end(struct progress *progress)
     struct terminal_progress *terminal = (struct terminal_progress *)progress;
 
     g_mutex_lock(&terminal->lock);
+    g_clear_pointer(&terminal->status, g_free);
     clear_line(terminal);
     g_mutex_unlock(&terminal->lock);
 }
@@ -215,5 +252,6 @@ void progress_terminal_free(struct progress *progress)
         return;
     g_mutex_clear(&terminal->lock);
     g_free(terminal->subject);
+    g_free(terminal->status);
     g_free(terminal);
 }

@@ -26,6 +26,9 @@ bool confirm(const char *question, const char *expected, const char *instead, GE
 
 /* Progress on stderr: one line that is redrawn on a terminal, notes only elsewhere. */
 struct progress *progress_terminal_new(bool quiet);
+/* Keep TEXT in the line that is redrawn, under all notes, cut to the width of the terminal; NULL: nothing.
+ * Where stderr is no terminal nothing is shown. */
+void progress_terminal_status(struct progress *progress, const char *text);
 /* Clear the line, so that other output can follow. */
 void progress_terminal_end(struct progress *progress);
 void progress_terminal_free(struct progress *progress);

@@ -63,23 +63,27 @@ json_t *vm_results_json(GPtrArray *results)
     return list;
 }
 
-void vm_results_print(GPtrArray *results)
+void vm_results_print(GPtrArray *results, const double *rto_seconds)
 {
     static const char *const headers[] = {">ORDER", "VM", "STATE", ">TOOK", "PROBLEM", NULL};
-    AUTO(table) table = table_new(headers);
+    static const char *const run_headers[] = {">ORDER", "VM",      "STATE", ">TOOK",
+                                              ">RTO",   "PROBLEM", NULL};
+    AUTO(table) table = table_new(rto_seconds ? run_headers : headers);
 
     for (unsigned i = 0; i < results->len; i++) {
         const struct vapp_result *result = results->pdata[i];
         g_autofree char *order = g_strdup_printf("%u", result->vm->order);
         g_autofree char *took = duration_format(seconds_of(result));
+        double rto_s = rto_seconds ? rto_seconds[i] : 0;
+        g_autofree char *rto = rto_s > 0 ? duration_format(rto_s) : NULL;
         bool nothing_done = result->was_already || !result->finished_ms;
+        const char *problem = result->error         ? result->error
+                              : result->was_already ? "was so already"
+                                                    : "";
 
-        table_row(table,
-                  (const char *[]){order, result->vm->name, vapp_vm_state_name(result->state),
-                                   nothing_done ? NULL : took,
-                                   result->error         ? result->error
-                                   : result->was_already ? "was so already"
-                                                         : ""});
+        table_row(table, (const char *[]){
+                             order, result->vm->name, vapp_vm_state_name(result->state),
+                             nothing_done ? NULL : took, rto_seconds ? rto : problem, problem});
     }
     table_print(table);
 }

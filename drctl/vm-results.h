@@ -12,4 +12,5 @@ void vm_result_note(void *context, const struct vapp_result *result);
 void vm_stop_note(void *context, const struct vapp_result *result);
 /* [{vm, state, seconds, error}] */
 json_t *vm_results_json(GPtrArray *results);
-void vm_results_print(GPtrArray *results);
+/* RTO_SECONDS: of each, 0 where it is not ready; NULL where there is no run to count from. */
+void vm_results_print(GPtrArray *results, const double *rto_seconds);

@@ -334,14 +334,30 @@ static void undo_steps(struct export *export, struct run *run)
 
 /* ---- The run */
 
+static bool declare(const struct export *export, struct run *run, GError **error)
+{
+    unsigned n_disks = export->origin->disks->len;
+    g_autofree struct run_subject *subjects = g_new0(struct run_subject, n_disks + 1);
+
+    for (unsigned i = 0; i < n_disks; i++) {
+        const struct origin_disk *disk = export->origin->disks->pdata[i];
+
+        subjects[i] = (struct run_subject){disk->target, disk_steps, G_N_ELEMENTS(disk_steps)};
+    }
+    subjects[n_disks] = (struct run_subject){"vm", vm_steps, G_N_ELEMENTS(vm_steps)};
+    return run_declare(run, subjects, n_disks + 1, error);
+}
+
 static struct run *begin(const struct export *export, const struct restore_request *request,
                          GError **error)
 {
     json_auto_t *json = request_plan(request, export->origin);
+    AUTO(run) run = NULL;
 
     if (!check_absent(export, error) || !check_space(export, error))
         return NULL;
-    return run_begin(export->site->catalog, RESTORE_KIND, export->dir, json, error);
+    run = run_begin(export->site->catalog, RESTORE_KIND, export->dir, json, error);
+    return run && declare(export, run, error) ? g_steal_pointer(&run) : NULL;
 }
 
 bool restore_to_dir(const struct site *site, const struct restore_request *request,

@@ -19,6 +19,7 @@ void failover_result_clear(struct failover_result *result)
 {
     g_clear_pointer(&result->run, g_free);
     g_clear_pointer(&result->vms, g_ptr_array_unref);
+    g_clear_pointer(&result->vm_rto_seconds, g_free);
     *result = (struct failover_result){0};
 }
 
@@ -80,7 +81,7 @@ static bool finish_vm(void *context, const struct vapp_vm *vm, struct domain *do
 
     if (!customize_addresses(customization, domain, vm->ready_timeout_ms, execution->run,
                              planned->name, error) ||
-        !vapp_wait_ready(vm, domain, error))
+        !recovery_wait_ready(planned->recovery, execution->run, vm, domain, error))
         return false;
     if (customize_after(customization, &facts, domain, execution->run, planned->name, &cause))
         return true;
@@ -125,21 +126,41 @@ static enum run_state verdict(const GPtrArray *results)
     return done ? RUN_PARTIAL : RUN_FAILED;
 }
 
-/* From the first start of the run, which may have been another process, until the last VM was
- * ready. */
-static double measure_rto(const struct run *run, const GPtrArray *results)
+/* From the first start of the run until the VM was ready, which may both have been in another process. */
+static bool measure_vm(struct run *run, const struct failover_vm *vm, double *seconds,
+                       GError **error)
 {
-    int64_t last_ms = 0;
+    int64_t ready_ms;
 
-    for (unsigned i = 0; i < results->len; i++) {
-        const struct vapp_result *result = results->pdata[i];
+    if (!run_step_done(run, vm->recovery->name, &recovery_ready, &ready_ms, error))
+        return false;
+    if (ready_ms)
+        *seconds = (double)MAX(ready_ms - run_started_ms(run), 1) / 1000;
+    return true;
+}
 
-        if (result->state == VAPP_VM_DONE)
-            last_ms = MAX(last_ms, result->finished_ms);
+static bool measure(const struct execution *execution, struct failover_result *result,
+                    GError **error)
+{
+    result->vm_rto_seconds = g_new0(double, result->vms->len);
+    for (unsigned i = 0; i < result->vms->len; i++) {
+        const struct vapp_result *one = result->vms->pdata[i];
+        double *seconds = &result->vm_rto_seconds[i];
+
+        if (one->state == VAPP_VM_DONE &&
+            !measure_vm(execution->run, find_vm(execution->plan, one->vm->name), seconds, error))
+            return false;
+        result->rto_seconds = MAX(result->rto_seconds, *seconds);
     }
-    if (last_ms == 0)
-        return 0;
-    return (double)(time_now_ms() - (time_monotonic_ms() - last_ms) - run_started_ms(run)) / 1000;
+    return true;
+}
+
+static void set_rto(json_t *json, double seconds)
+{
+    if (seconds > 0)
+        json_set_real(json, "rto_seconds", seconds);
+    else
+        json_set_string(json, "rto_seconds", NULL);
 }
 
 static json_t *result_to_json(const struct failover_plan *plan,
@@ -150,7 +171,7 @@ static json_t *result_to_json(const struct failover_plan *plan,
 
     json_set_string(json, "run", result->run);
     json_set_string(json, "state", run_state_name(result->state));
-    json_set_real(json, "rto_seconds", result->rto_seconds);
+    set_rto(json, result->rto_seconds);
     for (unsigned i = 0; i < result->vms->len; i++) {
         const struct vapp_result *one = result->vms->pdata[i];
         const struct failover_vm *vm = find_vm(plan, one->vm->name);
@@ -161,6 +182,7 @@ static json_t *result_to_json(const struct failover_plan *plan,
         json_set_string(entry, "point", vm->point);
         if (vm->point)
             json_set_real(entry, "rpo_seconds", failover_rpo_seconds(vm, result->started_ms));
+        set_rto(entry, result->vm_rto_seconds[i]);
         json_set_string(entry, "error", one->error);
         json_object_set_new(entry, "lost", lost_disks_json(vm->lost));
         json_array_append_new(vms, entry);
@@ -177,7 +199,8 @@ static bool conclude(struct execution *execution, struct failover_result *result
 
     result->run = g_strdup(run_id(execution->run));
     result->started_ms = run_started_ms(execution->run);
-    result->rto_seconds = measure_rto(execution->run, result->vms);
+    if (!measure(execution, result, error))
+        return false;
     result->state = cancelled ? RUN_INTERRUPTED : verdict(result->vms);
     if (cancelled)
         return true;
@@ -235,14 +258,31 @@ static struct file_lock *lock_vapp(const struct site *site, const char *vapp, GE
     return file_lock_take(path, what, error);
 }
 
+/* All steps that a failover without trouble has. */
+static bool declare(struct run *run, const struct failover_plan *plan, GError **error)
+{
+    g_autofree struct run_subject *subjects = g_new0(struct run_subject, 2 * plan->vms->len);
+
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+        const char *name = vm->recovery ? vm->recovery->name : vm->name;
+
+        subjects[2 * i] = recovery_steps(name, vm->recovery, true);
+        subjects[2 * i + 1] = (struct run_subject){name, &recovery_ready, 1};
+    }
+    return run_declare(run, subjects, 2 * plan->vms->len, error);
+}
+
 static struct run *begin(const struct site *site, const struct failover_plan *plan, GError **error)
 {
     json_auto_t *json = NULL;
+    AUTO(run) run = NULL;
 
     if (plan->resumes)
         return run_resume(site->catalog, plan->resumes, error);
     json = plan_to_json(plan);
-    return run_begin(site->catalog, FAILOVER_KIND, plan->vapp, json, error);
+    run = run_begin(site->catalog, FAILOVER_KIND, plan->vapp, json, error);
+    return run && declare(run, plan, error) ? g_steal_pointer(&run) : NULL;
 }
 
 bool failover_execute(const struct site *site, const struct failover_plan *plan,
@@ -271,7 +311,8 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
     if (!cause)
         return true;
     if (result->state == RUN_INTERRUPTED)
-        g_prefix_error(&cause, "run %s stopped, the same command goes on with it: ", result->run);
+        g_prefix_error(&cause, "run %s stopped, drctl run resume %s goes on with it: ", result->run,
+                       result->run);
     g_propagate_error(error, g_steal_pointer(&cause));
     return false;
 }

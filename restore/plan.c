@@ -287,20 +287,19 @@ static void find_origin(const struct planner *planner, struct planned *planned)
     planned->recovery = g_steal_pointer(&recovery);
 }
 
-/* What is waited for on a network that is not there never comes. */
+/* What can be seen of this definition, that is: before anybody waits for it in vain. */
 static void check_readiness(const struct vapp_vm *vm, const struct failover_vm *planned,
                             struct findings *findings)
 {
     AUTO(xml) xml = NULL;
+    g_autofree char *problem = NULL;
 
-    if (vm->ready != READY_TCP || vm->address || !planned->recovery ||
-        !planned->recovery->definition)
+    if (!planned->recovery || !planned->recovery->definition)
         return;
     xml = xml_parse(planned->recovery->definition, "definition", NULL);
-    if (xml && !xml_find(xml_root(xml), "devices/interface[not(link/@state='down')]"))
-        remark(findings,
-               "ready = tcp:%u: without a network nobody will see it, and it will count as failed",
-               vm->ready_port);
+    problem = xml ? vapp_ready_problem(vm, xml_root(xml)) : NULL;
+    if (problem)
+        remark(findings, "%s", problem);
 }
 
 static bool look_at_vm(struct planner *planner, struct planned *planned, GError **error)
@@ -501,6 +500,11 @@ static struct failover_plan *plan_afresh(const struct site *site,
         return g_steal_pointer(&plan);
     g_prefix_error(error, "cannot fail over %s: ", plan->vapp);
     return NULL;
+}
+
+struct failover_plan *failover_plan_resume(const struct site *site, const char *run, GError **error)
+{
+    return plan_from_run(site, run, error);
 }
 
 struct failover_plan *failover_plan_make(const struct site *site,

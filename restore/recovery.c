@@ -286,14 +286,16 @@ static bool undo_define(void *context, GError **error)
     return false;
 }
 
-static bool make_run(struct domain *domain, GError **error)
+static bool make_run(struct recovery *recovery, struct domain *domain, GError **error)
 {
     enum domain_state state;
 
     if (!domain_state(domain, &state, error))
         return false;
-    if (state == DOMAIN_OFF)
+    if (state == DOMAIN_OFF) {
+        recovery->started = true;
         return domain_start(domain, error);
+    }
     return state != DOMAIN_PAUSED || domain_resume(domain, error);
 }
 
@@ -306,7 +308,7 @@ static bool step_start(void *context, GError **error)
     if (!find_own(recovery, &domain, error))
         return false;
     return domain
-               ? make_run(domain, error)
+               ? make_run(recovery, domain, error)
                : fail(error, ERROR_NOT_FOUND, "domain %s is not defined any more", recovery->name);
 }
 
@@ -335,18 +337,25 @@ static bool is_worth_undoing(const struct recovery *recovery)
     return !recovery->adopted && !recovery->begun_start && interrupt_check(NULL);
 }
 
-/* The steps that there are to do. */
+/* What was brought up before has only to start. */
+struct run_subject recovery_steps(const char *name, const struct recovery *recovery, bool start)
+{
+    unsigned first = recovery && recovery->adopted ? G_N_ELEMENTS(steps) - 1 : 0;
+    unsigned end = G_N_ELEMENTS(steps) - (start ? 0 : 1);
+
+    return (struct run_subject){name, steps + first, end - first};
+}
+
 static bool do_steps(struct recovery *recovery, struct run *run, bool start, GError **error)
 {
-    unsigned first = recovery->adopted ? G_N_ELEMENTS(steps) - 1 : 0;
-    unsigned end = G_N_ELEMENTS(steps) - (start ? 0 : 1);
+    struct run_subject todo = recovery_steps(recovery->name, recovery, start);
     g_autoptr(GError) cause = NULL;
     g_autoptr(GError) undo_cause = NULL;
 
-    if (run_steps(run, recovery->name, steps + first, end - first, recovery, &cause))
+    if (run_steps(run, todo.name, todo.steps, todo.n_steps, recovery, &cause))
         return true;
     if (is_worth_undoing(recovery) &&
-        !run_undo(run, recovery->name, steps, end, recovery, &undo_cause))
+        !run_undo(run, todo.name, todo.steps, todo.n_steps, recovery, &undo_cause))
         progress_note(recovery->site->progress, "%s: cannot clean up: %s", recovery->name,
                       undo_cause->message);
     g_propagate_error(error, g_steal_pointer(&cause));
@@ -364,7 +373,7 @@ static bool find_result(struct recovery *recovery, bool start, struct domain **d
     if (!found)
         return fail(error, ERROR_NOT_FOUND, "domain %s was removed since it was recovered",
                     recovery->name);
-    if (start && !make_run(found, error))
+    if (start && !make_run(recovery, found, error))
         return false;
     if (domain)
         *domain = g_steal_pointer(&found);
@@ -385,4 +394,34 @@ bool recovery_run(struct recovery *recovery, const struct site *site, struct run
     lock = lock_vm(recovery, error);
     return lock && do_steps(recovery, run, start, error) &&
            find_result(recovery, start, domain, error);
+}
+
+/* ---- Until it is ready */
+
+struct wait {
+    const struct vapp_vm *vm;
+    struct domain *domain;
+};
+
+static bool step_ready(void *context, GError **error)
+{
+    struct wait *wait = context;
+
+    return vapp_wait_ready(wait->vm, wait->domain, error);
+}
+
+const struct step recovery_ready = {.name = "ready", .run = step_ready};
+
+bool recovery_wait_ready(const struct recovery *recovery, struct run *run, const struct vapp_vm *vm,
+                         struct domain *domain, GError **error)
+{
+    struct wait wait = {vm, domain};
+    int64_t done_ms;
+
+    if (!run_step_done(run, recovery->name, &recovery_ready, &done_ms, error))
+        return false;
+    /* A console does not print again what it has printed. */
+    if (done_ms && !recovery->started && (vm->ready == READY_LOG || vapp_is_ready(vm, domain)))
+        return true;
+    return run_again(run, recovery->name, &recovery_ready, &wait, error);
 }

@@ -33,6 +33,7 @@ struct recovery {
     char *run;
     char *dir;
     bool begun_start;
+    bool started; /* in this process */
 };
 
 void recovery_free(struct recovery *recovery);
@@ -52,10 +53,19 @@ void recovery_check_chains(const struct recovery *recovery, struct findings *fin
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings);
 
+/* What recovery_run() (START: to the last step) does for NAME, for run_declare(). RECOVERY is NULL for
+ * a VM that is blocked. */
+struct run_subject recovery_steps(const char *name, const struct recovery *recovery, bool start);
 /* Do it (START: to the last step) in RUN; *DOMAIN (may be NULL) runs then, or is defined. What a
  * failure before the start left is undone. */
 bool recovery_run(struct recovery *recovery, const struct site *site, struct run *run, bool start,
                   struct domain **domain, GError **error);
+
+/* Wait until DOMAIN, which was started as VM, is ready, as the last step of RECOVERY. A wait that was over
+ * before an interrupt counts, if the guest is ready still. */
+bool recovery_wait_ready(const struct recovery *recovery, struct run *run, const struct vapp_vm *vm,
+                         struct domain *domain, GError **error);
+extern const struct step recovery_ready; /* its step */
 
 /* Is there a domain of this name or UUID at any host of the site? *DOMAIN is NULL when not; *MARK is
  * empty unless it is one of ours. */

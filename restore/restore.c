@@ -100,6 +100,7 @@ json_t *request_plan(const struct restore_request *request, const struct origin 
     json_set_string(json, "point", origin->manifest->point);
     json_set_string(json, "as", request->as);
     json_set_string(json, "to_dir", request->to_dir);
+    json_object_set_new(json, "start", json_boolean(request->start));
     return json;
 }
 
@@ -213,6 +214,15 @@ static void tell_copy(const struct recovery *recovery, struct restore_result *re
             overlay_path(recovery->dir, ((const struct origin_disk *)disks->pdata[i])->target);
 }
 
+static struct run *begin_copy(const struct site *site, const struct restore_request *request,
+                              const struct recovery *recovery, const json_t *plan, GError **error)
+{
+    const struct run_subject todo = recovery_steps(recovery->name, recovery, request->start);
+    AUTO(run) run = run_begin(site->catalog, RESTORE_KIND, request->as, plan, error);
+
+    return run && run_declare(run, &todo, 1, error) ? g_steal_pointer(&run) : NULL;
+}
+
 static bool restore_as(const struct site *site, const struct restore_request *request,
                        struct restore_result *result, GError **error)
 {
@@ -227,7 +237,7 @@ static bool restore_as(const struct site *site, const struct restore_request *re
         return false;
     json = run ? NULL : copy_to_json(request, recovery);
     if (!run)
-        run = run_begin(site->catalog, RESTORE_KIND, request->as, json, error);
+        run = begin_copy(site, request, recovery, json, error);
     if (!run)
         return false;
     result->run = g_strdup(run_id(run));

@@ -95,6 +95,9 @@ struct failover_plan *failover_plan_make(const struct site *site,
                                          const struct failover_request *request, GError **error);
 /* The same for nothing but a name. */
 struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error);
+/* The plan of RUN, an interrupted failover. */
+struct failover_plan *failover_plan_resume(const struct site *site, const char *run,
+                                           GError **error);
 void failover_plan_free(struct failover_plan *plan);
 DEFINE_CLEANUP(failover_plan)
 
@@ -147,8 +150,10 @@ struct failover_result {
     char *run;
     enum run_state state;
     int64_t started_ms; /* wall clock, of the first start of the run */
-    double rto_seconds; /* from the (first) start of the run until the last VM was ready */
-    GPtrArray *vms;     /* of struct vapp_result, start order; their vm is the plan's */
+    double
+        rto_seconds; /* from the (first) start of the run until the last VM was ready; 0: none is */
+    GPtrArray *vms;  /* of struct vapp_result, start order; their vm is the plan's */
+    double *vm_rto_seconds; /* likewise, of each of VMS; 0: it is not ready */
 };
 void failover_result_clear(struct failover_result *result);
 

@@ -58,6 +58,14 @@ START_TEST(planning_touches_nothing)
 }
 END_TEST
 
+static void assert_all_done(const json_t *steps)
+{
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(steps, i, step) ck_assert_str_eq(json_get_string(step, "state"), "done");
+}
+
 START_TEST(the_journal_keeps_the_plan_and_the_result)
 {
     AUTO(shop) shop = shop_new("jrnl", "");
@@ -78,6 +86,11 @@ START_TEST(the_journal_keeps_the_plan_and_the_result)
     ck_assert_str_eq(state, "done");
     ck_assert_str_eq(json_get_string(json_array_get(vms, 1), "point"), shop->guests[1]->points[1]);
     ck_assert(json_real_value(json_object_get(json_array_get(vms, 1), "rpo_seconds")) > 0);
+    ck_assert(json_real_value(json_object_get(json_array_get(vms, 0), "rto_seconds")) > 0);
+    ck_assert_double_eq(json_real_value(json_object_get(json_array_get(vms, 1), "rto_seconds")),
+                        json_real_value(json_object_get(result, "rto_seconds")));
+    ck_assert_uint_eq(json_array_size(json_object_get(run, "steps")), 10);
+    assert_all_done(json_object_get(run, "steps"));
     ck_assert_str_eq(json_get_string(json_object_get(run, "plan"), "site"), "dc1");
 }
 END_TEST
@@ -340,6 +353,9 @@ START_TEST(a_blocked_vm_fails_and_those_after_it_are_skipped)
     ck_assert_ptr_nonnull(strstr(result_of(&result, 0)->error, "pc-i440fx-9.9"));
     ck_assert_int_eq(result_of(&result, 1)->state, VAPP_VM_SKIPPED);
     ck_assert_ptr_null(host_domain(shop->lab->hosts->pdata[0], "blk-db", NULL));
+    ck_assert_double_eq(result.vm_rto_seconds[0], 0);
+    json_auto_t *steps_left = run_show(shop->lab->catalog, result.run, NULL);
+    ck_assert_uint_eq(json_array_size(json_object_get(steps_left, "steps")), 10);
     failover_result_clear(&result);
 }
 END_TEST

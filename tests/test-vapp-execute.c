@@ -129,7 +129,7 @@ static struct vapp *parse(const char *text)
 
 static bool run_start(const struct vapp *vapp, struct log *log, GPtrArray **results, GError **error)
 {
-    const struct vapp_actions actions = {start_action, report, log};
+    const struct vapp_actions actions = {.start = start_action, .report = report, .context = log};
 
     return vapp_start(vapp, &actions, results, error);
 }
@@ -471,7 +471,8 @@ START_TEST(an_interrupt_ends_the_wait_for_readiness_and_leaves_the_vm_up)
     AUTO_FD fd = -1;
     AUTO(vapp) vapp = parse_tcp(reserve_port(&fd), "1h");
     AUTO(log) log = log_new();
-    const struct vapp_actions actions = {start_action, interrupt_when_up, log};
+    const struct vapp_actions actions = {
+        .start = start_action, .report = interrupt_when_up, .context = log};
     g_autoptr(GPtrArray) results = NULL;
     g_autoptr(GError) error = NULL;
 
