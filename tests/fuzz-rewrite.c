@@ -149,7 +149,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         platform = rewrite_host();
     for (unsigned i = 0; i < G_N_ELEMENTS(disks); i++)
         manifest_add_disk(manifest, disks[i].target);
-    rewrite = (struct rewrite){xml_root(xml), manifest, platform, findings};
+    rewrite = (struct rewrite){
+        .domain = xml_root(xml), .manifest = manifest, .platform = platform, .findings = findings};
     if (as_copy)
         rewrite_rename(xml_root(xml), name, uuid, findings);
     rewrite_adapt(&rewrite);

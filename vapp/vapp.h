@@ -106,8 +106,6 @@ struct vapp_actions {
     /* A state changed; called in the thread that called vapp_start(). May be NULL. */
     void (*report)(void *context, const struct vapp_result *result);
     void *context;
-    /* Waits until the VM is ready, in the thread of START; NULL: vapp_wait_ready(). */
-    bool (*ready)(void *context, const struct vapp_vm *vm, struct domain *domain, GError **error);
 };
 
 /* Start all VMs in order, in parallel inside an order, waiting for readiness. *RESULTS: of struct
