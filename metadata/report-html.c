@@ -276,9 +276,9 @@ static void write_steps(struct page *page, const json_t *vm)
 
     if (json_array_size(steps) == 0)
         return;
-    g_string_append(page->html,
-                    "<div class=\"scroll\"><table>\n<tr><th>Step</th><th>State</th><th>Started</th>"
-                    "<th class=\"num\">Took</th><th>Problem</th></tr>\n");
+    g_string_append(page->html, "<div class=\"scroll\"><table "
+                                "class=\"steps\">\n<tr><th>Step</th><th>State</th><th>Started</th>"
+                                "<th class=\"num\">Took</th><th>Problem</th></tr>\n");
     json_array_foreach(steps, i, step) write_step(page, step);
     g_string_append(page->html, "</table></div>\n");
 }

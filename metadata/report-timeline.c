@@ -93,6 +93,16 @@ static double tick_seconds(double seconds)
     return 86400 * (double)(1 + (int64_t)(seconds / TICKS_MAX / 86400));
 }
 
+/* g_free */
+static char *tick_text(double seconds)
+{
+    char number[G_ASCII_DTOSTR_BUF_SIZE];
+
+    if (seconds >= 60)
+        return duration_format(seconds);
+    return g_strdup_printf("%s s", g_ascii_formatd(number, sizeof(number), "%.3g", seconds));
+}
+
 static void draw_axis(struct timeline *line, unsigned rows)
 {
     double seconds = (double)(line->end_ms - line->start_ms) / 1000;
@@ -100,7 +110,7 @@ static void draw_axis(struct timeline *line, unsigned rows)
 
     for (unsigned i = 0; i * each <= seconds; i++) {
         double x = x_of(line, line->start_ms + (int64_t)(i * each * 1000));
-        g_autofree char *text = duration_format(i * each);
+        g_autofree char *text = tick_text(i * each);
 
         g_string_append(line->html, "<line class=\"grid\"");
         append_number(line->html, "x1", x);
@@ -193,7 +203,7 @@ static void draw_legend(struct timeline *line)
         html_text(line->html, line->names->pdata[i]);
         g_string_append(line->html, "</li>");
     }
-    g_string_append(line->html, "<li><i class=\"mark\"></i>ready</li></ul>\n");
+    g_string_append(line->html, "<li><i class=\"mark\"></i>VM is ready</li></ul>\n");
 }
 
 static void draw_vm(struct timeline *line, const json_t *vm, unsigned row)
@@ -215,12 +225,13 @@ void html_timeline(GString *html, const json_t *report)
     size_t i;
 
     measure(&line);
-    g_string_append_printf(html,
-                           "<svg class=\"timeline\" viewBox=\"0 0 %d %u\" role=\"img\" "
-                           "aria-label=\"Timeline of the steps of each VM\">\n",
-                           WIDTH, rows * ROW_HEIGHT + AXIS_HEIGHT);
+    g_string_append_printf(
+        html,
+        "<div class=\"scroll\"><svg class=\"timeline\" viewBox=\"0 0 %d %u\" role=\"img\" "
+        "aria-label=\"Timeline of the steps of each VM\">\n",
+        WIDTH, rows * ROW_HEIGHT + AXIS_HEIGHT);
     draw_axis(&line, rows);
     json_array_foreach(vms, i, vm) draw_vm(&line, vm, (unsigned)i);
-    g_string_append(html, "</svg>\n");
+    g_string_append(html, "</svg></div>\n");
     draw_legend(&line);
 }
