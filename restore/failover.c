@@ -261,16 +261,19 @@ static struct file_lock *lock_vapp(const struct site *site, const char *vapp, GE
 /* All steps that a failover without trouble has. */
 static bool declare(struct run *run, const struct failover_plan *plan, GError **error)
 {
-    g_autofree struct run_subject *subjects = g_new0(struct run_subject, 2 * plan->vms->len);
+    unsigned n_vms = plan->vms->len;
+    g_autofree struct run_subject *subjects = g_new0(struct run_subject, 3 * n_vms);
 
-    for (unsigned i = 0; i < plan->vms->len; i++) {
+    for (unsigned i = 0; i < n_vms; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
         const char *name = vm->recovery ? vm->recovery->name : vm->name;
+        struct run_subject *own = &subjects[i], *others = &subjects[n_vms + 2 * i];
 
-        subjects[2 * i] = recovery_steps(name, vm->recovery, true);
-        subjects[2 * i + 1] = (struct run_subject){name, &recovery_ready, 1};
+        *own = (struct run_subject){vm->name, own_steps, G_N_ELEMENTS(own_steps)};
+        others[0] = recovery_steps(name, vm->recovery, true);
+        others[1] = (struct run_subject){name, &recovery_ready, 1};
     }
-    return run_declare(run, subjects, 2 * plan->vms->len, error);
+    return run_declare(run, subjects, 3 * n_vms, error);
 }
 
 static struct run *begin(const struct site *site, const struct failover_plan *plan, GError **error)

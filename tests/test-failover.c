@@ -89,7 +89,7 @@ START_TEST(the_journal_keeps_the_plan_and_the_result)
     ck_assert(json_real_value(json_object_get(json_array_get(vms, 0), "rto_seconds")) > 0);
     ck_assert_double_eq(json_real_value(json_object_get(json_array_get(vms, 1), "rto_seconds")),
                         json_real_value(json_object_get(result, "rto_seconds")));
-    ck_assert_uint_eq(json_array_size(json_object_get(run, "steps")), 10);
+    ck_assert_uint_eq(json_array_size(json_object_get(run, "steps")), 12);
     assert_all_done(json_object_get(run, "steps"));
     ck_assert_str_eq(json_get_string(json_object_get(run, "plan"), "site"), "dc1");
 }
@@ -355,7 +355,7 @@ START_TEST(a_blocked_vm_fails_and_those_after_it_are_skipped)
     ck_assert_ptr_null(host_domain(shop->lab->hosts->pdata[0], "blk-db", NULL));
     ck_assert_double_eq(result.vm_rto_seconds[0], 0);
     json_auto_t *steps_left = run_show(shop->lab->catalog, result.run, NULL);
-    ck_assert_uint_eq(json_array_size(json_object_get(steps_left, "steps")), 10);
+    ck_assert_uint_eq(json_array_size(json_object_get(steps_left, "steps")), 12);
     failover_result_clear(&result);
 }
 END_TEST
