@@ -229,7 +229,7 @@ END_TEST
 
 START_TEST(a_run_of_any_kind_and_age_has_a_page)
 {
-    g_autofree char *store = unit_dir(), *dir = unit_dir(), *html = NULL;
+    g_autofree char *store = unit_dir(), *html = NULL;
     g_autoptr(GError) error = NULL;
     AUTO(catalog) catalog = open_catalog(store);
     json_auto_t *result = json_pack("[{s:s}]", "vm", "db"), *shown = NULL;

@@ -133,10 +133,11 @@ static bool look_command(struct probe *probe, int64_t deadline_ms, GError **erro
             return false;
         }
         if (end.over) {
-            g_autofree char *output = end.output;
+            bool good = command_verdict(probe, &end, error);
 
             probe->command_pid = 0;
-            return command_verdict(probe, &end, error);
+            g_free(end.output);
+            return good;
         }
         if (time_monotonic_ms() >= deadline_ms || !interrupt_check(NULL))
             return fail(error, ERROR_HYPERVISOR, "%s has not ended yet",
