@@ -196,8 +196,13 @@ static const char *hint(int failure)
 
 bool reader_poll(struct reader *reader, int timeout_ms, GError **error)
 {
-    if (nbd_poll(reader->nbd, timeout_ms) < 0)
-        return fail_nbd(reader, "read", error);
+    if (nbd_poll(reader->nbd, timeout_ms) < 0) {
+        /* The end of the connection may come before that of the requests. */
+        if (!reader->failure && !nbd_aio_is_dead(reader->nbd))
+            return fail_nbd(reader, "read", error);
+        if (!reader->failure)
+            reader->failure = ENOTCONN;
+    }
     if (reader->failure)
         return fail(error, ERROR_HYPERVISOR, "cannot read disk %s over NBD: %s%s", reader->export,
                     g_strerror(reader->failure), hint(reader->failure));

@@ -242,11 +242,11 @@ START_TEST(what_qemu_cannot_open_is_copied_as_far_as_it_is_there)
     AUTO_FAMILY family = family_new("tables");
     g_autofree char *dir = dir_of(&family, family.template, 0);
     g_autofree char *image = g_build_filename(dir, "vda.qcow2", NULL);
+    g_autofree char *of = g_strconcat("of=", image, NULL);
     g_autofree char *vda = NULL, *layer = NULL;
 
     /* The header goes, and what is noted beside it. */
-    RUN("dd", "if=/dev/zero", g_strconcat("of=", image, NULL), "bs=512", "count=1", "conv=notrunc",
-        "status=none");
+    RUN("dd", "if=/dev/zero", of, "bs=512", "count=1", "conv=notrunc", "status=none");
     damage_base(&family, 3, 2, true);
     AUTO(failover_plan) plan = accepting(family.lab, "tables-vm");
     ck_assert(!planned(plan, 0)->blocked);
