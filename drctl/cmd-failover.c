@@ -260,8 +260,8 @@ static void print_result(struct context *context, const struct failover_plan *pl
     printf("The VMs run on overlays over their points in %s; the points stay as they are.\n"
            "They belong to this site now: points of the old copies at %s are refused, and its "
            "guard, if it has one\n"
-           "(drctl guard install), does not let them start. The way home: drctl failback %s\n",
-           context->config->store, plan->site, plan->vapp);
+           "(drctl guard install), does not let them start.\n",
+           context->config->store, plan->site);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */

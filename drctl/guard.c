@@ -38,8 +38,8 @@ static char *owned_text(const struct owner *owner, const struct config *config)
 {
     g_autofree char *text = owner_text(owner);
 
-    return g_strdup_printf("VM %s belongs to site %s; the copy at %s is stale. To bring it home: "
-                           "drctl failback %s",
+    return g_strdup_printf("VM %s belongs to site %s; the copy at %s is stale. When it is off "
+                           "there for good and shall run here again: drctl fence --release %s",
                            owner->vm, text, config->site, owner->vm);
 }
 

@@ -321,10 +321,12 @@ bool owner_is(const struct owner *owner, const struct taker *taker, GError **err
 
     if (!owner || strcmp(owner->site, taker->site) == 0)
         return true;
-    return fail(error, ERROR_AUTH,
-                "VM %s belongs to site %s: the copy at site %s is stale, and no points of it are "
-                "taken. To bring the VM home: drctl failback %s",
-                owner->vm, text, taker->site, owner->vm);
+    return fail(
+        error, ERROR_AUTH,
+        "VM %s belongs to site %s: the copy at site %s is stale, and no points of it are "
+        "taken. When it is off there for good and shall run here again: drctl fence --release "
+        "%s",
+        owner->vm, text, taker->site, owner->vm);
 }
 
 bool owner_admits(const char *store_path, const char *uuid, const struct taker *taker,
