@@ -259,7 +259,7 @@ static void judge_damage(const struct planner *planner, struct failover_vm *vm,
         remark(findings, "it starts nevertheless: the guest gets I/O errors where it reads that");
     else if (vm->lost->len > 0)
         block(findings,
-              "no point of it is whole. " LOST_WAY_OUT
+              "no point of it is whole" REMEDY LOST_WAY_OUT
               "; or start it nevertheless (--accept-damage): the guest gets I/O errors where it "
               "reads what is lost",
               vm->name);
