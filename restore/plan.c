@@ -169,6 +169,25 @@ static void count_adopted(const struct planner *planner, struct planned *planned
     planned->cpus = definition_cpus(xml_root(xml));
 }
 
+/* Has it been another site's since an earlier run brought it up here? What is here is old then. */
+static bool is_stale_copy(const struct planner *planner, struct planned *planned,
+                          struct domain *domain, const struct recovered *mark)
+{
+    const struct config *config = planner->site->config;
+    AUTO(owner) owner = NULL;
+    g_autofree char *text = NULL;
+
+    if (!owner_read(config->store, planned->vm->uuid, &owner, NULL) || !owner ||
+        strcmp(owner->site, config->site) == 0)
+        return false;
+    text = owner_text(owner);
+    block(planned->findings,
+          "what run %s brought up here is an old copy: the VM belongs to site %s" REMEDY
+          "virsh undefine %s, which leaves its disks in %s, then again",
+          mark->run, text, domain_name(domain), config->images);
+    return true;
+}
+
 /* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
 static bool adopt(struct planner *planner, struct planned *planned, struct domain *domain,
                   const struct recovered *mark, GError **error)
@@ -180,6 +199,8 @@ static bool adopt(struct planner *planner, struct planned *planned, struct domai
         return fail_stranger(domain, vm->name, error);
     if (!domain_state(domain, &state, error))
         return false;
+    if (is_stale_copy(planner, planned, domain, mark))
+        return true;
     planner->running += state != DOMAIN_OFF;
     remark(planned->findings, "run %s brought it up already, it is %s%s", mark->run,
            domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");

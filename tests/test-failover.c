@@ -408,6 +408,32 @@ START_TEST(the_next_failover_starts_what_is_off_with_what_it_has_written)
 }
 END_TEST
 
+/* It ran at the other site since, and what it has written there is not in what was left here. */
+START_TEST(an_old_copy_is_not_started_when_the_vm_was_another_sites_since)
+{
+    AUTO(lab) lab = lab_open("stale");
+    AUTO(lost_guest) guest = lost_guest(lab, "stale-vm", "");
+    AUTO(owner) owner = owner_new(guest->uuid, "stale-vm", "dc1", 9, NULL);
+    AUTO(failover_plan) plan = NULL;
+    struct failover_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    fail_over(lab, "stale-vm");
+    VIRSH("destroy", "stale-vm");
+    unit_ok(owner_claim(lab->config->store, owner, &error), error);
+    plan = plan_of(lab, "stale-vm");
+    ck_assert(planned(plan, 0)->blocked);
+    ck_assert(has_finding(planned(plan, 0), "is an old copy: the VM belongs to site dc1"));
+    unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error, ERROR_FAILED,
+               "stale-vm");
+    failover_result_clear(&result);
+    ck_assert_int_eq(state_of_guest(lab, "stale-vm"), DOMAIN_OFF);
+    VIRSH("undefine", "stale-vm");
+    fail_over(lab, "stale-vm");
+    ck_assert_int_eq(state_of_guest(lab, "stale-vm"), DOMAIN_RUNNING);
+}
+END_TEST
+
 START_TEST(a_vm_that_does_not_get_ready_makes_a_partial_failover)
 {
     AUTO(shop)
@@ -463,6 +489,7 @@ int main(void)
         a_forged_uuid_in_a_definition_cannot_reach_another_vm,
         what_runs_here_already_is_not_failed_over_again,
         the_next_failover_starts_what_is_off_with_what_it_has_written,
+        an_old_copy_is_not_started_when_the_vm_was_another_sites_since,
         a_vm_that_does_not_get_ready_makes_a_partial_failover,
         a_definition_that_libvirt_refuses_leaves_nothing);
 }
