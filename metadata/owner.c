@@ -10,7 +10,7 @@
 #define OWNER_MODE 0600
 #define OWNERS_DIR_MODE 0700
 #define OWNER_SUFFIX ".json"
-/* Whoever holds the lock of a record only reads and writes one small file. */
+/* Whoever holds the lock only reads and writes one small file. */
 #define LOCK_WAIT_MS 10000
 #define LOCK_POLL_MS 20
 
@@ -165,18 +165,18 @@ bool owner_read(const char *store_path, const char *uuid, struct owner **out, GE
     return true;
 }
 
-static struct file_lock *lock_record(const char *store_path, const char *uuid, GError **error)
+/* One for all records: whoever may put down records can name as many VMs as it likes. */
+static struct file_lock *lock_records(const char *store_path, GError **error)
 {
-    g_autofree char *name = g_strdup_printf("owner-%s.lock", uuid);
     g_autofree char *dir = g_build_filename(store_path, "locks", NULL);
-    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autofree char *path = g_build_filename(dir, "owners.lock", NULL);
     int64_t until_ms = time_monotonic_ms() + LOCK_WAIT_MS;
 
     if (!dir_make(dir, OWNERS_DIR_MODE, error))
         return NULL;
     for (;;) {
         g_autoptr(GError) why = NULL;
-        struct file_lock *lock = file_lock_take(path, "the record of the owner of the VM", &why);
+        struct file_lock *lock = file_lock_take(path, "what is put down of owners", &why);
 
         if (lock)
             return lock;
@@ -241,7 +241,7 @@ bool owner_claim(const char *store_path, const struct owner *owner, GError **err
 
     if (!check(owner, error))
         return false;
-    lock = lock_record(store_path, owner->uuid, error);
+    lock = lock_records(store_path, error);
     if (!lock || !owner_read(store_path, owner->uuid, &known, error))
         return false;
     if (known && known->epoch == owner->epoch && strcmp(known->site, owner->site) == 0)
@@ -265,7 +265,7 @@ static bool next_epoch(const struct owner *known, bool damaged, uint64_t above, 
 bool owner_take(const char *store_path, const struct owner *claim, uint64_t above,
                 struct owner **out, GError **error)
 {
-    AUTO(file_lock) lock = lock_record(store_path, claim->uuid, error);
+    AUTO(file_lock) lock = lock_records(store_path, error);
     AUTO(owner) known = NULL;
     AUTO(owner) next = owner_copy(claim);
     g_autoptr(GError) why = NULL;

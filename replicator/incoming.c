@@ -482,10 +482,11 @@ struct incoming *local_begin(struct store *store, const char *vm_uuid, const cha
 {
     struct local_store *self = (struct local_store *)store;
     g_autofree char *final = store_point_dir(self->path, vm_uuid, point);
-    AUTO(file_lock) lock = local_take_place(self, vm_uuid, error);
+    bool admitted = owner_admits(self->path, vm_uuid, taker, error);
+    AUTO(file_lock) lock = admitted ? local_take_place(self, vm_uuid, error) : NULL;
     struct local_incoming *incoming;
 
-    if (!lock || !owner_admits(self->path, vm_uuid, taker, error))
+    if (!lock)
         return NULL;
     if (g_file_test(final, G_FILE_TEST_EXISTS)) {
         fail(error, ERROR_CONFLICT, "point %s of VM %s exists already", point, vm_uuid);
