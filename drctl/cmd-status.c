@@ -68,6 +68,11 @@ static json_t *protected_json(struct context *context, const struct protected_vm
     describe_age(time, json);
     describe_lag(domain, record, json);
     json_set_string(json, "error", error);
+    /* Without a domain nobody knows its UUID. */
+    json_set_string(json, "owner", NULL);
+    json_set_u64(json, "epoch", 0);
+    json_set_string(json, "since", NULL);
+    json_set_string(json, "problem", NULL);
     if (domain && ownership_describe(context->config, domain_uuid(domain), domain, json))
         json_set_string(json, "state", "stale");
     return json;
