@@ -102,7 +102,8 @@ static bool make_run(struct work *work, struct domain *domain, struct probe *pro
         probe_mark(probe);
         return domain_start(domain, error);
     case DOMAIN_RUNNING:
-        work->was_already = vapp_is_ready(work->vm, domain);
+        /* A console does not print again what it has printed. */
+        work->was_already = work->vm->ready == READY_LOG || vapp_is_ready(work->vm, domain);
         return true;
     case DOMAIN_PAUSED:
     case DOMAIN_PAUSED_IO_ERROR:
