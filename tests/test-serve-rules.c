@@ -394,6 +394,7 @@ START_TEST(vms_that_were_only_begun_leave_no_files)
     ck_assert_int_eq(server_end(&server), EXIT_SERVED);
     names = lock_files(&server);
     ck_assert(g_strv_contains((const char *const *)names, "point-" VM_A ".lock"));
+    g_free(server.path);
 }
 END_TEST
 
