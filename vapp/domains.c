@@ -103,7 +103,7 @@ static bool make_run(struct work *work, struct domain *domain, struct probe *pro
         return domain_start(domain, error);
     case DOMAIN_RUNNING:
         /* A console does not print again what it has printed. */
-        work->was_already = work->vm->ready == READY_LOG || vapp_is_ready(work->vm, domain);
+        work->was_already = work->vm->ready == READY_LOG || probe_is_ready(probe);
         return true;
     case DOMAIN_PAUSED:
     case DOMAIN_PAUSED_IO_ERROR:

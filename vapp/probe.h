@@ -25,7 +25,9 @@ void probe_clear(struct probe *probe);
 void probe_mark(struct probe *probe);
 /* Look, until DEADLINE_MS at most. */
 bool probe_look(struct probe *probe, int64_t deadline_ms, GError **error);
-/* vapp_wait_ready() with a probe that was marked. */
+/* vapp_is_ready() and vapp_wait_ready() with one probe: a command that has not ended is looked at again,
+ * not started once more. */
+bool probe_is_ready(struct probe *probe);
 bool probe_wait(struct probe *probe, GError **error);
 
 /* ---- connect.c */

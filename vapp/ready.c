@@ -41,11 +41,16 @@ static bool look(struct probe *probe, int64_t deadline_ms, GError **error)
     return probe_look(probe, now_ms + CLAMP(deadline_ms - now_ms, LOOK_MIN_MS, limit_ms), error);
 }
 
+bool probe_is_ready(struct probe *probe)
+{
+    return look(probe, INT64_MAX, NULL);
+}
+
 bool vapp_is_ready(const struct vapp_vm *vm, struct domain *domain)
 {
     AUTO_PROBE probe = {.vm = vm, .domain = domain};
 
-    return look(&probe, INT64_MAX, NULL);
+    return probe_is_ready(&probe);
 }
 
 /* ---- Until ready */
