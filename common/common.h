@@ -20,4 +20,5 @@
 #include "common/lock.h"
 #include "common/process.h"
 #include "common/progress.h"
+#include "common/writeback.h"
 #include "common/xml.h"

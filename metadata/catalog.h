@@ -22,7 +22,7 @@ struct catalog;
 
 enum catalog_table {
     CATALOG_POINTS,      /* "<vm-uuid>/<point>" -> manifest */
-    CATALOG_VMS,         /* "<vm-uuid>" -> the names that its points have */
+    CATALOG_VMS,         /* "<name>/<vm-uuid>" -> {}, "/<vm-uuid>" when all are there */
     CATALOG_RUNS,        /* "<run-id>" -> run */
     CATALOG_STEPS,       /* "<run-id>/<subject>/<step>" -> step state */
     CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */

@@ -41,31 +41,19 @@ static char *cache_key(const char *vm_uuid, const char *point)
     return g_strconcat(vm_uuid, "/", point, NULL);
 }
 
-static bool has_name(const json_t *names, const char *name)
+/* In CATALOG_VMS: VM_UUID has points of that NAME; or, with an empty one, all its names are there. */
+static char *name_key(const char *name, const char *vm_uuid)
 {
-    size_t i;
-    json_t *value;
-
-    json_array_foreach((json_t *)names, i,
-                       value) if (g_strcmp0(json_string_value(value), name) == 0) return true;
-    return false;
+    return g_strconcat(name, "/", vm_uuid, NULL);
 }
 
-/* {"names": [...]}: all that the VM's points call it. */
 static void remember_name(struct local_store *self, const char *vm_uuid, const char *name)
 {
-    json_auto_t *entry = NULL;
+    g_autofree char *key = name_key(name, vm_uuid);
+    json_auto_t *known = NULL, *entry = json_object();
 
-    if (!catalog_get(self->catalog, CATALOG_VMS, vm_uuid, &entry, NULL))
-        return;
-    if (!entry) {
-        entry = json_object();
-        json_object_set_new(entry, "names", json_array());
-    }
-    if (has_name(json_object_get(entry, "names"), name))
-        return;
-    json_array_append_new(json_object_get(entry, "names"), json_string(name));
-    catalog_put(self->catalog, CATALOG_VMS, vm_uuid, entry, NULL);
+    if (catalog_get(self->catalog, CATALOG_VMS, key, &known, NULL) && !known)
+        catalog_put(self->catalog, CATALOG_VMS, key, entry, NULL);
 }
 
 void local_cache_put(struct local_store *self, const struct manifest *manifest)
@@ -218,40 +206,58 @@ char **local_vms(struct local_store *self, GError **error)
     return dir_list(vms, error);
 }
 
-/* Was VM_UUID ever called NAME? If nobody has looked at it yet, all its points are read now. */
-static bool is_called(struct local_store *self, const char *vm_uuid, const char *name,
-                      GHashTable *vms)
+/* What the points of VM_UUID call it, for the first time. */
+static void learn_names(struct local_store *self, const char *vm_uuid)
 {
-    const json_t *entry = g_hash_table_lookup(vms, vm_uuid);
-    struct listing listing = {.store = self};
-    json_auto_t *found = NULL;
+    g_autoptr(GPtrArray) points = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
+    struct listing listing = {.store = self, .points = points};
 
-    if (entry)
-        return has_name(json_object_get(entry, "names"), name);
-    return add_vm(&listing, vm_uuid, NULL) &&
-           catalog_get(self->catalog, CATALOG_VMS, vm_uuid, &found, NULL) && found &&
-           has_name(json_object_get(found, "names"), name);
+    if (!add_vm(&listing, vm_uuid, NULL))
+        return;
+    for (unsigned i = 0; i < points->len; i++)
+        remember_name(self, vm_uuid, ((const struct manifest *)points->pdata[i])->vm);
+    remember_name(self, vm_uuid, "");
 }
 
-static bool collect_vm(const char *key, json_t *value, void *data)
+static bool collect_known(const char *key, G_GNUC_UNUSED json_t *value, void *data)
 {
-    g_hash_table_insert(data, g_strdup(key), json_incref(value));
+    g_hash_table_add(data, g_strdup(key + strlen("/")));
+    return true;
+}
+
+static void learn_all_names(struct local_store *self, char **vm_uuids)
+{
+    g_autoptr(GHashTable) known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    catalog_each(self->catalog, CATALOG_VMS, "/", collect_known, known, NULL);
+    for (char **uuid = vm_uuids; *uuid; uuid++)
+        if (uuid_is_valid(*uuid) && !g_hash_table_contains(known, *uuid))
+            learn_names(self, *uuid);
+}
+
+static bool collect_vm(const char *key, G_GNUC_UNUSED json_t *value, void *data)
+{
+    g_ptr_array_add(data, g_strdup(key));
     return true;
 }
 
 static bool add_vms_called(struct listing *self, const char *name, GError **error)
 {
     g_auto(GStrv) uuids = local_vms(self->store, error);
-    g_autoptr(GHashTable) vms =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)json_decref);
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *prefix = name_key(name, "");
 
     if (!uuids)
         return false;
-    catalog_each(self->store->catalog, CATALOG_VMS, "", collect_vm, vms, NULL);
-    for (char **uuid = uuids; *uuid; uuid++)
-        if (uuid_is_valid(*uuid) && is_called(self->store, *uuid, name, vms) &&
-            !add_vm(self, *uuid, error))
+    learn_all_names(self->store, uuids);
+    if (*name && !catalog_each(self->store->catalog, CATALOG_VMS, prefix, collect_vm, keys, error))
+        return false;
+    for (unsigned i = 0; i < keys->len; i++) {
+        const char *uuid = (const char *)keys->pdata[i] + strlen(prefix);
+
+        if (uuid_is_valid(uuid) && !add_vm(self, uuid, error))
             return false;
+    }
     return true;
 }
 

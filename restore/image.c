@@ -45,6 +45,14 @@ static char *temporary(const char *path)
     return g_strdup_printf("%s/%s%d", parent, prefix, (int)getpid());
 }
 
+/* MAKER with its file on the way to the disk all the while. */
+static bool run_maker(const char *path, image_maker *maker, void *context, GError **error)
+{
+    AUTO(writeback) writeback = writeback_start(path);
+
+    return maker(context, path, error);
+}
+
 bool image_make_by(const char *path, image_maker *maker, void *context,
                    const struct qemu_user *user, GError **error)
 {
@@ -52,7 +60,7 @@ bool image_make_by(const char *path, image_maker *maker, void *context,
 
     if (g_file_test(path, G_FILE_TEST_EXISTS))
         return true;
-    return sweep(path, error) && maker(context, temp, error) &&
+    return sweep(path, error) && run_maker(temp, maker, context, error) &&
            image_give(temp, user, 0600, error) && file_sync(temp, error) &&
            path_rename(temp, path, error);
 }

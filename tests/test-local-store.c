@@ -563,12 +563,14 @@ START_TEST(vms_are_found_by_all_names_they_had)
     put(&place, VM_B, POINT_3, NULL);
     unit_ok(points = store_points(place.store, VM_A, &error), error);
     name = ((struct manifest *)points->pdata[0])->vm;
+    ck_assert_uint_eq(n_points(&place, name), 3);
     rename_vm_in(&place, "new name");
     /* The catalog knows the directory that was there before, and not what is in the new one. */
     ck_assert_uint_eq(n_points(&place, "new name"), 0);
     ck_assert_uint_eq(n_points(&place, name), 3);
     ck_assert_uint_eq(n_points(&place, "new name"), 2);
-    unit_ok(catalog_remove(place.catalog, CATALOG_VMS, VM_A, &error), error);
+    unit_ok(catalog_remove(place.catalog, CATALOG_VMS, "/" VM_A, &error), error);
+    unit_ok(catalog_remove(place.catalog, CATALOG_VMS, "new name/" VM_A, &error), error);
     unit_ok(catalog_remove(place.catalog, CATALOG_POINTS, VM_A "/" POINT_1, &error), error);
     ck_assert_uint_eq(n_points(&place, "new name"), 2);
     ck_assert_uint_eq(n_points(&place, "nobody"), 0);

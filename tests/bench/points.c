@@ -97,8 +97,13 @@ static void add_point(const char *store, unsigned number, MDB_txn *txn, MDB_dbi 
     json_set_u64(entry, "inode", write_point(store, manifest, text));
     json_object_set_new(entry, "manifest", manifest_json(manifest));
     put(txn, points, key, entry);
-    if (number % POINTS_OF_A_VM == 0)
-        put(txn, vms, manifest->uuid, json_pack("{s:[s]}", "names", manifest->vm));
+    if (number % POINTS_OF_A_VM == 0) {
+        g_autofree char *name = g_strconcat(manifest->vm, "/", manifest->uuid, NULL);
+        g_autofree char *known = g_strconcat("/", manifest->uuid, NULL);
+
+        put(txn, vms, name, json_object());
+        put(txn, vms, known, json_object());
+    }
 }
 
 static void add_points(const char *store, unsigned count, MDB_env *env)
