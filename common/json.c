@@ -19,6 +19,30 @@ json_t *json_parse(const char *text, size_t len, const char *what, GError **erro
     return json;
 }
 
+json_t *json_parse_all(const char *text, size_t len, const char *what, GError **error)
+{
+    json_auto_t *all = json_array();
+    json_error_t problem;
+
+    for (;;) {
+        json_t *one;
+
+        while (len > 0 && g_ascii_isspace(*text))
+            text++, len--;
+        if (len == 0)
+            return json_incref(all);
+        one = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &problem);
+        if (!one) {
+            fail(error, ERROR_INTEGRITY, "%s is not valid JSON: line %d: %s", what, problem.line,
+                 problem.text);
+            return NULL;
+        }
+        json_array_append_new(all, one);
+        text += problem.position;
+        len -= (size_t)problem.position;
+    }
+}
+
 char *json_text(const json_t *json, unsigned indent)
 {
     size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(REAL_DIGITS);

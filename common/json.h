@@ -14,6 +14,8 @@
 /* Parse LEN bytes; duplicate keys, trailing data and bad UTF-8 are ERROR_INTEGRITY naming WHAT.
  * json_decref the result (or json_auto_t). */
 json_t *json_parse(const char *text, size_t len, const char *what, GError **error);
+/* All documents of TEXT, one after the other, such as JSON Lines: an array of them. */
+json_t *json_parse_all(const char *text, size_t len, const char *what, GError **error);
 /* Compact (indent 0) or indented text with a final newline when indented; keys in insertion order;
  * g_free. */
 char *json_text(const json_t *json, unsigned indent);

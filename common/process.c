@@ -14,9 +14,10 @@
 #include "common/format.h"
 #include "common/process.h"
 
-#define TICK_MS 200      /* between two looks at the interrupt flag */
-#define STDERR_KEEP 4096 /* bytes of the end of stderr */
-#define STDERR_LINES 3   /* lines of it that an error shows */
+#define TICK_MS 200        /* between two looks at the interrupt flag */
+#define STDERR_KEEP 4096   /* bytes of the end of stderr */
+#define STDERR_LINES 3     /* lines of it that an error shows */
+#define GROUP_END_MS 10000 /* for a process group that was asked to end */
 
 static const struct {
     const char *program, *package;
@@ -196,6 +197,98 @@ bool process_run(const char *const *argv, unsigned timeout_s, char **output, GEr
         *output = g_strdup(process.out_text->str);
     return true;
 }
+
+/* --- Watched -------------------------------------------------------------------------------- */
+
+/* Pass on the lines that are whole; those that are LAST need no end. */
+static bool take_lines(struct process *process, const struct process_watch *watch, bool last,
+                       GError **error)
+{
+    GString *text = process->err_text;
+
+    while (text->len > 0) {
+        const char *end = memchr(text->str, '\n', text->len);
+        size_t len = end ? (size_t)(end - text->str) : text->len;
+        g_autofree char *line = NULL;
+
+        if (!end && !last)
+            return true;
+        line = g_strndup(text->str, len);
+        g_string_erase(text, 0, (gssize)MIN(len + 1, text->len));
+        if (*g_strchomp(line) && !watch->line(watch->context, line, error))
+            return false;
+    }
+    return true;
+}
+
+static bool watch_to_end(struct process *process, const struct process_watch *watch, GError **error)
+{
+    for (;;) {
+        struct pollfd polled[] = {{.fd = process->out, .events = POLLIN},
+                                  {.fd = process->err, .events = POLLIN},
+                                  {.fd = process->pidfd, .events = POLLIN}};
+        bool ended;
+
+        poll(polled, G_N_ELEMENTS(polled), TICK_MS);
+        ended = polled[2].revents != 0;
+        drain(&process->out, process->out_text, watch->output_max + 1);
+        drain(&process->err, process->err_text, STDERR_KEEP);
+        if (process->out_text->len > watch->output_max)
+            return fail(error, ERROR_FAILED, "%s: printed more than %zu bytes", process->name,
+                        watch->output_max);
+        if (!take_lines(process, watch, ended, error))
+            return false;
+        if (ended)
+            return true;
+        if (!interrupt_check(error) || !watch->look(watch->context, error))
+            return false;
+    }
+}
+
+/* Who is asked can still put things in order, such as to thaw a guest. Nobody reads what it says. */
+static void end_group(struct process *process)
+{
+    int64_t deadline = time_monotonic_ms() + GROUP_END_MS;
+    struct pollfd polled = {.fd = process->pidfd, .events = POLLIN};
+
+    kill(-process->pid, SIGTERM);
+    fd_cleanup(&process->out);
+    fd_cleanup(&process->err);
+    process->out = process->err = -1;
+    while (poll(&polled, 1, TICK_MS) <= 0 && time_monotonic_ms() < deadline)
+        continue;
+}
+
+bool process_watch(const char *const *argv, const struct process_watch *watch, char **output,
+                   int *status, GError **error)
+{
+    g_autofree char *name = g_path_get_basename(argv[0]);
+    AUTO_PROCESS process = {.name = name,
+                            .pidfd = -1,
+                            .out = -1,
+                            .err = -1,
+                            .out_text = g_string_new(NULL),
+                            .err_text = g_string_new(NULL)};
+    int wait_status = 0;
+
+    if (!interrupt_check(error) || !process_start(&process, argv, error))
+        return false;
+    if (!watch_to_end(&process, watch, error)) {
+        end_group(&process);
+        return false;
+    }
+    /* What it has left behind has no use any more. Its own number is not given away before it is waited
+     * for. */
+    kill(-process.pid, SIGKILL);
+    while (waitpid(process.pid, &wait_status, 0) < 0 && errno == EINTR)
+        continue;
+    process.pid = 0;
+    *status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+    *output = g_strdup(process.out_text->str);
+    return true;
+}
+
+/* --- Beside us ------------------------------------------------------------------------------ */
 
 struct child {
     struct process process;

@@ -16,6 +16,23 @@
  * package has it. OUTPUT (stdout, g_free) may be NULL. */
 bool process_run(const char *const *argv, unsigned timeout_s, char **output, GError **error);
 
+/* How somebody looks after a program while it runs. */
+struct process_watch {
+    size_t output_max; /* bytes of its stdout; if it writes more it is ended, ERROR_FAILED */
+    /* A line that it has written to stderr, without its end. */
+    bool (*line)(void *context, const char *line, GError **error);
+    /* Called several times a second. */
+    bool (*look)(void *context, GError **error);
+    void *context;
+};
+
+/* Run ARGV as process_run() does. When LINE or LOOK returns false, it and what it has started are ended,
+ * by SIGTERM, and by SIGKILL what is left after 10 s; their error is ours then. True when the program has
+ * ended by itself: *OUTPUT (g_free) is what it wrote to stdout, *STATUS its exit status, 128 + signal if
+ * it was killed. */
+bool process_watch(const char *const *argv, const struct process_watch *watch, char **output,
+                   int *status, GError **error);
+
 /* A program that runs as long as it is wanted. It dies with the thread that has started it, whatever
  * ends that. */
 struct child;

@@ -14,6 +14,17 @@ static bool serve_other(const char *path, const struct serve_rules *rules, GErro
     return store && serve(store, rules, STDIN_FILENO, STDOUT_FILENO, error);
 }
 
+/* This program; its path, so that it is seen under its name. One that was replaced meanwhile has none. */
+static char *own_program(void)
+{
+    char *path = g_file_read_link("/proc/self/exe", NULL);
+
+    if (path && g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+        return path;
+    g_free(path);
+    return g_strdup("/proc/self/exe");
+}
+
 static bool read_rules(const struct context *context, struct serve_rules *rules, GError **error)
 {
     const char *quota = option_value(context, "quota");
@@ -59,7 +70,9 @@ static bool check_asked_store(struct context *context, GError **error)
 static bool cmd_serve(struct context *context, GError **error)
 {
     const char *path = option_value(context, "store");
-    struct serve_rules rules = {0};
+    g_autofree char *program = own_program();
+    const char *const commander[] = {program, "--config", context->config_dir, NULL};
+    struct serve_rules rules = {.commander = option_set(context, "operator") ? commander : NULL};
 
     if (!read_rules(context, &rules, error))
         return false;
@@ -72,6 +85,7 @@ static bool cmd_serve(struct context *context, GError **error)
 static const struct option serve_options[] = {
     {"store", "DIR", "this store instead of the site's"},
     {"append-only", NULL, "refuse whatever removes or changes a point"},
+    {"operator", NULL, "run commands of the other site here: status, vapp, replicate"},
     {"quota", "SIZE", "take no more when the store holds so much, such as 2TiB"},
     {0},
 };

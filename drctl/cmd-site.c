@@ -11,11 +11,22 @@
 
 /* --- site add -------------------------------------------------------------------------------- */
 
-/* The one line for the other side: this key may add and read points there, and nothing else. */
+/* What the key may do at the other side: add and read points there, and, for an operator, what
+ * drctl-store(5), COMMAND, permits; nothing else. */
+static const char *serve_command(struct context *context)
+{
+    const char *command = option_value(context, "command");
+
+    return command                           ? command
+           : option_set(context, "operator") ? "drctl serve --append-only --operator"
+                                             : "drctl serve --append-only";
+}
+
+/* The one line for the other side. */
 static bool print_authorized_key(struct context *context, const struct remote *remote,
                                  GError **error)
 {
-    const char *serve = option_value(context, "command");
+    bool is_operator = option_set(context, "operator");
     g_autofree char *path = g_strconcat(remote->key, ".pub", NULL);
     g_autofree char *key = NULL;
     g_autofree char *store = remote->store ? g_shell_quote(remote->store) : NULL;
@@ -24,10 +35,11 @@ static bool print_authorized_key(struct context *context, const struct remote *r
         return false;
     fprintf(stderr,
             "\nPut this one line into ~%s/.ssh/authorized_keys on %s; it allows this site to add\n"
-            "and read recovery points there, and nothing else:\n\n",
-            remote->user, remote->name);
-    printf("restrict,command=\"%s%s%s\" %s\n", serve ? serve : "drctl serve --append-only",
-           store ? " --store " : "", store ? store : "", g_strstrip(key));
+            "and read recovery points there, %sand nothing else:\n\n",
+            remote->user, remote->name,
+            is_operator ? "to start, stop and replicate VMs there,\n" : "");
+    printf("restrict,command=\"%s%s%s\" %s\n", serve_command(context), store ? " --store " : "",
+           store ? store : "", g_strstrip(key));
     fflush(stdout);
     fputc('\n', stderr);
     return true;
@@ -140,6 +152,9 @@ static bool cmd_site_add(struct context *context, GError **error)
 
     if (!context_config(context, error))
         return false;
+    if (option_set(context, "operator") && option_set(context, "command"))
+        return fail(error, ERROR_USAGE,
+                    "--operator and --command: write --operator into the command");
     if (!context->args[1] && !config_remote(context->config, name, error)) {
         g_prefix_error(error, "a new site needs an address: ");
         return false;
@@ -261,6 +276,7 @@ static const struct option site_add_options[] = {
     {"fingerprint", "SHA256:...", "the host key that you expect; no question is asked"},
     {"accept-key", NULL, "trust whatever key is shown (a trusted network only)"},
     {"store", "DIR", "a store at the other site other than that of its drctl.conf"},
+    {"operator", NULL, "a key that may also start, stop and replicate VMs there"},
     {"command", "COMMAND", "how the other site runs it; default: drctl serve --append-only"},
     {0},
 };

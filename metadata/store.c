@@ -333,6 +333,14 @@ bool store_put_owner(struct store *store, const struct owner *owner, GError **er
     return true;
 }
 
+bool store_command(struct store *store, const char *const *args, struct progress *progress,
+                   json_t **result, GError **error)
+{
+    if (!store->ops->command)
+        return fail(error, ERROR_FAILED, "%s: no command can be run there", store->label);
+    return labelled(store->ops->command(store, args, progress, result, error), store->label, error);
+}
+
 bool store_reconnect(struct store *store, GError **error)
 {
     return !store->ops->reconnect ||

@@ -22,7 +22,10 @@
 #include "metadata/retention.h"
 
 #define STORE_FORMAT 1
-#define STORE_WRITE_MAX (1u << 20) /* bytes of one incoming_write() */
+#define STORE_WRITE_MAX (1u << 20)           /* bytes of one incoming_write() */
+#define COMMAND_OUTPUT_MAX ((size_t)4 << 20) /* bytes that a command at another site may print */
+#define COMMAND_ARGS_MAX 80
+#define COMMAND_ARG_MAX 255 /* bytes of each */
 
 struct store_info {
     char uuid[37];
@@ -124,6 +127,9 @@ struct store_ops {
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
     GPtrArray *(*owners)(struct store *store, GError **error);
     bool (*put_owner)(struct store *store, const struct owner *owner, GError **error);
+    /* NULL: there is no site behind it. */
+    bool (*command)(struct store *store, const char *const *args, struct progress *progress,
+                    json_t **result, GError **error);
     /* NULL: it is never lost. */
     bool (*reconnect)(struct store *store, GError **error);
     void (*free)(struct store *store);
@@ -191,6 +197,13 @@ bool store_put_bundle(struct store *store, const char *data, size_t len, GError 
 GPtrArray *store_owners(struct store *store, GError **error);
 /* Let it know; see owner_claim(). */
 bool store_put_owner(struct store *store, const struct owner *owner, GError **error);
+/* Run drctl ARGS (NULL-terminated, without --json) at the site of the store, to its end; only what
+ * drctl-store(5), COMMAND, permits, and for a key that may: ERROR_AUTH. What it says on the way goes
+ * to PROGRESS. *RESULT (json_decref) is an array of the JSON documents that it printed. A command
+ * that fails is our error, of its kind; *RESULT is set then too, unless nothing was printed: set it to NULL before. After
+ * ERROR_NETWORK nobody knows whether it was done; it has been ended there. */
+bool store_command(struct store *store, const char *const *args, struct progress *progress,
+                   json_t **result, GError **error);
 /* After ERROR_NETWORK, and when all incomings are freed: connect anew, to the same store. */
 bool store_reconnect(struct store *store, GError **error);
 /* From now on a link that is lost is had again, for up to RETRY_MS since something last came through:

@@ -269,16 +269,17 @@ static void *ping(void *data)
     return NULL;
 }
 
-static void read_features(struct client *self, const json_t *hello)
+static bool has_feature(const json_t *hello, const char *name)
 {
+    const json_t *feature;
     size_t i;
-    json_t *word;
 
-    json_array_foreach(json_object_get(hello, "features"), i, word)
+    json_array_foreach(json_object_get(hello, "features"), i, feature)
     {
-        if (g_strcmp0(json_string_value(word), WIRE_FEATURE_OWNERS) == 0)
-            self->knows_owners = true;
+        if (g_strcmp0(json_string_value(feature), name) == 0)
+            return true;
     }
+    return false;
 }
 
 static bool hello(struct client *self, GError **error)
@@ -298,8 +299,9 @@ static bool hello(struct client *self, GError **error)
         !json_need_string(result, "drctl", &text, error) ||
         !json_need_u64(result, "protocol", &protocol, error))
         return false;
+    self->may_command = has_feature(result, WIRE_FEATURE_COMMAND);
     version = text_harmless(text, VERSION_SHOWN);
-    read_features(self, result);
+    self->knows_owners = has_feature(result, WIRE_FEATURE_OWNERS);
     if (protocol == WIRE_PROTOCOL)
         return true;
     return fail(error, ERROR_CONFIG,

@@ -451,6 +451,14 @@ static struct incoming *remote_begin(struct store *store, const char *vm_uuid, c
     return remote_begin_point(((struct remote_store *)store)->client, vm_uuid, point, taker, error);
 }
 
+static bool command(struct store *store, const char *const *args, struct progress *progress,
+                    json_t **result, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+
+    return remote_command(client, args, progress, result, error);
+}
+
 static void remote_free(struct store *store)
 {
     struct remote_store *self = (struct remote_store *)store;
@@ -510,6 +518,7 @@ static const struct store_ops remote_store_ops = {
     .put_bundle = remote_put_bundle,
     .owners = remote_owners,
     .put_owner = remote_put_owner,
+    .command = command,
     .reconnect = remote_reconnect,
     .free = remote_free,
 };

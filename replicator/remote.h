@@ -26,7 +26,7 @@ struct store *store_open_dialler(const struct dialler *dialler, const char *name
  * ERROR_CONFIG when the two drctl do not speak the same protocol. */
 struct store *store_open_link(struct link *link, const char *name, int ping_ms, GError **error);
 
-/* --- What remote.c and remote-point.c share -------------------------------------------------- */
+/* --- What remote.c, remote-point.c and remote-command.c share -------------------------------- */
 
 /* A file, or what there is of one, as it comes in. */
 struct remote_pieces {
@@ -42,3 +42,6 @@ bool remote_all_arrived(const json_t *result, const struct remote_pieces *pieces
 /* Borrows CLIENT, which must outlive the point. ERROR_CONFLICT while there is another one. */
 struct incoming *remote_begin_point(struct client *client, const char *vm_uuid, const char *point,
                                     const struct taker *taker, GError **error);
+/* See store_command(). */
+bool remote_command(struct client *client, const char *const *args, struct progress *progress,
+                    json_t **result, GError **error);

@@ -102,6 +102,9 @@ bool witness_answers(const char *witness, unsigned timeout_ms);
 struct serve_rules {
     bool append_only; /* add points and bundles, but remove or change nothing that is committed */
     uint64_t quota;   /* bytes that the store may hold, see quota.h; 0: no quota */
+    /* Run commands of drctl, of a fixed list: the words that come before those of the command, such as
+     * {"drctl", "--config", DIR, NULL}; NULL: none. */
+    const char *const *commander;
 };
 
 /* Serve LOCAL, a store in a directory, on two file descriptors until the peer hangs up or is silent

@@ -66,10 +66,21 @@ static GError *append_only_error(enum wire_type type)
 
 /* --- The session ---------------------------------------------------------------------------- */
 
+/* What the client may ask for beside what every server of this protocol understands. */
+static json_t *features(const struct session *self)
+{
+    json_t *features = json_array();
+
+    json_array_append_new(features, json_string(WIRE_FEATURE_OWNERS));
+    if (self->commander)
+        json_array_append_new(features, json_string(WIRE_FEATURE_COMMAND));
+    return features;
+}
+
 static bool handle_hello(struct session *self, const struct frame *frame, GError **error)
 {
     json_auto_t *request = frame_json(frame, error);
-    json_t *object = NULL, *features;
+    json_t *object = NULL;
     const char *version;
     uint64_t protocol;
 
@@ -82,9 +93,7 @@ static bool handle_hello(struct session *self, const struct frame *frame, GError
     object = json_object();
     json_set_string(object, "drctl", DRCTL_VERSION);
     json_set_u64(object, "protocol", WIRE_PROTOCOL);
-    features = json_array();
-    json_array_append_new(features, json_string(WIRE_FEATURE_OWNERS));
-    json_object_set_new(object, "features", features);
+    json_object_set_new(object, "features", features(self));
     return session_ok(self, frame->request, object, error);
 }
 
@@ -122,6 +131,7 @@ static const struct {
     [WIRE_DAMAGED] = {handle_damaged, REQUEST},
     [WIRE_OWNERS] = {handle_owners, REQUEST},
     [WIRE_PUT_OWNER] = {handle_put_owner, REQUEST},
+    [WIRE_COMMAND] = {handle_command, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)
@@ -164,6 +174,7 @@ static bool session_run(struct session *self, int idle_ms, GError **error)
 {
     struct frame frame;
 
+    self->idle_ms = idle_ms;
     self->give_way_ms = idle_ms / (SERVE_IDLE_S / SERVE_GIVE_WAY_S);
     wire_set_look(self->wire, MAX(self->give_way_ms / LOOKS, 1), give_way, self);
     for (;;) {
@@ -183,6 +194,7 @@ bool serve_link(struct store *local, const struct serve_rules *rules, struct lin
 {
     struct session self = {.local = local,
                            .append_only = rules->append_only,
+                           .commander = rules->commander,
                            .quota = quota_new(local, rules->quota),
                            .wire = wire_new(link)};
     GError *why = NULL;

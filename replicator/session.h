@@ -14,8 +14,10 @@
 struct session {
     struct store *local; /* borrowed */
     bool append_only;
-    struct quota *quota; /* NULL: none */
+    const char *const *commander; /* see struct serve_rules */
+    struct quota *quota;          /* NULL: none */
     struct wire *wire;
+    int idle_ms;
     int give_way_ms; /* so long may we hear nothing while another wants our place */
     bool greeted;
     bool understood; /* the client speaks our protocol */
@@ -71,6 +73,10 @@ bool handle_bundle_put(struct session *self, const struct frame *frame, GError *
 /* DATA of the bundle that arrives; with its last byte it is stored, and answered. */
 bool session_take_bundle(struct session *self, const struct frame *frame,
                          const struct frame_data *data, GError **error);
+
+/* --- Commands ------------------------------------------------------------------------------- */
+
+bool handle_command(struct session *self, const struct frame *frame, GError **error);
 
 /* --- A point that arrives ------------------------------------------------------------------- */
 

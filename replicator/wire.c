@@ -42,11 +42,13 @@ static const char *const type_names[] = {
     [WIRE_DAMAGED] = "DAMAGED",
     [WIRE_OWNERS] = "OWNERS",
     [WIRE_PUT_OWNER] = "PUT-OWNER",
+    [WIRE_COMMAND] = "COMMAND",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",
     [WIRE_DECISION] = "DECISION",
     [WIRE_OWNER] = "OWNER",
+    [WIRE_NOTE] = "NOTE",
 };
 
 const char *wire_type_name(unsigned type)

@@ -41,6 +41,7 @@
  *     DAMAGED             {vm}                           OK {points}
  *     OWNERS              {}                             OWNER*, OK {count}
  *     PUT-OWNER           the record of an owner         OK {}
+ *     COMMAND             {args[]}                       NOTE*, DATA*, OK {bytes, exit, error}
  */
 #pragma once
 
@@ -48,7 +49,8 @@
 
 #define WIRE_PROTOCOL 1
 /* Words of HELLO: what a side knows beside the first version of the protocol. */
-#define WIRE_FEATURE_OWNERS "owners" /* OWNERS, PUT-OWNER */
+#define WIRE_FEATURE_OWNERS "owners"   /* OWNERS, PUT-OWNER */
+#define WIRE_FEATURE_COMMAND "command" /* in the server's HELLO: COMMAND is permitted */
 #define WIRE_HEADER 20
 #define WIRE_DATA_HEADER 16
 #define WIRE_CONTROL_MAX (1u << 20)
@@ -77,11 +79,13 @@ enum wire_type {
     WIRE_DAMAGED,
     WIRE_OWNERS,
     WIRE_PUT_OWNER,
+    WIRE_COMMAND,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,
     WIRE_DECISION,
     WIRE_OWNER,
+    WIRE_NOTE,
 };
 /* "BUNDLE-GET", or NULL when there is no such type. */
 const char *wire_type_name(unsigned type);

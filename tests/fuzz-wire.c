@@ -5,6 +5,7 @@
  *     r   bytes on the link, for the frame decoder alone
  *     s   frames for a server with a real store, whose check refuses every point
  *     q   the same, append-only and with a quota
+ *     o   the same for an operator, whose commands are true(1)
  *     c   frames for a client, which asks for one thing after the other
  *     u   SHA256SUMS of a point
  *
@@ -184,6 +185,8 @@ static void serve_sessions(const struct serve_rules *rules, const uint8_t *data,
 
 static void ask(struct store *remote)
 {
+    static const char *const command[] = {"status", NULL};
+    json_auto_t *result = NULL;
     struct bundle_id id = {.site = (char *)"dc1", .time = (char *)POINT_1};
     g_autoptr(GPtrArray) points = NULL;
     AUTO(bundle_id) newest = NULL;
@@ -197,6 +200,7 @@ static void ask(struct store *remote)
     store_newest_bundle(remote, "dc1", &newest, NULL);
     store_get_bundle(remote, &id, &data, &len, NULL);
     points_put(remote, VM_A, POINT_1, NULL, 1000, NULL);
+    store_command(remote, command, NULL, &result, NULL);
 }
 
 static void ask_server(const uint8_t *data, size_t len)
@@ -237,7 +241,9 @@ static void read_sums(const uint8_t *data, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const struct serve_rules all_rules[] = {{0}, {.append_only = true, .quota = 1 << 20}};
+    static const char *const commander[] = {"true", NULL};
+    static const struct serve_rules rules = {0}, adding = {.append_only = true, .quota = 1 << 20},
+                                    operating = {.commander = commander};
 
     if (len < 1)
         return 0;
@@ -245,8 +251,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         open_store();
     if (data[0] == 'r')
         decode(data + 1, len - 1);
-    else if (data[0] == 's' || data[0] == 'q')
-        serve_sessions(&all_rules[data[0] == 'q'], data + 1, len - 1);
+    else if (data[0] == 's')
+        serve_sessions(&rules, data + 1, len - 1);
+    else if (data[0] == 'q')
+        serve_sessions(&adding, data + 1, len - 1);
+    else if (data[0] == 'o')
+        serve_sessions(&operating, data + 1, len - 1);
     else if (data[0] == 'c')
         ask_server(data + 1, len - 1);
     else if (data[0] == 'u')

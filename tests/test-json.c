@@ -92,6 +92,23 @@ START_TEST(typed_access_names_the_key_that_is_wrong)
 }
 END_TEST
 
+START_TEST(takes_document_after_document)
+{
+    static const char text[] = " {\"a\":1}\n{\"b\":[2]}\n\n[3] \n";
+    GError *error = NULL;
+    json_auto_t *all = json_parse_all(text, strlen(text), "lines", &error);
+    json_auto_t *none = json_parse_all("\n", 1, "lines", &error);
+    g_autofree char *got = NULL;
+
+    unit_ok(all && none, error);
+    got = json_text(all, 0);
+    ck_assert_str_eq(got, "[{\"a\":1},{\"b\":[2]},[3]]");
+    ck_assert_uint_eq(json_array_size(none), 0);
+    unit_fails(json_parse_all(text, strlen(text) - 3, "lines", &error), error, ERROR_INTEGRITY,
+               "lines is not valid JSON");
+}
+END_TEST
+
 START_TEST(writes_any_value_as_valid_json)
 {
     json_auto_t *json = json_object();
@@ -113,5 +130,5 @@ int main(void)
 {
     return UNIT_RUN("json", keeps_the_order_of_keys, refuses_what_is_not_exactly_one_document,
                     typed_access_gives_the_values, typed_access_names_the_key_that_is_wrong,
-                    writes_any_value_as_valid_json);
+                    takes_document_after_document, writes_any_value_as_valid_json);
 }

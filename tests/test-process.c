@@ -198,6 +198,71 @@ START_TEST(the_program_dies_with_us)
 }
 END_TEST
 
+/* --- Watched --- */
+
+struct watching {
+    GString *lines;
+    unsigned looks;
+    const char *unwanted; /* line */
+};
+
+static bool take_line(void *context, const char *line, GError **error)
+{
+    struct watching *self = context;
+
+    g_string_append_printf(self->lines, "%s|", line);
+    return g_strcmp0(line, self->unwanted) != 0 || fail(error, ERROR_CONFLICT, "unwanted");
+}
+
+static bool look(void *context, GError **error)
+{
+    ((struct watching *)context)->looks++;
+    return true;
+}
+
+START_TEST(a_watched_program_is_heard_and_its_status_known)
+{
+    static const char *const argv[] = {
+        "sh", "-c", "echo out; printf 'a\\nb\\n\\nlast' >&2; sleep 0.5; exit 7", NULL};
+    g_autoptr(GString) lines = g_string_new(NULL);
+    struct watching watching = {.lines = lines};
+    struct process_watch watch = {1000, take_line, look, &watching};
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+
+    unit_ok(process_watch(argv, &watch, &output, &status, &error), error);
+    ck_assert_str_eq(output, "out\n");
+    ck_assert_str_eq(lines->str, "a|b|last|");
+    ck_assert_int_eq(status, 7);
+    ck_assert_uint_ge(watching.looks, 2);
+}
+END_TEST
+
+START_TEST(who_watches_ends_the_program_and_what_it_has_started)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *file = g_build_filename(dir, "pid", NULL);
+    const char *const argv[] = {
+        "sh", "-c", "trap 'exit 0' TERM; sleep 60 & echo $! >\"$1\"; echo stop >&2; wait",
+        "sh", file, NULL};
+    g_autoptr(GString) lines = g_string_new(NULL);
+    struct watching watching = {.lines = lines, .unwanted = "stop"};
+    struct process_watch watch = {1000, take_line, look, &watching};
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+    int64_t deadline = time_monotonic_ms() + 20000;
+    int status = 0;
+
+    unit_fails(process_watch(argv, &watch, &output, &status, &error), error, ERROR_CONFLICT,
+               "unwanted");
+    while (!has_ended(file)) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(1000);
+    }
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN("process", gives_the_output_of_a_program,
@@ -206,5 +271,7 @@ int main(void)
                     a_program_that_takes_too_long_is_killed,
                     a_program_that_never_stops_writing_is_killed, an_interrupt_ends_the_program,
                     a_grandchild_with_our_pipes_does_not_hold_us,
-                    what_the_program_has_started_is_given_up_with_it, the_program_dies_with_us);
+                    what_the_program_has_started_is_given_up_with_it, the_program_dies_with_us,
+                    a_watched_program_is_heard_and_its_status_known,
+                    who_watches_ends_the_program_and_what_it_has_started);
 }
