@@ -120,12 +120,47 @@ static bool dry_run(struct replication *replication, GError **error)
 
 /* --- the command ----------------------------------------------------------------------------- */
 
+/* A destination that is asked for now needs no protection. */
+static GPtrArray *vms_to_asked(struct replication *replication, const char *destination,
+                               GError **error)
+{
+    struct context *context = replication->context;
+
+    if (!*context->args) {
+        fail(error, ERROR_USAGE, "--to: the points of what? Name VMs or vApps");
+        return NULL;
+    }
+    replication->once = (struct protection){
+        .name = context->args[0],
+        .destination = (char *)destination,
+        .quiesce = QUIESCE_TRY,
+        .quiesce_timeout_s = 10,
+        .group = GROUP_TRY,
+        .compression = 1,
+    };
+    replication->vapps = g_ptr_array_new_with_free_func((GDestroyNotify)vapp_free);
+    return vms_to(context, context->args, destination, &replication->once, replication->vapps,
+                  error);
+}
+
+/* ALL is what the bundle tells of: what is protected, and what goes there now. */
+static void tell_of_asked(struct replication *replication)
+{
+    for (unsigned i = 0; replication->vapps && i < replication->vms->len; i++) {
+        const struct protected_vm *vm = replication->vms->pdata[i];
+
+        protected_vms_add(replication->all, vm->protection, vm->vm);
+    }
+}
+
 static bool prepare(struct replication *replication, GError **error)
 {
     struct context *context = replication->context;
+    const char *to = option_value(context, "to");
     char *none[] = {NULL};
 
-    replication->vms = protected_vms(context, context->args, error);
+    replication->vms =
+        to ? vms_to_asked(replication, to, error) : protected_vms(context, context->args, error);
     if (!replication->vms)
         return false;
     if (replication->vms->len == 0)
@@ -133,7 +168,10 @@ static bool prepare(struct replication *replication, GError **error)
                     "nothing is protected: add a [protection NAME] group to %s",
                     context->config->path);
     replication->all = protected_vms(context, none, error);
-    return replication->all && context_store(context, error) && context_hosts(context, error);
+    if (!replication->all)
+        return false;
+    tell_of_asked(replication);
+    return context_store(context, error) && context_hosts(context, error);
 }
 
 static bool begin_run(struct replication *replication, GError **error)
@@ -177,6 +215,7 @@ static bool cmd_replicate(struct context *context, GError **error)
 
 static const struct option replicate_options[] = {
     {"full", NULL, "read whole disks and make points that need no older one"},
+    {"to", "REMOTE", "points of these VMs and vApps to that site, protected or not"},
     {"dry-run", NULL, "say what would be read, change nothing"},
     {0},
 };
@@ -184,7 +223,7 @@ static const struct option replicate_options[] = {
 const struct command replicate_commands[] = {
     {
         .name = "replicate",
-        .args = "[PROTECTION|VM]...",
+        .args = "[PROTECTION|VM|VAPP]...",
         .max_args = -1,
         .flags = COMMAND_JSON,
         .summary = "take recovery points of VMs and ship them",

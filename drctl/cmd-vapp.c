@@ -86,6 +86,25 @@ static struct vapp *named_vapp(struct context *context, GError **error)
                                                       : NULL;
 }
 
+/* The same, or a single VM that is here. */
+static struct vapp *named_vapp_or_vm(struct context *context, GError **error)
+{
+    g_autoptr(GError) unknown = NULL;
+    struct vapp *vapp = named_vapp(context, &unknown);
+    AUTO(domain) domain = NULL;
+
+    if (vapp)
+        return vapp;
+    if (error_is(unknown, ERROR_NOT_FOUND) && !context_hosts(context, error))
+        return NULL;
+    if (error_is(unknown, ERROR_NOT_FOUND))
+        domain = find_domain(context->hosts, context->args[0], NULL);
+    if (domain)
+        return vapp_single(domain_name(domain));
+    g_propagate_error(error, g_steal_pointer(&unknown));
+    return NULL;
+}
+
 static bool cmd_vapp_show(struct context *context, GError **error)
 {
     static const char *const headers[] = {">ORDER",   "VM",     "AFTER", "READY",
@@ -125,7 +144,7 @@ typedef bool vapp_action_fn(const struct vapp *vapp, GPtrArray *hosts, vapp_repo
 static bool act(struct context *context, const char *verb, vapp_action_fn *action,
                 vapp_report_fn *report, GError **error)
 {
-    AUTO(vapp) vapp = named_vapp(context, error);
+    AUTO(vapp) vapp = named_vapp_or_vm(context, error);
     g_autoptr(GPtrArray) results = NULL;
     json_auto_t *json = json_object();
     bool ok;
@@ -150,7 +169,7 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
  * VMs is not what was asked for. */
 static bool check_guard(struct context *context, GError **error)
 {
-    AUTO(vapp) vapp = named_vapp(context, error);
+    AUTO(vapp) vapp = named_vapp_or_vm(context, error);
 
     if (!vapp || !context_hosts(context, error))
         return false;
@@ -191,6 +210,7 @@ static void status_of_vm(struct context *context, const struct vapp_vm *vm, json
     json_t *json = json_object();
 
     json_set_string(json, "vm", vm->name);
+    json_set_string(json, "uuid", domain ? domain_uuid(domain) : NULL);
     json_set_u64(json, "order", vm->order);
     json_set_string(json, "state", text);
     json_object_set_new(json, "ready", json_boolean(ready));
@@ -203,7 +223,7 @@ static void status_of_vm(struct context *context, const struct vapp_vm *vm, json
 static bool cmd_vapp_status(struct context *context, GError **error)
 {
     static const char *const headers[] = {">ORDER", "VM", "STATE", "READY", "PROBLEM", NULL};
-    AUTO(vapp) vapp = named_vapp(context, error);
+    AUTO(vapp) vapp = named_vapp_or_vm(context, error);
     AUTO(table) table = table_new(headers);
     json_auto_t *list = json_array();
 
@@ -239,7 +259,7 @@ const struct command vapp_commands[] = {
     },
     {
         .name = "vapp start",
-        .args = "VAPP",
+        .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
         .flags = COMMAND_JSON,
@@ -251,7 +271,7 @@ const struct command vapp_commands[] = {
     },
     {
         .name = "vapp stop",
-        .args = "VAPP",
+        .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
         .flags = COMMAND_JSON,
@@ -260,7 +280,7 @@ const struct command vapp_commands[] = {
     },
     {
         .name = "vapp status",
-        .args = "VAPP",
+        .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
         .flags = COMMAND_JSON,

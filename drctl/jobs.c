@@ -11,7 +11,7 @@ static void protected_vm_free(void *data)
     g_free(vm);
 }
 
-static void add_vm(GPtrArray *vms, const struct protection *protection, const char *name)
+void protected_vms_add(GPtrArray *vms, const struct protection *protection, const char *name)
 {
     for (unsigned i = 0; i < vms->len; i++) {
         const struct protected_vm *other = vms->pdata[i];
@@ -36,7 +36,7 @@ static bool add_protection(struct context *context, GPtrArray *vms,
 
     for (char **name = protection->vms; name && *name; name++) {
         if (!only || g_str_equal(*name, only)) {
-            add_vm(vms, protection, *name);
+            protected_vms_add(vms, protection, *name);
             *found = true;
         }
     }
@@ -51,7 +51,7 @@ static bool add_protection(struct context *context, GPtrArray *vms,
         const struct vapp_vm *vm = vapp->vms->pdata[i];
 
         if (!only || g_str_equal(vm->name, only)) {
-            add_vm(vms, protection, vm->name);
+            protected_vms_add(vms, protection, vm->name);
             *found = true;
         }
     }
@@ -88,6 +88,68 @@ GPtrArray *protected_vms(struct context *context, char *const *names, GError **e
     for (; *names; names++)
         if (!add_named(context, vms, *names, error))
             return NULL;
+    return g_steal_pointer(&vms);
+}
+
+/* The protection that covers VM with DESTINATION, or NULL. */
+static bool find_protection(struct context *context, const char *vm, const char *destination,
+                            const struct protection **protection, GError **error)
+{
+    const GPtrArray *protections = context->config->protections;
+
+    *protection = NULL;
+    for (unsigned i = 0; i < protections->len && !*protection; i++) {
+        g_autoptr(GPtrArray) covered = g_ptr_array_new_with_free_func(protected_vm_free);
+        const struct protection *candidate = protections->pdata[i];
+        bool found = false;
+
+        if (!g_str_equal(candidate->destination, destination))
+            continue;
+        if (!add_protection(context, covered, candidate, vm, &found, error))
+            return false;
+        if (found)
+            *protection = candidate;
+    }
+    return true;
+}
+
+static bool add_vapp_to(struct context *context, GPtrArray *vms, const struct vapp *vapp,
+                        const char *destination, const struct protection *others, GError **error)
+{
+    for (unsigned i = 0; i < vapp->vms->len; i++) {
+        const struct vapp_vm *vm = vapp->vms->pdata[i];
+        const struct protection *protection;
+
+        if (!find_protection(context, vm->name, destination, &protection, error))
+            return false;
+        protected_vms_add(vms, protection ? protection : others, vm->name);
+    }
+    return true;
+}
+
+GPtrArray *vms_to(struct context *context, char *const *names, const char *destination,
+                  const struct protection *others, GPtrArray *vapps, GError **error)
+{
+    g_autoptr(GPtrArray) vms = g_ptr_array_new_with_free_func(protected_vm_free);
+    struct site site;
+
+    if (!context_site(context, false, &site, error) ||
+        (!g_str_equal(destination, "local") && !config_remote(context->config, destination, error)))
+        return NULL;
+    for (; *names; names++) {
+        g_autoptr(GError) unknown = NULL;
+        struct vapp *vapp = site_vapp(&site, *names, &unknown);
+        AUTO(vapp) single = vapp ? NULL : vapp_single(*names);
+
+        if (!vapp && !error_is(unknown, ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&unknown));
+            return NULL;
+        }
+        if (vapp)
+            g_ptr_array_add(vapps, vapp);
+        if (!add_vapp_to(context, vms, vapp ? vapp : single, destination, others, error))
+            return NULL;
+    }
     return g_steal_pointer(&vms);
 }
 
@@ -166,29 +228,36 @@ static bool add_hosts(struct bundle *bundle, GPtrArray *hosts, GError **error)
     return true;
 }
 
-static bool add_vapps(struct bundle *bundle, const char *dir, GError **error)
+static void add_vapps(struct bundle *bundle, GPtrArray *vapps)
 {
-    g_autoptr(GPtrArray) vapps = vapp_load_all(dir, error);
-
-    if (!vapps)
-        return false;
     for (unsigned i = 0; i < vapps->len; i++) {
         const struct vapp *vapp = vapps->pdata[i];
         g_autofree char *path = g_strdup_printf("vapps/%s.vapp", vapp->name);
 
         bundle_add(bundle, path, vapp->text);
     }
-    return true;
 }
 
-struct bundle *site_bundle(struct context *context, GPtrArray *vms, GError **error)
+static bool add_own_vapps(struct bundle *bundle, const char *dir, GError **error)
+{
+    g_autoptr(GPtrArray) vapps = vapp_load_all(dir, error);
+
+    if (vapps)
+        add_vapps(bundle, vapps);
+    return vapps != NULL;
+}
+
+struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
+                           GError **error)
 {
     const struct config *config = context_config(context, error);
     GPtrArray *hosts = config ? context_hosts(context, error) : NULL;
     AUTO(bundle) bundle = hosts ? bundle_new(config->site) : NULL;
 
+    if (bundle && vapps)
+        add_vapps(bundle, vapps);
     if (!bundle || !add_domains(bundle, config->store, hosts, vms, error) ||
-        !add_hosts(bundle, hosts, error) || !add_vapps(bundle, config->dir, error))
+        !add_hosts(bundle, hosts, error) || !add_own_vapps(bundle, config->dir, error))
         return NULL;
     return g_steal_pointer(&bundle);
 }

@@ -17,11 +17,22 @@ struct protected_vm {
  * once. ERROR_NOT_FOUND for a name that is neither. Of struct protected_vm. */
 GPtrArray *protected_vms(struct context *context, char *const *names, GError **error);
 
+/* Add VM to VMS, unless it is in there with that destination. */
+void protected_vms_add(GPtrArray *vms, const struct protection *protection, const char *vm);
+
+/* The VMs of NAMES (vApps, also those of other sites, or VMs), with DESTINATION, which is asked for now:
+ * as a protection says that has it, otherwise as OTHERS. The vApps that were named go to VAPPS (of
+ * struct vapp). Of struct protected_vm. */
+GPtrArray *vms_to(struct context *context, char *const *names, const char *destination,
+                  const struct protection *others, GPtrArray *vapps, GError **error);
+
 /* The domain NAME on any of HOSTS; ERROR_NOT_FOUND. */
 struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error);
 
-/* What this site must tell the others: definitions of all VMs of VMS, networks, pools, vApps. */
-struct bundle *site_bundle(struct context *context, GPtrArray *vms, GError **error);
+/* What this site must tell the others: definitions of all VMs of VMS, networks, pools, its own vApps and
+ * VAPPS (may be NULL). */
+struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
+                           GError **error);
 
 /* Drop points of VM_UUID that PROTECTION does not keep in STORE, if it says what to keep. */
 bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,

@@ -31,6 +31,7 @@ void replication_clear(struct replication *replication)
 {
     g_clear_pointer(&replication->vms, g_ptr_array_unref);
     g_clear_pointer(&replication->all, g_ptr_array_unref);
+    g_clear_pointer(&replication->vapps, g_ptr_array_unref);
     g_clear_pointer(&replication->stores, g_hash_table_unref);
     g_clear_pointer(&replication->owners, g_hash_table_unref);
     g_clear_pointer(&replication->store_errors, g_hash_table_unref);
@@ -45,7 +46,8 @@ void replication_clear(struct replication *replication)
 
 static bool publish(struct replication *replication, struct store *store, GError **error)
 {
-    AUTO(bundle) bundle = site_bundle(replication->context, replication->all, error);
+    AUTO(bundle)
+    bundle = site_bundle(replication->context, replication->all, replication->vapps, error);
     bool sent;
 
     if (!bundle || !bundle_publish(bundle, store, &sent, error)) {

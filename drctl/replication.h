@@ -18,6 +18,8 @@ struct replication {
     struct context *context;
     GPtrArray *vms;           /* of struct protected_vm: what was asked for */
     GPtrArray *all;           /* of struct protected_vm: what the bundle tells of */
+    GPtrArray *vapps;         /* of struct vapp: what it tells of beside this site's own; or NULL */
+    struct protection once;   /* of --to: how VMs are caught that no protection sends there */
     GHashTable *stores;       /* destination -> struct store */
     GHashTable *owners;       /* destination -> GPtrArray of struct owner: what it knows */
     GHashTable *store_errors; /* destination -> GError of its opening */
