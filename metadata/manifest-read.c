@@ -161,7 +161,7 @@ static bool read_manifest(struct manifest *manifest, const json_t *json, GError 
 {
     static const char *const keys[] = {"format", "vm",          "uuid",  "point", "time",
                                        "site",   "consistency", "group", "base",  "checkpoint",
-                                       "reason", "disks",       "files", NULL};
+                                       "reason", "label",       "disks", "files", NULL};
 
     return read_format(json, error) && only_keys(json, keys, error) &&
            read_string(json, "vm", &manifest->vm, error) &&
@@ -174,6 +174,8 @@ static bool read_manifest(struct manifest *manifest, const json_t *json, GError 
            read_optional(json, "base", &manifest->base, error) &&
            read_optional(json, "checkpoint", &manifest->checkpoint, error) &&
            read_optional(json, "reason", &manifest->reason, error) &&
+           (!json_object_get(json, "label") ||
+            read_string(json, "label", &manifest->label, error)) &&
            read_each(manifest, json, "disks", read_disk, error) &&
            read_each(manifest, json, "files", read_file, error);
 }
@@ -212,6 +214,8 @@ static bool check_head(const struct manifest *manifest, GError **error)
         return fail(error, ERROR_INTEGRITY, "\"checkpoint\" is not a safe name");
     if (manifest->reason && !is_one_line(manifest->reason))
         return fail(error, ERROR_INTEGRITY, "\"reason\" is not one line of text");
+    if (manifest->label && !name_is_safe(manifest->label))
+        return fail(error, ERROR_INTEGRITY, "\"label\" is not a safe name");
     return check_group(manifest, error);
 }
 

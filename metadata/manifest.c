@@ -80,6 +80,7 @@ void manifest_free(struct manifest *manifest)
     g_free(manifest->base);
     g_free(manifest->checkpoint);
     g_free(manifest->reason);
+    g_free(manifest->label);
     g_ptr_array_unref(manifest->disks);
     g_ptr_array_unref(manifest->files);
     g_free(manifest);
@@ -284,6 +285,8 @@ json_t *manifest_json(const struct manifest *manifest)
     json_set_string(json, "base", manifest->base);
     json_set_string(json, "checkpoint", manifest->checkpoint);
     json_set_string(json, "reason", manifest->reason ? reason : NULL);
+    if (manifest->label)
+        json_set_string(json, "label", manifest->label);
     json_object_set_new(json, "disks", disks_json(manifest));
     json_object_set_new(json, "files", files_json(manifest));
     return json;
@@ -327,6 +330,7 @@ json_t *manifest_summary(const struct manifest *manifest, const char *path)
     json_set_string(json, "consistency", consistency_name(manifest->consistency));
     set_group(json, manifest);
     json_set_string(json, "base", manifest->base);
+    json_set_string(json, "label", manifest->label);
     json_set_string(json, "path", path);
     json_object_set_new(json, "disks", disk_summaries(manifest));
     return json;

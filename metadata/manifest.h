@@ -8,7 +8,7 @@
  *     {"format": 1, "vm", "uuid", "point", "time": RFC 3339, "site",
  *      "consistency": "crash" | "filesystem" | "group-crash" | "group-filesystem",
  *      "group": {"id", "members", "skew_ms"} | null,
- *      "base": id | null, "checkpoint": name | null, "reason": text | null,
+ *      "base": id | null, "checkpoint": name | null, "reason": text | null, "label": "diverged",
  *      "disks": [{"target", "file", "digests", "base": id | null, "base_vm": uuid | null,
  *                 "base_target": target | null, "virtual_bytes", "changed_bytes", "stored_bytes"}],
  *      "files": [{"name", "bytes"}]}
@@ -25,6 +25,8 @@
 #include "common/common.h"
 
 #define MANIFEST_FORMAT 1
+/* What a VM had written at a site after another one had taken it over: its content is nowhere else. */
+#define MANIFEST_DIVERGED "diverged"
 #define MANIFEST_MAX_BYTES (1u << 20)
 #define MANIFEST_MAX_DISKS 64
 /* Of one disk: what a qcow2 with 64 KiB clusters can be, with its L1 table of at most 32 MiB. */
@@ -77,6 +79,7 @@ struct manifest {
     char *base;       /* id of the newest point that any disk is based on, or NULL: a full point */
     char *checkpoint; /* libvirt checkpoint on the source that begins at this instant, or NULL */
     char *reason;     /* one line: why full, why incremental */
+    char *label; /* what the point is beside one in a row, such as MANIFEST_DIVERGED; or NULL */
     GPtrArray *disks; /* of struct manifest_disk */
     GPtrArray *files; /* of struct manifest_file: all files of the point but manifest.json and
                          SHA256SUMS */

@@ -8,6 +8,7 @@
 #define CLUSTER_BYTES (UINT64_C(64) << 10)
 /* So that a common base survives even when the newest point turns out to be damaged. */
 #define NEWEST_KEPT 2
+#define LABELLED_KEPT_MS (INT64_C(90) * 24 * 3600 * 1000)
 
 /* --- What there is -------------------------------------------------------------------------- */
 
@@ -155,10 +156,19 @@ static bool was_whole(const struct prune_plan *plan, const char *point)
            json_is_true(json_object_get(record, "ok"));
 }
 
+/* Nothing else has its content: somebody shall have the time to look what is of use in it. */
+static bool is_labelled(const struct manifest *manifest)
+{
+    return manifest->label && time_now_ms() - manifest->time_ms < LABELLED_KEPT_MS;
+}
+
 static void keep_newest(struct prune_plan *plan)
 {
     for (unsigned i = 0; i < MIN(plan->count, NEWEST_KEPT); i++)
         keep_if_dropped(&plan->points[i], i ? "newest but one" : "newest");
+    for (unsigned i = 0; i < plan->count; i++)
+        if (is_labelled(plan->points[i].manifest))
+            keep_if_dropped(&plan->points[i], plan->points[i].manifest->label);
     for (unsigned i = 0; i < plan->count; i++) {
         if (!was_whole(plan, plan->points[i].manifest->point))
             continue;

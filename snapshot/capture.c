@@ -245,6 +245,7 @@ static void describe_point(struct capture *capture)
     manifest->checkpoint = g_strdup(job ? job->checkpoint : capture->reference->checkpoint);
     manifest->base = g_strdup(reference_newest_base(capture->reference));
     manifest->reason = capture_reason(capture);
+    manifest->label = g_strdup(capture->request->label);
 }
 
 static bool commit(struct capture *capture, GError **error)

@@ -29,6 +29,7 @@ struct point_request {
     const char *const *watchdog;
     int compression;
     bool force_full;
+    const char *label; /* of the manifest, or NULL. A diverged point is taken whoever owns the VM */
     struct progress *progress; /* or NULL */
 };
 

@@ -23,6 +23,9 @@ struct disk_lab {
     GPtrArray *disks; /* of struct disk; "vda", "vdb", ... */
     unsigned taken;   /* points so far */
     char *last;       /* the newest point */
+    /* Of the next point: its label, and the time that it says then; or NULL. */
+    const char *label;
+    int64_t label_ms;
 };
 
 G_GNUC_UNUSED static void disk_lab_open_store(struct disk_lab *lab)
@@ -134,6 +137,10 @@ G_GNUC_UNUSED static struct manifest *disk_lab_manifest(const struct disk_lab *l
     ck_assert(point_id_parse(point, &manifest->time_ms));
     manifest->site = g_strdup("dc1");
     manifest->reason = g_strdup("a test");
+    if (lab->label) {
+        manifest->label = g_strdup(lab->label);
+        manifest->time_ms = lab->label_ms;
+    }
     return manifest;
 }
 

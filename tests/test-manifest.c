@@ -36,6 +36,7 @@ static struct manifest *sample(void)
     manifest->base = g_strdup(BASE);
     manifest->checkpoint = g_strdup("drctl-1a2b3c4d-" POINT "-99");
     manifest->reason = g_strdup("dirty bitmap since the last point");
+    manifest->label = g_strdup(MANIFEST_DIVERGED);
     add_disk(manifest, "vda", BASE);
     add_disk(manifest, "vdb", OLDER);
     add_disk(manifest, "vdc", NULL);
@@ -64,6 +65,7 @@ START_TEST(what_is_written_is_read)
     again = manifest_text(copy);
     ck_assert_str_eq(text, again);
     ck_assert_int_eq(copy->time_ms, TIME_MS);
+    ck_assert_str_eq(copy->label, "diverged");
     ck_assert_int_eq(copy->consistency, CONSISTENCY_FILESYSTEM);
     ck_assert_uint_eq(copy->disks->len, 3);
     ck_assert_str_eq(manifest_disk(copy, "vdb")->base, OLDER);
@@ -149,11 +151,13 @@ START_TEST(the_summary_has_the_documented_keys)
     g_autofree char *text = json_text(json, 0);
 
     ck_assert(g_str_has_prefix(
-        text, "{\"vm\":\"db \xc3\xa4\",\"uuid\":\"" UUID "\",\"point\":\"" POINT
-              "\",\"time\":\"2026-11-20T22:28:20.123Z\",\"consistency\":\"filesystem\",\"base\":"
-              "\"" BASE "\",\"path\":\"/srv/store/vms/x\",\"disks\":[{\"target\":\"vda\","
-              "\"base\":\"" BASE "\",\"base_vm\":\"" UUID "\",\"base_target\":\"vda\","
-              "\"virtual_bytes\":10486272,\"changed_bytes\":196608,\"stored_bytes\":200000},"));
+        text,
+        "{\"vm\":\"db \xc3\xa4\",\"uuid\":\"" UUID "\",\"point\":\"" POINT
+        "\",\"time\":\"2026-11-20T22:28:20.123Z\",\"consistency\":\"filesystem\",\"base\":"
+        "\"" BASE
+        "\",\"label\":\"diverged\",\"path\":\"/srv/store/vms/x\",\"disks\":[{\"target\":\"vda\","
+        "\"base\":\"" BASE "\",\"base_vm\":\"" UUID "\",\"base_target\":\"vda\","
+        "\"virtual_bytes\":10486272,\"changed_bytes\":196608,\"stored_bytes\":200000},"));
 }
 END_TEST
 

@@ -205,6 +205,27 @@ START_TEST(the_two_newest_and_the_last_verified_stay)
 }
 END_TEST
 
+START_TEST(a_labelled_point_stays_for_90_days)
+{
+    AUTO(disk_lab) lab = lab_of_points(1);
+    struct prune_result result;
+
+    lab->label = MANIFEST_DIVERGED;
+    lab->label_ms = time_now_ms();
+    disk_lab_point(lab);
+    lab->label_ms -= INT64_C(91) * 24 * 3600 * 1000;
+    disk_lab_point(lab);
+    lab->label = NULL;
+    for (unsigned i = 0; i < 3; i++)
+        disk_lab_point(lab);
+    result = prunes(lab, "last=1");
+    decided(&result, 0, false, "no rule keeps it");
+    decided(&result, 1, true, "diverged");
+    decided(&result, 2, false, "no rule keeps it");
+    prune_result_clear(&result);
+}
+END_TEST
+
 START_TEST(a_point_goes_only_if_both_policies_let_it)
 {
     AUTO(disk_lab) lab = lab_of_points(5);
@@ -682,14 +703,14 @@ int main(void)
     return UNIT_RUN(
         "prune", drops_what_no_rule_keeps, merges_between_points_that_stay,
         a_dry_run_changes_nothing, without_a_policy_everything_stays,
-        the_two_newest_and_the_last_verified_stay, a_point_goes_only_if_both_policies_let_it,
-        the_base_of_two_points_stays, disks_that_do_not_change_are_not_copied,
-        a_disk_that_shrank_and_grew_reads_the_same, a_disk_that_ends_inside_a_cluster_is_told,
-        what_a_recovered_disk_lies_upon_stays, what_qemu_has_open_stays,
-        what_an_unfinished_run_goes_on_with_stays, nothing_is_dropped_while_somebody_reads,
-        nothing_is_dropped_while_a_point_arrives, the_base_of_another_vm_stays,
-        a_remote_store_is_pruned_by_the_same_rules, a_key_that_may_only_add_drops_nothing,
-        a_long_chain_is_shortened, damage_is_not_taken_over,
+        the_two_newest_and_the_last_verified_stay, a_labelled_point_stays_for_90_days,
+        a_point_goes_only_if_both_policies_let_it, the_base_of_two_points_stays,
+        disks_that_do_not_change_are_not_copied, a_disk_that_shrank_and_grew_reads_the_same,
+        a_disk_that_ends_inside_a_cluster_is_told, what_a_recovered_disk_lies_upon_stays,
+        what_qemu_has_open_stays, what_an_unfinished_run_goes_on_with_stays,
+        nothing_is_dropped_while_somebody_reads, nothing_is_dropped_while_a_point_arrives,
+        the_base_of_another_vm_stays, a_remote_store_is_pruned_by_the_same_rules,
+        a_key_that_may_only_add_drops_nothing, a_long_chain_is_shortened, damage_is_not_taken_over,
         a_point_that_is_known_to_be_damaged_stays_as_it_is,
         a_manifest_that_cannot_be_read_stops_everything, a_missing_base_stops_everything,
         a_store_whose_site_is_not_known_is_not_pruned);
