@@ -18,6 +18,7 @@
 #include "common/host.h"
 #include "common/json.h"
 #include "common/lock.h"
+#include "common/parallel.h"
 #include "common/process.h"
 #include "common/progress.h"
 #include "common/writeback.h"

@@ -33,6 +33,12 @@ void domain_free(struct domain *domain)
     g_free(domain);
 }
 
+struct domain *domain_copy(const struct domain *domain)
+{
+    virDomainRef(domain->handle);
+    return domain_new(domain->host, domain->handle);
+}
+
 const char *domain_name(const struct domain *domain)
 {
     return domain->name;

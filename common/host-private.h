@@ -15,10 +15,21 @@
 
 #include "common/host.h"
 
+/* What libvirt does with the owners of files that QEMU opens. */
+struct host_owners {
+    bool known;    /* it was asked */
+    bool managed;  /* it changes them (system mode) */
+    bool labelled; /* QEMU is of the next two */
+    uid_t uid;
+    gid_t gid;
+};
+
 struct host {
     gatomicrefcount refs; /* of the owner and of each of its domains */
     virConnectPtr connection;
     char *uri;
+    GMutex lock; /* of the rest */
+    struct host_owners owners;
 };
 
 struct domain {

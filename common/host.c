@@ -101,6 +101,7 @@ struct host *host_open(const char *uri, GError **error)
     g_atomic_ref_count_init(&host->refs);
     host->connection = connection;
     host->uri = g_strdup(uri);
+    g_mutex_init(&host->lock);
     return host;
 }
 
@@ -110,6 +111,7 @@ void host_free(struct host *host)
         return;
     virConnectClose(host->connection);
     events_release();
+    g_mutex_clear(&host->lock);
     g_free(host->uri);
     g_free(host);
 }
@@ -184,27 +186,46 @@ static bool label_parse(const char *label, uid_t *uid, gid_t *gid)
     return true;
 }
 
+static struct host_owners ask_owners(struct host *host)
+{
+    g_autofree char *text = host_capabilities(host, NULL);
+    AUTO(xml) capabilities = text ? xml_parse(text, "capabilities", NULL) : NULL;
+    const struct xml_node *dac =
+        capabilities ? xml_find(xml_root(capabilities), "host/secmodel[model='dac']") : NULL;
+    g_autofree char *label = dac ? xml_string(dac, "baselabel[@type='qemu']") : NULL;
+    struct host_owners owners = {.known = capabilities != NULL, .managed = dac != NULL};
+
+    owners.labelled = label && label_parse(label, &owners.uid, &owners.gid);
+    return owners;
+}
+
+/* A daemon that is started anew, with other settings, ends the connection. */
+static struct host_owners host_owners(struct host *host)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&host->lock);
+
+    if (!host->owners.known)
+        host->owners = ask_owners(host);
+    return host->owners;
+}
+
 bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid)
 {
-    g_autofree char *text = NULL;
-    g_autofree char *label = NULL;
-    AUTO(xml) capabilities = NULL;
-    uid_t user = 0;
-    gid_t group = 0;
+    struct host_owners owners = {0};
 
     if (uri_is_session(host->uri))
         return false;
-    text = host_capabilities(host, NULL);
-    capabilities = text ? xml_parse(text, "capabilities", NULL) : NULL;
-    if (!capabilities)
+    owners = host_owners(host);
+    if (!owners.labelled || owners.uid == geteuid())
         return false;
-    label =
-        xml_string(xml_root(capabilities), "host/secmodel[model='dac']/baselabel[@type='qemu']");
-    if (!label || !label_parse(label, &user, &group) || user == geteuid())
-        return false;
-    *uid = user;
-    *gid = group;
+    *uid = owners.uid;
+    *gid = owners.gid;
     return true;
+}
+
+bool host_manages_owners(struct host *host)
+{
+    return host_owners(host).managed;
 }
 
 /* Free pages and the page cache: what a new guest can have without anybody swapping. */

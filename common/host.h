@@ -35,6 +35,8 @@ char *host_domain_capabilities(struct host *host, const char *emulator, const ch
 /* The user and group that QEMU runs as when libvirt changes the user (system mode); false when it
  * does not (session mode, no DAC model, or it is our own user anyway). */
 bool host_qemu_identity(struct host *host, uid_t *uid, gid_t *gid);
+/* Does libvirt change owners of disk files there (system mode)? Both are asked once for a connection. */
+bool host_manages_owners(struct host *host);
 /* Memory that new guests can have, bytes: free pages and page cache. */
 bool host_memory_free(struct host *host, uint64_t *bytes, GError **error);
 /* Are its files ours to open, or is it another machine? */
@@ -74,6 +76,7 @@ enum domain_state {
 
 void domain_free(struct domain *domain);
 DEFINE_CLEANUP(domain)
+struct domain *domain_copy(const struct domain *domain);
 const char *domain_name(const struct domain *domain);
 const char *domain_uuid(const struct domain *domain);  /* lower case */
 struct host *domain_host(const struct domain *domain); /* borrowed */

@@ -42,17 +42,42 @@ struct store *context_open(struct context *context, const char *name, GError **e
     return store;
 }
 
+struct opening {
+    const char *uri;
+    struct host *host;
+    GError *error;
+};
+
+static void open_one(void *data)
+{
+    struct opening *opening = data;
+
+    opening->host = host_open(opening->uri, &opening->error);
+}
+
+/* All at once: each may be far away. */
 static bool open_hosts(struct context *context, const struct config *config, GError **error)
 {
-    context->hosts_tried = true;
-    for (char **uri = config->libvirt_uris; *uri; uri++) {
-        struct host *host = host_open(*uri, error);
+    unsigned count = g_strv_length(config->libvirt_uris);
+    g_autofree struct opening *openings = g_new0(struct opening, count);
+    GError *first = NULL;
 
-        if (!host)
-            return false;
-        g_ptr_array_add(context->hosts, host);
+    context->hosts_tried = true;
+    for (unsigned i = 0; i < count; i++)
+        openings[i].uri = config->libvirt_uris[i];
+    in_parallel(openings, count, sizeof(*openings), open_one);
+    for (unsigned i = 0; i < count; i++) {
+        if (openings[i].host)
+            g_ptr_array_add(context->hosts, openings[i].host);
+        else if (!first)
+            first = openings[i].error;
+        else
+            g_error_free(openings[i].error);
     }
-    return true;
+    if (!first)
+        return true;
+    g_propagate_error(error, first);
+    return false;
 }
 
 static GPtrArray *hosts_array(struct context *context)

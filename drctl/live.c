@@ -5,6 +5,8 @@
 #include "drctl/vm-results.h"
 
 #define REDRAW_US (1000 * 1000)
+/* Of the line: no terminal shows more, and there may be a thousand VMs. */
+#define LINE_BYTES 512
 
 /* A VM that something was reported of. */
 struct live_vm {
@@ -89,7 +91,7 @@ static void draw(struct live *live)
     if (left)
         g_string_append_printf(line, ", %s", left);
     for (unsigned pass = 0; pass < 2; pass++)
-        for (unsigned i = 0; i < live->vms->len; i++) {
+        for (unsigned i = 0; i < live->vms->len && line->len < LINE_BYTES; i++) {
             const struct live_vm *vm = live->vms->pdata[i];
 
             if ((vm->state == VAPP_VM_DONE) == (pass == 1))

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "metadata/catalog.h"
+#include "metadata/catalog-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #define CATALOG_FORMAT "1"
-#define KEY_MAX 511 /* what LMDB is built for */
 /* Address space, not disk space: the file is sparse and grows as it is used. */
 #define MAP_BYTES (sizeof(void *) >= 8 ? (size_t)16 << 30 : (size_t)1 << 30)
-/* More than one of our transactions can add beyond its value, see data_grow(). */
+/* More than one of our transactions can add beyond what it says, see environment_grow(). */
 #define GROW_BYTES ((uint64_t)1 << 20)
 /* Room for about a thousand readers, see lock_file_reserve(). */
 #define LOCK_FILE_BYTES 65536
@@ -32,40 +30,19 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_PREFLIGHTS] = "preflights",
 };
 
-/* LMDB allows a process one environment for one file: the locks of a second one would vanish when
- * the first is closed (fcntl(2)). So all catalogs of one data.mdb share this. It is found by the
- * file, not by its path, and by the process, because an environment does not survive fork(). */
-struct environment {
-    MDB_env *env;
-    MDB_dbi tables[CATALOG_TABLES];
-    char *path;
-    dev_t device;
-    ino_t inode;
-    pid_t pid;
-    unsigned users;
-};
-
-struct catalog {
-    struct environment *environment;
-    char *lock_dir;
-};
-
 static GMutex registry_mutex;
 static GSList *registry; /* of struct environment; guarded by registry_mutex */
 
-static void txn_cleanup(MDB_txn **txn)
+const char *catalog_table_name(enum catalog_table table)
+{
+    return table_names[table];
+}
+
+void txn_cleanup(MDB_txn **txn)
 {
     if (*txn)
         mdb_txn_abort(*txn);
 }
-#define AUTO_TXN __attribute__((cleanup(txn_cleanup))) MDB_txn *
-
-static void cursor_cleanup(MDB_cursor **cursor)
-{
-    if (*cursor)
-        mdb_cursor_close(*cursor);
-}
-#define AUTO_CURSOR __attribute__((cleanup(cursor_cleanup))) MDB_cursor *
 
 /* Where a write ended short LMDB says EIO. Is a full file system or a limit behind it? */
 static bool space_is_short(const struct environment *environment)
@@ -83,7 +60,7 @@ static bool space_is_short(const struct environment *environment)
            limit.rlim_cur < (uint64_t)st.st_size + NO_SPACE_BYTES;
 }
 
-static bool damaged(const struct environment *environment, const char *why, GError **error)
+bool environment_damaged(const struct environment *environment, const char *why, GError **error)
 {
     return fail(
         error, ERROR_INTEGRITY,
@@ -92,9 +69,7 @@ static bool damaged(const struct environment *environment, const char *why, GErr
         environment->path, why);
 }
 
-/* RC is LMDB's: positive for errno, negative for its own. */
-static bool fail_lmdb(const struct environment *environment, int rc, const char *what,
-                      GError **error)
+bool fail_lmdb(const struct environment *environment, int rc, const char *what, GError **error)
 {
     if (rc == EIO && space_is_short(environment))
         rc = ENOSPC;
@@ -118,7 +93,7 @@ static bool fail_lmdb(const struct environment *environment, int rc, const char 
     case MDB_PAGE_NOTFOUND:
     case MDB_VERSION_MISMATCH:
     case MDB_INCOMPATIBLE:
-        return damaged(environment, mdb_strerror(rc), error);
+        return environment_damaged(environment, mdb_strerror(rc), error);
     case MDB_MAP_RESIZED:
         return fail(error, ERROR_CONFLICT,
                     "cannot %s the catalog %s: another version of drctl has enlarged it; run the "
@@ -158,11 +133,7 @@ static bool data_length(const struct environment *environment, uint64_t *needed,
     return true;
 }
 
-/* A page behind the end of the file is a SIGBUS for whoever reads it, so a file that was cut short
- * has to be found when it is opened. LMDB alone does not write free pages at the end and leaves the
- * file shorter than its last page now and then; growing it first, under the writer's lock, makes
- * the length a proof. */
-static bool data_grow(const struct environment *environment, uint64_t adding, GError **error)
+bool environment_grow(const struct environment *environment, uint64_t adding, GError **error)
 {
     uint64_t needed, actual;
     mdb_filehandle_t fd;
@@ -184,7 +155,7 @@ static bool data_is_whole(const struct environment *environment, GError **error)
 
     if (!data_length(environment, &needed, &actual, error))
         return false;
-    return actual >= needed || damaged(environment, "data.mdb was cut short", error);
+    return actual >= needed || environment_damaged(environment, "data.mdb was cut short", error);
 }
 
 /* LMDB writes to a mapped lock.mdb: without blocks of its own on a full disk that is a SIGBUS. */
@@ -210,11 +181,11 @@ static bool read_format(struct environment *environment, MDB_txn *txn, MDB_dbi m
     int rc = mdb_get(txn, meta, &key, &value);
 
     if (rc != 0)
-        return rc == MDB_NOTFOUND ? damaged(environment, "it has no format", error)
+        return rc == MDB_NOTFOUND ? environment_damaged(environment, "it has no format", error)
                                   : fail_lmdb(environment, rc, "read", error);
     if (value.mv_size != strlen(CATALOG_FORMAT) ||
         memcmp(value.mv_data, CATALOG_FORMAT, value.mv_size) != 0)
-        return damaged(environment, "its format is of another version of drctl", error);
+        return environment_damaged(environment, "its format is of another version of drctl", error);
     return true;
 }
 
@@ -259,7 +230,7 @@ static bool tables_make(struct environment *environment, GError **error)
     MDB_dbi meta, root;
     int rc = mdb_txn_begin(environment->env, NULL, 0, &txn);
 
-    if (rc == 0 && !data_grow(environment, 0, error))
+    if (rc == 0 && !environment_grow(environment, 0, error))
         return false;
     if (rc == 0)
         rc = mdb_dbi_open(txn, NULL, 0, &root);
@@ -268,7 +239,7 @@ static bool tables_make(struct environment *environment, GError **error)
     if (rc == 0)
         rc = mdb_dbi_open(txn, "meta", 0, &meta);
     if (rc == MDB_NOTFOUND && stat.ms_entries > 0)
-        return damaged(environment, "it belongs to another program", error);
+        return environment_damaged(environment, "it belongs to another program", error);
     if (rc == MDB_NOTFOUND)
         rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &meta);
     if (rc == 0)
@@ -287,6 +258,9 @@ static void environment_free(struct environment *environment)
     /* In a child of the process that opened it, closing would clear the parent's readers. */
     if (environment->env && environment->pid == getpid())
         mdb_env_close(environment->env);
+    g_mutex_clear(&environment->queue_lock);
+    g_cond_clear(&environment->written);
+    g_ptr_array_unref(environment->queue);
     g_free(environment->path);
     g_free(environment);
 }
@@ -313,6 +287,9 @@ static struct environment *environment_open(const char *dir, GError **error)
 
     environment->path = g_strdup(dir);
     environment->pid = getpid();
+    environment->queue = g_ptr_array_new();
+    g_mutex_init(&environment->queue_lock);
+    g_cond_init(&environment->written);
     if (!lock_file_reserve(dir, error))
         return NULL;
     rc = mdb_env_create(&environment->env);
@@ -442,159 +419,4 @@ void catalog_free(struct catalog *catalog)
 const char *catalog_lock_dir(const struct catalog *catalog)
 {
     return catalog->lock_dir;
-}
-
-static bool check_key(const char *key, GError **error)
-{
-    size_t len = strlen(key);
-
-    if (len == 0)
-        return fail(error, ERROR_FAILED, "a key of the catalog is empty");
-    if (len > KEY_MAX)
-        return fail(error, ERROR_FAILED,
-                    "the name \"%.60s...\" is too long for the catalog: %" G_GSIZE_FORMAT
-                    " bytes, at most %d",
-                    key, len, KEY_MAX);
-    return true;
-}
-
-/* FLAGS: 0 to write, which waits for other writers, or MDB_RDONLY. */
-static bool begin(struct catalog *catalog, unsigned flags, MDB_txn **txn, GError **error)
-{
-    struct environment *environment = catalog->environment;
-    int rc;
-
-    if (environment->pid != getpid())
-        return fail(error, ERROR_FAILED, "the catalog %s was opened by the parent process",
-                    environment->path);
-    rc = mdb_txn_begin(environment->env, NULL, flags, txn);
-    return rc == 0 || fail_lmdb(environment, rc, flags ? "read" : "write", error);
-}
-
-/* *INSERTED may be NULL, then an existing value is replaced. */
-static bool put(struct catalog *catalog, enum catalog_table table, const char *key,
-                const json_t *value, bool *inserted, GError **error)
-{
-    struct environment *environment = catalog->environment;
-    g_autofree char *text = json_text(value, 0);
-    MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)key};
-    MDB_val v = {.mv_size = strlen(text), .mv_data = text};
-    AUTO_TXN txn = NULL;
-    int rc;
-
-    if (!check_key(key, error) || !begin(catalog, 0, &txn, error) ||
-        !data_grow(environment, v.mv_size, error))
-        return false;
-    rc = mdb_put(txn, environment->tables[table], &k, &v, inserted ? MDB_NOOVERWRITE : 0);
-    if (inserted && rc == MDB_KEYEXIST) {
-        *inserted = false;
-        return true;
-    }
-    if (rc == 0)
-        rc = mdb_txn_commit(g_steal_pointer(&txn));
-    if (rc != 0)
-        return fail_lmdb(environment, rc, "write", error);
-    if (inserted)
-        *inserted = true;
-    return true;
-}
-
-bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,
-                 const json_t *value, GError **error)
-{
-    return put(catalog, table, key, value, NULL, error);
-}
-
-bool catalog_insert(struct catalog *catalog, enum catalog_table table, const char *key,
-                    const json_t *value, bool *inserted, GError **error)
-{
-    return put(catalog, table, key, value, inserted, error);
-}
-
-static json_t *parse_value(struct catalog *catalog, enum catalog_table table, const char *key,
-                           const MDB_val *value, GError **error)
-{
-    g_autofree char *what = g_strdup_printf("record %s/%s", table_names[table], key);
-    g_autoptr(GError) cause = NULL;
-    json_t *json = json_parse(value->mv_data, value->mv_size, what, &cause);
-
-    if (!json)
-        damaged(catalog->environment, cause->message, error);
-    return json;
-}
-
-bool catalog_get(struct catalog *catalog, enum catalog_table table, const char *key, json_t **value,
-                 GError **error)
-{
-    struct environment *environment = catalog->environment;
-    MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)key};
-    AUTO_TXN txn = NULL;
-    MDB_val v;
-    json_t *parsed;
-    int rc;
-
-    if (!check_key(key, error) || !begin(catalog, MDB_RDONLY, &txn, error))
-        return false;
-    rc = mdb_get(txn, environment->tables[table], &k, &v);
-    if (rc == MDB_NOTFOUND) {
-        *value = NULL;
-        return true;
-    }
-    if (rc != 0)
-        return fail_lmdb(environment, rc, "read", error);
-    parsed = parse_value(catalog, table, key, &v, error);
-    if (!parsed)
-        return false;
-    *value = parsed;
-    return true;
-}
-
-bool catalog_remove(struct catalog *catalog, enum catalog_table table, const char *key,
-                    GError **error)
-{
-    struct environment *environment = catalog->environment;
-    MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)key};
-    AUTO_TXN txn = NULL;
-    int rc;
-
-    if (!check_key(key, error) || !begin(catalog, 0, &txn, error) ||
-        !data_grow(environment, 0, error))
-        return false;
-    rc = mdb_del(txn, environment->tables[table], &k, NULL);
-    if (rc == MDB_NOTFOUND)
-        return true;
-    if (rc == 0)
-        rc = mdb_txn_commit(g_steal_pointer(&txn));
-    return rc == 0 || fail_lmdb(environment, rc, "write", error);
-}
-
-bool catalog_each(struct catalog *catalog, enum catalog_table table, const char *prefix,
-                  catalog_each_fn *each, void *data, GError **error)
-{
-    struct environment *environment = catalog->environment;
-    size_t prefix_len = strlen(prefix);
-    MDB_val k = {.mv_size = prefix_len, .mv_data = (void *)prefix};
-    AUTO_TXN txn = NULL;
-    AUTO_CURSOR cursor = NULL;
-    MDB_val v;
-    int rc;
-
-    if ((prefix_len > 0 && !check_key(prefix, error)) || !begin(catalog, MDB_RDONLY, &txn, error))
-        return false;
-    rc = mdb_cursor_open(txn, environment->tables[table], &cursor);
-    if (rc == 0)
-        rc = mdb_cursor_get(cursor, &k, &v, prefix_len > 0 ? MDB_SET_RANGE : MDB_FIRST);
-    for (; rc == 0; rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
-        g_autofree char *key = g_strndup(k.mv_data, k.mv_size);
-        json_auto_t *value = NULL;
-
-        if (k.mv_size < prefix_len || memcmp(k.mv_data, prefix, prefix_len) != 0)
-            return true;
-        value = parse_value(catalog, table, key, &v, error);
-        if (!value)
-            return false;
-        if (!each(key, value, data))
-            return true;
-    }
-    return rc == MDB_NOTFOUND || fail_lmdb(environment, rc, "read", error);
 }

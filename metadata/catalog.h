@@ -6,7 +6,8 @@
  * capture journal (what a killed point left behind in libvirt), how the images of VMs that are off
  * looked at their last point, and the last result of each replication for `drctl status`.
  *
- * Values are JSON. Every call is its own transaction; all are safe from several threads. Keys have
+ * Values are JSON. Every call is its own transaction, but that puts of several threads at once share
+ * one: a commit waits for the disk, twice. All calls are safe from several threads. Keys have
  * 1 to 511 bytes. A full disk is ERROR_NO_SPACE and changes nothing; a catalog that is damaged or
  * not ours is ERROR_INTEGRITY and may be set aside. A catalog opened before fork() is refused in
  * the child.
@@ -47,6 +48,14 @@ bool catalog_set_aside(const char *store_path, char **where, GError **error);
 /* Replace. */
 bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,
                  const json_t *value, GError **error);
+/* Replace several, all or none. */
+struct catalog_entry {
+    enum catalog_table table;
+    const char *key;
+    const json_t *value;
+};
+bool catalog_put_all(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
+                     GError **error);
 /* Put only where there is none; *INSERTED says so. Of several processes exactly one wins. */
 bool catalog_insert(struct catalog *catalog, enum catalog_table table, const char *key,
                     const json_t *value, bool *inserted, GError **error);

@@ -251,12 +251,40 @@ static uint64_t next_seq(struct run *run)
     return seq;
 }
 
-/* Journal the beginning; returns the record. */
-static json_t *step_begin(struct run *run, const char *subject, const struct step *step,
-                          GError **error)
+/* A step that is done, of which the journal does not say so yet: its end and the beginning of the next one
+ * are one commit. A kill in between is a kill before that end was journaled. */
+struct ended {
+    char *key;
+    json_t *record; /* NULL: there is none */
+};
+
+static void ended_clear(struct ended *ended)
 {
-    g_autofree char *key = step_key(run, subject, step);
-    json_auto_t *record = json_object();
+    g_clear_pointer(&ended->key, g_free);
+    g_clear_pointer(&ended->record, json_decref);
+}
+#define AUTO_ENDED __attribute__((cleanup(ended_clear))) struct ended
+
+/* Journal ENDED and the beginning of a step, RECORD (NULL: only what is ended). */
+static bool journal(struct run *run, struct ended *ended, const char *key, const json_t *record,
+                    GError **error)
+{
+    struct catalog_entry entries[2];
+    size_t n_entries = 0;
+
+    if (ended->record)
+        entries[n_entries++] = (struct catalog_entry){CATALOG_STEPS, ended->key, ended->record};
+    if (record)
+        entries[n_entries++] = (struct catalog_entry){CATALOG_STEPS, key, record};
+    if (n_entries > 0 && !catalog_put_all(run->catalog, entries, n_entries, error))
+        return false;
+    ended_clear(ended);
+    return true;
+}
+
+static json_t *step_record(struct run *run, const char *subject, const struct step *step)
+{
+    json_t *record = json_object();
 
     json_set_string(record, "subject", subject);
     json_set_string(record, "step", step->name);
@@ -265,18 +293,21 @@ static json_t *step_begin(struct run *run, const char *subject, const struct ste
     set_time(record, "started", time_now_ms());
     json_set_string(record, "ended", NULL);
     json_set_string(record, "error", NULL);
-    if (!catalog_put(run->catalog, CATALOG_STEPS, key, record, error))
-        return NULL;
-    return json_incref(record);
+    return record;
 }
 
-/* Journal the end of a step or of its undoing, with the error that it ended with or NULL. */
-static bool step_end(struct run *run, const char *key, json_t *record, const char *state,
-                     const GError *cause, GError **error)
+/* The end of a step or of its undoing, with the error that it ended with or NULL. */
+static void set_end(json_t *record, const char *state, const GError *cause)
 {
     json_set_string(record, "state", state);
     json_set_string(record, "error", cause ? cause->message : NULL);
     set_time(record, "ended", time_now_ms());
+}
+
+static bool step_end(struct run *run, const char *key, json_t *record, const char *state,
+                     const GError *cause, GError **error)
+{
+    set_end(record, state, cause);
     return catalog_put(run->catalog, CATALOG_STEPS, key, record, error);
 }
 
@@ -294,8 +325,9 @@ static bool call(bool (*function)(void *, GError **), const char *subject, const
     return false;
 }
 
-bool run_again(struct run *run, const char *subject, const struct step *step, void *context,
-               GError **error)
+/* Journals what is in ENDED, and leaves there that this one is done. */
+static bool do_step(struct run *run, const char *subject, const struct step *step, void *context,
+                    struct ended *ended, GError **error)
 {
     g_autofree char *key = step_key(run, subject, step);
     json_auto_t *record = NULL;
@@ -304,11 +336,14 @@ bool run_again(struct run *run, const char *subject, const struct step *step, vo
 
     if (!interrupt_check(error))
         return false;
-    record = step_begin(run, subject, step, error);
-    if (!record)
+    record = step_record(run, subject, step);
+    if (!journal(run, ended, key, record, error))
         return false;
-    if (call(step->run, subject, step, context, &cause))
-        return step_end(run, key, record, "done", NULL, error);
+    if (call(step->run, subject, step, context, &cause)) {
+        set_end(record, "done", NULL);
+        *ended = (struct ended){g_steal_pointer(&key), g_steal_pointer(&record)};
+        return true;
+    }
     /* If this cannot be journaled the step stays `running`, which a resumed run repeats as well. */
     cancelled = error_is(cause, ERROR_CANCELLED);
     step_end(run, key, record, cancelled ? "interrupted" : "failed", cause, NULL);
@@ -316,8 +351,8 @@ bool run_again(struct run *run, const char *subject, const struct step *step, vo
     return false;
 }
 
-static bool run_step(struct run *run, const char *subject, const struct step *step, void *context,
-                     GError **error)
+static bool do_step_unless_done(struct run *run, const char *subject, const struct step *step,
+                                void *context, struct ended *ended, GError **error)
 {
     g_autofree char *key = step_key(run, subject, step);
     json_auto_t *record = NULL;
@@ -325,16 +360,28 @@ static bool run_step(struct run *run, const char *subject, const struct step *st
     if (!catalog_get(run->catalog, CATALOG_STEPS, key, &record, error))
         return false;
     return (record && run_state_is(record, "done")) ||
-           run_again(run, subject, step, context, error);
+           do_step(run, subject, step, context, ended, error);
+}
+
+bool run_again(struct run *run, const char *subject, const struct step *step, void *context,
+               GError **error)
+{
+    AUTO_ENDED ended = {0};
+
+    return do_step(run, subject, step, context, &ended, error) &&
+           journal(run, &ended, NULL, NULL, error);
 }
 
 bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
                void *context, GError **error)
 {
-    for (size_t i = 0; i < n_steps; i++)
-        if (!run_step(run, subject, &steps[i], context, error))
-            return false;
-    return true;
+    AUTO_ENDED ended = {0};
+    bool good = true;
+
+    for (size_t i = 0; good && i < n_steps; i++)
+        good = do_step_unless_done(run, subject, &steps[i], context, &ended, error);
+    /* What is done is done, whatever came after it. */
+    return journal(run, &ended, NULL, NULL, good ? error : NULL) && good;
 }
 
 static bool undo_step(struct run *run, const char *subject, const struct step *step, void *context,

@@ -13,7 +13,12 @@ struct execution {
     void *report_context;
     GMutex lock;       /* of: */
     GHashTable *notes; /* VM -> what went wrong with it after it was ready */
+    unsigned starting; /* VMs that are on their way to their start */
+    GCond one_less;    /* of them */
 };
+
+/* So many VMs at once are on their way to their start: qemu-img runs for each. Those that boot do not count. */
+#define STARTING_MAX 32u
 
 void failover_result_clear(struct failover_result *result)
 {
@@ -44,10 +49,28 @@ static struct hook_facts facts_of(const struct execution *execution, const struc
                                .run = run_id(execution->run)};
 }
 
+static bool bring_up(struct execution *execution, struct recovery *recovery, struct domain **domain,
+                     GError **error)
+{
+    bool good;
+
+    g_mutex_lock(&execution->lock);
+    while (execution->starting >= STARTING_MAX)
+        g_cond_wait(&execution->one_less, &execution->lock);
+    execution->starting++;
+    g_mutex_unlock(&execution->lock);
+    good = recovery_run(recovery, execution->site, execution->run, true, domain, error);
+    g_mutex_lock(&execution->lock);
+    execution->starting--;
+    g_cond_signal(&execution->one_less);
+    g_mutex_unlock(&execution->lock);
+    return good;
+}
+
 static bool start_vm(void *context, const struct vapp_vm *vm, struct domain **domain,
                      GError **error)
 {
-    const struct execution *execution = context;
+    struct execution *execution = context;
     const struct failover_vm *planned = find_vm(execution->plan, vm->name);
     struct hook_facts facts;
 
@@ -59,7 +82,7 @@ static bool start_vm(void *context, const struct vapp_vm *vm, struct domain **do
     facts = facts_of(execution, planned);
     return customize_before(planned->recovery->customization, &facts, execution->run, planned->name,
                             error) &&
-           recovery_run(planned->recovery, execution->site, execution->run, true, domain, error);
+           bring_up(execution, planned->recovery, domain, error);
 }
 
 static void note_vm(struct execution *execution, const char *vm, const char *text)

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "restore/planner.h"
-#include "restore/source.h"
 
 /* ---- The order that is made of several vApps */
 
@@ -97,7 +96,7 @@ static bool add_sources(struct planner *planner, struct failover_plan *plan, GEr
     for (char **name = recovery->vapps; *name; name++) {
         AUTO_SOURCE source = {0};
 
-        if (!source_find(planner->site, *name, recovery->site, &source, error))
+        if (!source_find(planner->bundles, *name, recovery->site, &source, error))
             return false;
         add_source(planner, plan, &source);
     }

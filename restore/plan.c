@@ -92,22 +92,46 @@ static void platform_free_element(void *data)
     platform_free(data);
 }
 
+struct probing {
+    struct host *host;
+    struct platform *platform;
+    GError *error;
+};
+
+static void probe(void *data)
+{
+    struct probing *probing = data;
+
+    probing->platform = platform_probe(probing->host, &probing->error);
+}
+
+/* All at once: each may be far away, and is asked several things. */
 static bool probe_hosts(struct planner *planner, GError **error)
 {
     const GPtrArray *hosts = planner->site->hosts;
+    g_autofree struct probing *probings = g_new0(struct probing, hosts->len);
+    g_autoptr(GError) first = NULL;
 
     planner->platforms = g_ptr_array_new_with_free_func(platform_free_element);
     if (hosts->len == 0)
         return fail(error, ERROR_CONFIG, "no libvirt host is connected: see [site] libvirt in %s",
                     planner->site->config->path);
+    for (unsigned i = 0; i < hosts->len; i++)
+        probings[i].host = hosts->pdata[i];
+    in_parallel(probings, hosts->len, sizeof(*probings), probe);
     for (unsigned i = 0; i < hosts->len; i++) {
-        struct platform *platform = platform_probe(hosts->pdata[i], error);
-
-        if (!platform)
-            return false;
-        g_ptr_array_add(planner->platforms, platform);
+        if (probings[i].platform)
+            g_ptr_array_add(planner->platforms, probings[i].platform);
+        else if (first)
+            g_error_free(probings[i].error);
+        else
+            first = probings[i].error;
     }
-    return true;
+    if (first)
+        g_propagate_error(error, g_steal_pointer(&first));
+    else
+        planner->inventory = inventory_new(hosts, error);
+    return planner->inventory != NULL;
 }
 
 char *planner_uuid(const struct planner *planner, const char *vm, GError **error)
@@ -225,7 +249,7 @@ static bool check_domains(struct planner *planner, struct planned *planned, bool
     bool good;
 
     *adopted = false;
-    if (!site_find_domain(planner->site, vm->name, vm->uuid, &domain, &mark, error))
+    if (!inventory_find(planner->inventory, vm->name, vm->uuid, &domain, &mark, error))
         return false;
     if (!domain)
         return true;
@@ -482,6 +506,7 @@ void planner_init(struct planner *planner, const struct site *site,
         .site = site,
         .recovery = recovery,
         .vms = g_ptr_array_new_with_free_func(planned_free_element),
+        .bundles = bundles_new(site),
         .uuids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
         .part_of = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .origins =
@@ -492,6 +517,8 @@ void planner_init(struct planner *planner, const struct site *site,
 void planner_clear(struct planner *planner)
 {
     g_clear_pointer(&planner->platforms, g_ptr_array_unref);
+    g_clear_pointer(&planner->inventory, inventory_free);
+    g_clear_pointer(&planner->bundles, bundles_free);
     g_clear_pointer(&planner->vms, g_ptr_array_unref);
     g_clear_pointer(&planner->uuids, g_hash_table_unref);
     g_clear_pointer(&planner->part_of, g_hash_table_unref);

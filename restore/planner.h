@@ -5,8 +5,10 @@
  */
 #pragma once
 
+#include "restore/inventory.h"
 #include "restore/plan.h"
 #include "restore/recovery-plan.h"
+#include "restore/source.h"
 
 /* One VM. */
 struct planned {
@@ -28,9 +30,11 @@ struct planner {
     const struct site *site;
     const struct recovery_plan *recovery;
     GPtrArray *platforms; /* of struct platform, as site->hosts */
-    GPtrArray *vms;       /* of struct planned, as the plan's */
-    GHashTable *uuids;    /* name -> UUID, of the bundles */
-    GHashTable *part_of;  /* name -> index of its vApp */
+    struct inventory *inventory;
+    struct bundles *bundles;
+    GPtrArray *vms;      /* of struct planned, as the plan's */
+    GHashTable *uuids;   /* name -> UUID, of the bundles */
+    GHashTable *part_of; /* name -> index of its vApp */
     bool *mixed; /* of each vApp: its newest points are of rounds and not, so not of one instant */
     GHashTable *origins; /* UUID -> struct origin, of the rounds that were chosen */
     unsigned running;    /* VMs that run here already */

@@ -14,6 +14,7 @@ void platform_free(struct platform *platform)
         xml_free(platform->domain_support);
     g_clear_pointer(&platform->supports, g_hash_table_unref);
     g_clear_pointer(&platform->networks, g_hash_table_unref);
+    g_clear_pointer(&platform->links, g_hash_table_unref);
     g_free(platform);
 }
 
@@ -40,6 +41,7 @@ struct platform *platform_probe(struct host *host, GError **error)
 
     platform->name = g_strdup(host_uri(host));
     platform->host = host;
+    platform->links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     platform->capabilities = text ? xml_parse(text, "the host's capabilities", error) : NULL;
     if (!platform->capabilities || !read_networks(platform, error))
         return NULL;
@@ -107,14 +109,6 @@ static bool has_value(const struct platform *platform, const char *path, const c
 bool platform_has_secmodel(const struct platform *platform, const char *model)
 {
     return has_value(platform, "/capabilities/host/secmodel/model", NULL, model);
-}
-
-bool host_manages_owners(struct host *host)
-{
-    g_autofree char *text = host_capabilities(host, NULL);
-    AUTO(xml) xml = text ? xml_parse(text, "the host's capabilities", NULL) : NULL;
-
-    return xml && xml_find(xml_root(xml), "/capabilities/host/secmodel[model='dac']");
 }
 
 /* <arch name='x86_64'> of full virtualisation, or NULL. */
@@ -189,7 +183,16 @@ bool platform_has_network(const struct platform *platform, const char *name)
     return g_hash_table_lookup(platform->networks, name) || platform_has_link(platform, name);
 }
 
+/* Asked for each VM and host, and the kernel only once. */
 bool platform_has_link(const struct platform *platform, const char *name)
 {
-    return if_nametoindex(name) != 0;
+    void *known;
+    bool exists;
+
+    if (platform->links && g_hash_table_lookup_extended(platform->links, name, NULL, &known))
+        return GPOINTER_TO_INT(known);
+    exists = if_nametoindex(name) != 0;
+    if (platform->links)
+        g_hash_table_insert(platform->links, g_strdup(name), GINT_TO_POINTER(exists));
+    return exists;
 }

@@ -18,6 +18,7 @@ struct platform {
     struct xml *domain_support; /* <domainCapabilities> for the domain in question, or NULL */
     GHashTable *supports;       /* all that were asked for; they own domain_support then */
     GHashTable *networks;       /* name -> GINT_TO_POINTER(is active) */
+    GHashTable *links; /* name -> GINT_TO_POINTER(exists), of those that were asked for; or NULL */
     uint64_t memory_free_bytes; /* UINT64_MAX: not known */
     unsigned cpus_used;         /* by guests that run there */
 };
@@ -29,8 +30,6 @@ DEFINE_CLEANUP(platform)
  * that; a refusal leaves domain_support NULL, and the checks that need it are not made. */
 void platform_ask_support(struct platform *platform, const struct xml_node *domain);
 
-/* Does libvirt change owners of disk files at HOST (system mode)? */
-bool host_manages_owners(struct host *host);
 bool platform_has_secmodel(const struct platform *platform, const char *model);
 /* The emulator for guests of ARCH, or NULL; g_free. */
 char *platform_emulator(const struct platform *platform, const char *arch);

@@ -133,31 +133,42 @@ static void check_space(struct preflight *preflight, const struct site *site)
 
 /* ---- What the plan itself says */
 
-static bool is_used(const struct failover_plan *plan, const struct site *site, const char *network)
+static void add_networks(GHashTable *networks, const char *definition)
 {
+    AUTO(xml) xml = definition ? xml_parse(definition, "definition", NULL) : NULL;
+    g_autoptr(GPtrArray) nics = xml ? xml_find_all(xml_root(xml), "devices/interface") : NULL;
+
+    for (unsigned k = 0; nics && k < nics->len; k++) {
+        char *name = nic_network(nics->pdata[k]);
+
+        if (name)
+            g_hash_table_add(networks, name);
+    }
+}
+
+/* The names of all networks that the VMs have a NIC in. */
+static GHashTable *used_networks(const struct failover_plan *plan, const struct site *site)
+{
+    GHashTable *networks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
     for (unsigned i = 0; i < plan->vms->len; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
         g_autofree char *text = vm->uuid ? newest_definition(site, vm->uuid, NULL) : NULL;
-        AUTO(xml) xml = text ? xml_parse(text, "definition", NULL) : NULL;
-        g_autoptr(GPtrArray) nics = xml ? xml_find_all(xml_root(xml), "devices/interface") : NULL;
 
-        for (unsigned k = 0; nics && k < nics->len; k++) {
-            g_autofree char *name = nic_network(nics->pdata[k]);
-
-            if (g_strcmp0(name, network) == 0)
-                return true;
-        }
+        add_networks(networks, text);
     }
-    return false;
+    return networks;
 }
 
 static void check_networks(struct preflight *preflight, const struct site *site,
                            const struct recovery_plan *recovery, const struct failover_plan *plan)
 {
+    g_autoptr(GHashTable) used = recovery->networks->len > 0 ? used_networks(plan, site) : NULL;
+
     for (unsigned i = 0; i < recovery->networks->len; i++) {
         const struct plan_network *network = recovery->networks->pdata[i];
 
-        if (!is_used(plan, site, network->name))
+        if (!g_hash_table_contains(used, network->name))
             add_general(preflight,
                         "[network %s]: no VM of the plan has a NIC there" REMEDY
                         "correct the name, or remove the group",

@@ -52,7 +52,7 @@ static bool look_up(struct host *host, const char *name_or_uuid, struct domain *
     return false;
 }
 
-static bool read_mark(struct domain *domain, struct recovered *mark, GError **error)
+bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **error)
 {
     g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
 
@@ -70,7 +70,7 @@ bool site_find_domain(const struct site *site, const char *name, const char *uui
         if (!look_up(site->hosts->pdata[i], uuid, domain, error) ||
             (!*domain && !look_up(site->hosts->pdata[i], name, domain, error)))
             return false;
-    if (!*domain || read_mark(*domain, mark, error))
+    if (!*domain || domain_read_mark(*domain, mark, error))
         return true;
     g_clear_pointer(domain, domain_free);
     return false;
@@ -102,7 +102,7 @@ static bool find_own(struct recovery *recovery, struct domain **domain, GError *
         return false;
     if (!found)
         return true;
-    if (!read_mark(found, &mark, error))
+    if (!domain_read_mark(found, &mark, error))
         return false;
     is_ours = g_strcmp0(mark.run, run) == 0;
     recovered_clear(&mark);

@@ -67,6 +67,8 @@ bool recovery_wait_ready(const struct recovery *recovery, struct run *run, const
                          struct domain *domain, GError **error);
 extern const struct step recovery_ready; /* its step */
 
+/* The mark in DOMAIN's <metadata>; *MARK (zeroed by the caller) stays empty unless it is one of ours. */
+bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **error);
 /* Is there a domain of this name or UUID at any host of the site? *DOMAIN is NULL when not; *MARK is
  * empty unless it is one of ours. */
 bool site_find_domain(const struct site *site, const char *name, const char *uuid,

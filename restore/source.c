@@ -13,6 +13,55 @@ void source_clear(struct source *source)
     g_free(source->time);
     *source = (struct source){0};
 }
+
+/* ---- Bundles */
+
+struct bundles {
+    const struct site *site;
+    GHashTable *by_site; /* name -> struct bundle, or NULL: it has none that can be read */
+};
+
+static void bundle_free_element(void *bundle)
+{
+    bundle_free(bundle);
+}
+
+struct bundles *bundles_new(const struct site *site)
+{
+    struct bundles *bundles = g_new0(struct bundles, 1);
+
+    bundles->site = site;
+    bundles->by_site = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, bundle_free_element);
+    return bundles;
+}
+
+void bundles_free(struct bundles *bundles)
+{
+    if (!bundles)
+        return;
+    g_hash_table_unref(bundles->by_site);
+    g_free(bundles);
+}
+
+/* Borrowed, or NULL. */
+static const struct bundle *bundle_of(struct bundles *bundles, const char *from)
+{
+    g_autoptr(GError) cause = NULL;
+    struct bundle *bundle;
+    void *known;
+
+    if (g_hash_table_lookup_extended(bundles->by_site, from, NULL, &known))
+        return known;
+    bundle = bundle_fetch(bundles->site->store, from, &cause);
+    if (!bundle && !error_is(cause, ERROR_NOT_FOUND))
+        progress_note(bundles->site->progress, "pool metadata of site %s is left out: %s", from,
+                      cause->message);
+    g_hash_table_insert(bundles->by_site, g_strdup(from), bundle);
+    return bundle;
+}
+
+/* ---- Who knows it */
+
 /* The vApp or VM NAME in BUNDLE; *ORDER is NULL when the bundle does not know it. */
 static bool find_in_bundle(const struct bundle *bundle, const char *name, struct vapp **order,
                            GError **error)
@@ -47,25 +96,20 @@ static bool is_better(const struct source *a, const struct source *b)
     return strcmp(a->time, b->time) > 0;
 }
 
-static bool try_bundle(const struct site *site, const char *from, const char *name,
+static bool try_bundle(struct bundles *bundles, const char *from, const char *name,
                        struct source *best, GError **error)
 {
-    g_autoptr(GError) cause = NULL;
-    AUTO(bundle) bundle = bundle_fetch(site->store, from, &cause);
+    const struct bundle *bundle = bundle_of(bundles, from);
     AUTO_SOURCE found = {0};
     struct source old = *best;
 
-    if (!bundle) {
-        if (!error_is(cause, ERROR_NOT_FOUND))
-            progress_note(site->progress, "pool metadata of site %s is left out: %s", from,
-                          cause->message);
+    if (!bundle)
         return true;
-    }
     if (!find_in_bundle(bundle, name, &found.order, error))
         return false;
     found.site = g_strdup(from);
     found.uuids = g_hash_table_ref(bundle->vms);
-    found.is_own = strcmp(from, site->config->site) == 0;
+    found.is_own = strcmp(from, bundles->site->config->site) == 0;
     found.time = g_strdup(bundle->id->time);
     if (!found.order || !is_better(&found, best))
         return true;
@@ -74,15 +118,15 @@ static bool try_bundle(const struct site *site, const char *from, const char *na
     return true;
 }
 
-static bool find_in_bundles(const struct site *site, const char *name, const char *only,
+static bool find_in_bundles(struct bundles *bundles, const char *name, const char *only,
                             struct source *source, GError **error)
 {
-    g_autofree char *pool = g_build_filename(site->config->store, "pool", NULL);
+    g_autofree char *pool = g_build_filename(bundles->site->config->store, "pool", NULL);
     g_auto(GStrv) sites = dir_list(pool, error);
 
     for (char **from = sites; from && *from; from++)
         if (site_name_is_valid(*from) && (!only || strcmp(*from, only) == 0) &&
-            !try_bundle(site, *from, name, source, error))
+            !try_bundle(bundles, *from, name, source, error))
             return false;
     return sites != NULL;
 }
@@ -124,20 +168,21 @@ static bool find_in_points(const struct site *site, const char *name, struct sou
                 name, site->config->dir);
 }
 
-bool source_find(const struct site *site, const char *name, const char *from, struct source *source,
+bool source_find(struct bundles *bundles, const char *name, const char *from, struct source *source,
                  GError **error)
 {
-    if (!find_in_bundles(site, name, from, source, error))
+    if (!find_in_bundles(bundles, name, from, source, error))
         return false;
-    if (!source->order && !find_in_config(site, name, source, error))
+    if (!source->order && !find_in_config(bundles->site, name, source, error))
         return false;
-    return source->order || find_in_points(site, name, source, error);
+    return source->order || find_in_points(bundles->site, name, source, error);
 }
 
 /* ---- vApps for those who only want to look at, start or stop them */
 
-struct vapp *site_vapp(const struct site *site, const char *name, GError **error)
+static struct vapp *find_vapp(struct bundles *bundles, const char *name, GError **error)
 {
+    const struct site *site = bundles->site;
     AUTO_SOURCE source = {0};
     AUTO_SOURCE other = {0};
 
@@ -145,7 +190,7 @@ struct vapp *site_vapp(const struct site *site, const char *name, GError **error
         return NULL;
     if (source.order)
         return g_steal_pointer(&source.order);
-    if (!find_in_bundles(site, name, NULL, &other, error))
+    if (!find_in_bundles(bundles, name, NULL, &other, error))
         return NULL;
     if (other.order && is_vapp(other.order))
         return g_steal_pointer(&other.order);
@@ -154,6 +199,13 @@ struct vapp *site_vapp(const struct site *site, const char *name, GError **error
          "list` shows all",
          name, site->config->dir);
     return NULL;
+}
+
+struct vapp *site_vapp(const struct site *site, const char *name, GError **error)
+{
+    AUTO(bundles) bundles = bundles_new(site);
+
+    return find_vapp(bundles, name, error);
 }
 
 static bool is_known(const GPtrArray *vapps, const char *name)
@@ -165,14 +217,14 @@ static bool is_known(const GPtrArray *vapps, const char *name)
 }
 
 /* The vApps of site FROM that are not in VAPPS yet. */
-static bool add_vapps_of(const struct site *site, const char *from, GPtrArray *vapps,
+static bool add_vapps_of(struct bundles *bundles, const char *from, GPtrArray *vapps,
                          GError **error)
 {
-    AUTO(bundle) bundle = bundle_fetch(site->store, from, NULL);
+    const struct bundle *bundle = bundle_of(bundles, from);
     g_auto(GStrv) names = bundle ? bundle_names(bundle, "vapps") : NULL;
 
     for (char **name = names; name && *name; name++) {
-        struct vapp *vapp = is_known(vapps, *name) ? NULL : site_vapp(site, *name, error);
+        struct vapp *vapp = is_known(vapps, *name) ? NULL : find_vapp(bundles, *name, error);
 
         if (vapp)
             g_ptr_array_add(vapps, vapp);
@@ -187,9 +239,10 @@ GPtrArray *site_vapps(const struct site *site, GError **error)
     g_autofree char *pool = g_build_filename(site->config->store, "pool", NULL);
     g_autoptr(GPtrArray) vapps = vapp_load_all(site->config->dir, error);
     g_auto(GStrv) sites = vapps ? dir_list(pool, error) : NULL;
+    AUTO(bundles) bundles = bundles_new(site);
 
     for (char **from = sites; from && *from; from++)
-        if (site_name_is_valid(*from) && !add_vapps_of(site, *from, vapps, error))
+        if (site_name_is_valid(*from) && !add_vapps_of(bundles, *from, vapps, error))
             return NULL;
     return sites ? g_steal_pointer(&vapps) : NULL;
 }

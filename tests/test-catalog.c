@@ -111,6 +111,24 @@ START_TEST(refuses_keys_that_are_empty_or_too_long)
 }
 END_TEST
 
+START_TEST(puts_several_or_none)
+{
+    g_autofree char *store = unit_dir();
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    json_auto_t *one = number(1), *two = number(2);
+    struct catalog_entry entries[] = {{CATALOG_RUNS, "a", one}, {CATALOG_STEPS, "b", two}};
+
+    unit_ok(catalog_put_all(catalog, entries, 2, &error), error);
+    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), 1);
+    ck_assert_int_eq(get_number(catalog, CATALOG_STEPS, "b"), 2);
+    entries[0].value = two;
+    entries[1].key = "";
+    unit_fails(catalog_put_all(catalog, entries, 2, &error), error, ERROR_FAILED, "is empty");
+    ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), 1);
+}
+END_TEST
+
 START_TEST(is_shared_by_all_who_open_it_in_a_process)
 {
     g_autofree char *store = unit_dir(), *detour = g_build_filename(store, ".", NULL);
@@ -344,7 +362,7 @@ int main(void)
     return UNIT_RUN(
         "catalog", keeps_what_was_put, keeps_a_large_value, inserts_only_where_there_is_nothing,
         walks_the_keys_of_a_prefix_in_order, refuses_keys_that_are_empty_or_too_long,
-        is_shared_by_all_who_open_it_in_a_process,
+        puts_several_or_none, is_shared_by_all_who_open_it_in_a_process,
         stays_locked_until_its_last_user_in_a_process_is_gone, is_for_its_owner_only,
         refuses_a_store_that_is_not_there, lets_many_processes_write_at_once,
         lets_many_threads_write_at_once, loses_nothing_and_blocks_nobody_when_a_writer_is_killed,

@@ -381,6 +381,72 @@ class DrctlPoints(Drctl):
         shutil.rmtree(self.site())
 
 
+TINY = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{image}'/><target dev='vda' bus='virtio'/></disk>
+<interface type='bridge'><source bridge='bench-none'/><model type='virtio'/></interface>
+<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>"""
+TINY_BYTES = 16 << 20
+
+
+class DrctlSite(Drctl):
+    """A recovery site of very many VMs, which bench-site makes of one with two points, and all hosts, which are connections
+    to one libvirtd."""
+
+    def __init__(self, lab, path, maker, vapps, vms, hosts):
+        super().__init__(lab, path, identifier="drctl-site")
+        self.maker, self.vapps, self.vms_of_each, self.hosts = maker, vapps, vms, hosts
+
+    def missing(self):
+        return [path for path in (self.path, self.maker) if not os.access(path, os.X_OK)]
+
+    def set_up(self, load):
+        lab = self.lab
+        source = lab.directory("images", f"{self.id}.source")
+        lab.directory("images", f"{self.id}.site")
+        self.write_config(source, "dc1", PROTECTION.format(vms="tiny", destination="local"))
+        lab.call(self.path, "--config", source, "init")
+        self.take_points(source)
+        self.write_config(self.site(), "dr1")
+        self.name_hosts()
+        lab.call(self.path, "--config", self.site(), "init")
+        lab.call(self.maker, os.path.join(self.site(), "store"), os.path.join(source, "store"), self.vapps, self.vms_of_each)
+        with open(os.path.join(self.site(), "all.plan"), "w", encoding="utf-8") as file:
+            file.write("[plan]\nvapps = " + "; ".join(f"v{number}" for number in range(self.vapps))
+                       + "\n[network bench-none]\ntarget = disconnected\n")
+
+    def take_points(self, source):
+        image, xml = (os.path.join(source, name) for name in ("tiny.qcow2", "tiny.xml"))
+        self.lab.call("qemu-img", "create", "-q", "-f", "qcow2", image, TINY_BYTES)
+        with open(xml, "w", encoding="utf-8") as file:
+            file.write(TINY.format(name="tiny", image=image))
+        self.lab.virsh("define", xml)
+        for pattern in (17, 34):
+            self.lab.call("qemu-io", "-c", f"write -q -P {pattern} 0 256k", image)
+            self.lab.call(self.path, "--config", source, "replicate")
+        self.lab.virsh("undefine", "tiny")
+
+    def name_hosts(self):
+        path = os.path.join(self.site(), "drctl.conf")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        uris = "; ".join(f"{self.lab.uri}&host={number}" for number in range(self.hosts))
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace(f"libvirt = {self.lab.uri}\n", f"libvirt = {uris}\n"))
+
+    def remove_guests(self):
+        names = self.lab.virsh("list", "--all", "--name").split()
+        running = set(self.lab.virsh("list", "--name").split())
+        for name in names:
+            if name in running:
+                self.lab.virsh("destroy", name)
+            self.lab.virsh("undefine", name)
+
+    def clean_up(self):
+        shutil.rmtree(self.site())
+        shutil.rmtree(os.path.join(self.lab.images, f"{self.id}.source"))
+
+
 class QemuImgChain(Program):
     """Only brings back: qemu-img convert of the chain that a drctl program keeps."""
     needs = ("qemu-img",)

@@ -19,6 +19,8 @@ TITLES = {
     "fleet": "{clones} clones of the disk, each with {fleet} of its own, in one store",
     "linear": "The small increment on a disk that is ten times as large",
     "points": "drctl points VM in a store of {points} points",
+    "site": "A site of {vms} VMs that is brought up at 20 hosts",
+    "crowd": "A failover of as many tiny guests as the machine carries",
 }
 
 
@@ -71,7 +73,8 @@ class Report:
 
     def title(self, name):
         of = self.load.size
-        return TITLES[name].format(scattered=size(of.scattered), fleet=size(of.fleet), clones=of.clones, points=of.points)
+        return TITLES[name].format(scattered=size(of.scattered), fleet=size(of.fleet), clones=of.clones, points=of.points,
+                                   vms=20 * of.vapps)
 
     def rows(self, name):
         programs = self.results[name]

@@ -7,6 +7,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import json
 import os
 import shutil
 
@@ -26,6 +27,9 @@ class Bench:
     drctl: str  # paths of programs
     floor: str
     points: str
+    site: str
+    steps: str
+    guests: int  # of the crowd; 0: as many as there is memory for
     say: object  # prints a line
     versions: dict = dataclasses.field(default_factory=dict)
     absent: dict = dataclasses.field(default_factory=dict)
@@ -252,5 +256,48 @@ def points(bench):
     return {"points": results}
 
 
+def site(bench):
+    """1,000 VMs in 50 vApps that are brought up at 20 hosts: checking and planning that; and what the journal of steps costs,
+    of one VM and of 50 at once, on a disk: bench-steps does nothing else."""
+    size, results = bench.load.size, {}
+    for program in bench.available(programs.DrctlSite(bench.lab, bench.drctl, bench.site, size.vapps, 20, 20)):
+        program.set_up(bench.load)
+        store = os.path.join(program.site(), "store")
+        commands = {"drctl plan check": program.drctl("plan", "check", "all"),
+                    "drctl failover --dry-run": program.drctl("failover", "all", "--dry-run"),
+                    "20 steps of one VM": bench.lab.command(bench.steps, store, 1),
+                    "20 steps of 50 VMs": bench.lab.command(bench.steps, store, 50)}
+        results = measure.rounds(bench.rounds, {name: functools.partial(measure.measure, command)
+                                                for name, command in commands.items()}, bench.say, bench.patience_s)
+        program.clean_up()
+    return {"site": results}
+
+
+GUEST_BYTES = 64 << 20  # what a QEMU with a guest of 16 MiB takes, with some room
+
+
+def available_bytes():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+
+
+def crowd(bench):
+    """A failover of as many tiny guests as the machine carries, until all of them run. Once."""
+    guests = min(bench.guests or available_bytes() * 3 // 4 // GUEST_BYTES, 1000)
+    each = min(guests, 20)
+    results = {}
+    for program in bench.available(programs.DrctlSite(bench.lab, bench.drctl, bench.site, guests // each, each, 1)):
+        program.set_up(bench.load)
+        try:
+            figures = measure.measure(program.drctl("failover", "all", "--yes", "--json"), program.lab.daemons())
+            ran = sum(vm["state"] == "done" for vm in json.loads(figures.stdout)["vms"])
+            bench.say(f"  {ran} guests run after {figures.wall:.1f} s")
+            results = {f"drctl failover, {ran} guests": [figures]}
+        finally:
+            program.remove_guests()
+        program.clean_up()
+    return {"crowd": results}
+
+
 SCENARIOS = {"full": full, "small": small, "scattered": scattered, "restore": restore, "fleet": fleet, "linear": linear,
-             "points": points}
+             "points": points, "site": site, "crowd": crowd}

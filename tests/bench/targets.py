@@ -69,4 +69,8 @@ TARGETS = (
     Target("fleet", 1.15, "borg", "stored"),
     Target("linear", 1.3, "drctl", program="drctl, disk 10 times as large"),
     Target("points", 0.05),
+    Target("site", 2.0, program="drctl plan check"),
+    Target("site", 2.0, program="drctl failover --dry-run"),
+    Target("site", 0.1, program="20 steps of one VM"),
+    Target("site", 5.0, program="20 steps of 50 VMs"),
 )

@@ -27,10 +27,11 @@ class Size:
     fleet: int  # bytes that each clone has of its own
     clones: int
     points: int  # in the store of the catalog scenario
+    vapps: int  # of 20 VMs each, of the large site
 
 
-SIZES = {size.name: size for size in (Size("server", 256 * MIB, 100 * MIB, 5, 1000000),
-                                      Size("small", 8 * MIB, 4 * MIB, 2, 1000))}
+SIZES = {size.name: size for size in (Size("server", 256 * MIB, 100 * MIB, 5, 1000000, 50),
+                                      Size("small", 8 * MIB, 4 * MIB, 2, 1000, 2))}
 SMALL_CHANGE = MIB
 SMALL_EXTENTS = 12
 
