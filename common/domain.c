@@ -215,6 +215,15 @@ bool domain_undefine(struct domain *domain, GError **error)
            domain_fail(domain, error, "undefine");
 }
 
+bool domain_forget(struct domain *domain, GError **error)
+{
+    return virDomainUndefineFlags(domain->handle, VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                                      VIR_DOMAIN_UNDEFINE_KEEP_NVRAM |
+                                                      VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA) ==
+               0 ||
+           domain_fail(domain, error, "undefine");
+}
+
 /* libvirt reads 0 as "do not wait for the answer". */
 static int agent_seconds(unsigned timeout_s)
 {

@@ -96,6 +96,11 @@ void interrupt_request(void)
     interrupted = 1;
 }
 
+void interrupt_forget(void)
+{
+    interrupted = 0;
+}
+
 bool interrupt_check(GError **error)
 {
     return interrupted ? fail(error, ERROR_CANCELLED, "interrupted") : true;

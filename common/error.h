@@ -61,6 +61,8 @@ const char *error_kind_name(enum error_kind kind);
 
 /* Ask all long operations to stop at their next safe place: async-signal-safe, for signal handlers. */
 void interrupt_request(void);
+/* Forget it: for those who have stopped, and take back now what they have done. */
+void interrupt_forget(void);
 /* Was it asked? Then sets ERROR_CANCELLED "interrupted" and returns false. Every loop that can take
  * more than a second calls it. */
 bool interrupt_check(GError **error);

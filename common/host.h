@@ -104,6 +104,8 @@ bool domain_shutdown(struct domain *domain, GError **error);
 bool domain_destroy(struct domain *domain, GError **error);
 /* Remove the definition with its checkpoint and snapshot metadata, managed save and NVRAM file. */
 bool domain_undefine(struct domain *domain, GError **error);
+/* The same, but all its files stay; a domain with saved memory is refused. */
+bool domain_forget(struct domain *domain, GError **error);
 
 /* Guest agent. TIMEOUT_S bounds the answer of the agent (virDomainAgentSetResponseTimeout), because
  * libvirt's default is to wait for ever; 0 means 1. */

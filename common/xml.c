@@ -258,6 +258,14 @@ void xml_remove(struct xml_node *node)
     xmlFreeNode(node_of(node));
 }
 
+void xml_replace(struct xml_node *node, const struct xml_node *by)
+{
+    xmlNode *old = node_of(node);
+
+    xmlReplaceNode(old, xmlDocCopyNode(node_of(by), old->doc, 1));
+    xmlFreeNode(old);
+}
+
 void xml_remove_foreign_attrs(struct xml_node *node)
 {
     xmlAttr *next;

@@ -44,6 +44,8 @@ struct xml_node *xml_child(struct xml_node *parent, const char *name);
 struct xml_node *xml_add_ns(struct xml_node *parent, const char *prefix, const char *uri,
                             const char *name);
 void xml_remove(struct xml_node *node);
+/* A copy of BY, which may be of another document, takes the place of NODE, which is gone then. */
+void xml_replace(struct xml_node *node, const struct xml_node *by);
 /* Remove attributes of NODE that are in a namespace. No function above sees them, but who looks for
  * attributes by their names alone does, as libvirt. */
 void xml_remove_foreign_attrs(struct xml_node *node);

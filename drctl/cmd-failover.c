@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
 #include "drctl/live.h"
+#include "drctl/move.h"
 #include "drctl/output.h"
 #include "drctl/resume.h"
 #include "drctl/vm-results.h"
@@ -260,8 +261,9 @@ static void print_result(struct context *context, const struct failover_plan *pl
     printf("The VMs run on overlays over their points in %s; the points stay as they are.\n"
            "They belong to this site now: points of the old copies at %s are refused, and its "
            "guard, if it has one\n"
-           "(drctl guard install), does not let them start.\n",
-           context->config->store, plan->site);
+           "(drctl guard install), does not let them start. When that site is back: drctl failback "
+           "%s, there.\n",
+           context->config->store, plan->site, plan->vapp);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */
@@ -316,10 +318,28 @@ static bool execute_shown(struct context *context, const struct site *site,
     return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
 }
 
+/* A planned one has all that there is, and all of the vApp, or does not happen. */
+static bool check_options(const struct context *context, GError **error)
+{
+    static const char *const others[] = {"accept-damage", "skip-optional"};
+    bool planned = option_set(context, "planned");
+
+    if (!planned && option_set(context, "from"))
+        return fail(error, ERROR_USAGE, "--from goes with --planned");
+    for (unsigned i = 0; planned && i < G_N_ELEMENTS(others); i++)
+        if (option_set(context, others[i]))
+            return fail(error, ERROR_USAGE, "--%s does not go with --planned", others[i]);
+    return true;
+}
+
 static bool cmd_failover(struct context *context, GError **error)
 {
     struct site site;
 
+    if (!check_options(context, error))
+        return false;
+    if (option_set(context, "planned"))
+        return cmd_move(context, false, error);
     if (!context_site(context, true, &site, error))
         return false;
     AUTO(failover_plan)
@@ -351,6 +371,8 @@ static const struct option failover_options[] = {
     {"dry-run", NULL, "show the plan, change nothing"},
     {"accept-damage", NULL, "start a VM of which no point is whole; what is lost is an I/O error"},
     {"skip-optional", NULL, "leave out the VMs that the recovery plan can do without"},
+    {"planned", NULL, "the vApp runs at the other site: shut it down there, and lose nothing"},
+    {"from", "REMOTE", "with --planned: where it runs; default: the only remote site"},
     {0},
 };
 

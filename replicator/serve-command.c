@@ -24,6 +24,7 @@ static const struct permitted {
     {"vapp stop", 1, 1, NULL, NULL},
     {"vapp start", 1, 1, NULL, NULL},
     {"replicate", 1, COMMAND_ARGS_MAX, "--to", NULL},
+    {"fence", 1, 1, NULL, "--yes"},
 };
 
 /* --- What is permitted ---------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ static json_t *recovery_to_json(const struct recovery *recovery)
     json_set_string(json, "adopted", recovery->adopted);
     json_set_string(json, "definition", recovery->definition);
     json_object_set_new(json, "customization", customization_to_json(recovery->customization));
+    json_object_set_new(json, "aside", json_boolean(recovery->aside));
     return json;
 }
 
@@ -144,6 +145,7 @@ static bool read_recovery(const struct site *site, struct failover_vm *vm, const
     recovery->uri = g_strdup(vm->host);
     recovery->adopted = g_strdup(json_get_string(json, "adopted"));
     recovery->definition = g_strdup(json_get_string(json, "definition"));
+    recovery->aside = json_is_true(json_object_get(json, "aside"));
     if (!recovery->adopted)
         recovery->origin = open_origin(site, vm, &cause);
     if (!recovery->adopted && !recovery->origin)

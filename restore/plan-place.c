@@ -25,6 +25,7 @@ void planned_free(struct planned *planned)
     findings_free(planned->findings);
     recovery_free(planned->recovery);
     g_strfreev(planned->networks);
+    g_free(planned->stale);
     findings_free(planned->trial);
     g_free(planned);
 }

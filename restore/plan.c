@@ -153,111 +153,11 @@ static bool find_uuid(const struct planner *planner, struct failover_vm *vm,
     return vm->uuid != NULL;
 }
 
-static void take_point(struct failover_vm *vm, const struct manifest *manifest)
+void failover_vm_take_point(struct failover_vm *vm, const struct manifest *manifest)
 {
     vm->point = g_strdup(manifest->point);
     vm->point_time_ms = manifest->time_ms;
     vm->consistency = manifest->consistency;
-}
-
-/* The point may be gone by now; the VM does not need to know. */
-static void take_marked_point(const struct planner *planner, struct failover_vm *vm,
-                              const struct recovered *mark)
-{
-    g_autofree char *dir = store_point_dir(planner->site->config->store, vm->uuid, mark->point);
-    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
-    AUTO(manifest) manifest = name_is_safe(mark->point) ? manifest_load(path, NULL) : NULL;
-
-    if (manifest) {
-        take_point(vm, manifest);
-        return;
-    }
-    vm->point = g_strdup(mark->point);
-    point_id_parse(mark->point, &vm->point_time_ms);
-}
-
-/* It has its host; what runs there has its memory, too. */
-static void count_adopted(const struct planner *planner, struct planned *planned,
-                          struct domain *domain, enum domain_state state)
-{
-    g_autofree char *text =
-        state == DOMAIN_OFF ? domain_xml(domain, DOMAIN_XML_INACTIVE, NULL) : NULL;
-    AUTO(xml) xml = text ? xml_parse(text, domain_name(domain), NULL) : NULL;
-
-    for (unsigned i = 0; i < planner->platforms->len; i++)
-        if (((const struct platform *)planner->platforms->pdata[i])->host == domain_host(domain))
-            planned->fixed = (int)i;
-    if (!xml)
-        return;
-    planned->memory_bytes = definition_memory_bytes(xml_root(xml));
-    planned->cpus = definition_cpus(xml_root(xml));
-}
-
-/* Has it been another site's since an earlier run brought it up here? What is here is old then. */
-static bool is_stale_copy(const struct planner *planner, struct planned *planned,
-                          struct domain *domain, const struct recovered *mark)
-{
-    const struct config *config = planner->site->config;
-    AUTO(owner) owner = NULL;
-    g_autofree char *text = NULL;
-
-    if (!owner_read(config->store, planned->vm->uuid, &owner, NULL) || !owner ||
-        strcmp(owner->site, config->site) == 0)
-        return false;
-    text = owner_text(owner);
-    block(planned->findings,
-          "what run %s brought up here is an old copy: the VM belongs to site %s" REMEDY
-          "virsh undefine %s, which leaves its disks in %s, then again",
-          mark->run, text, domain_name(domain), config->images);
-    return true;
-}
-
-/* It was brought up by an earlier run: go on from there, its overlay may hold new data. */
-static bool adopt(struct planner *planner, struct planned *planned, struct domain *domain,
-                  const struct recovered *mark, GError **error)
-{
-    struct failover_vm *vm = planned->vm;
-    enum domain_state state;
-
-    if (strcmp(mark->vm, vm->uuid) != 0)
-        return fail_stranger(domain, vm->name, error);
-    if (!domain_state(domain, &state, error))
-        return false;
-    if (is_stale_copy(planner, planned, domain, mark))
-        return true;
-    planner->running += state != DOMAIN_OFF;
-    remark(planned->findings, "run %s brought it up already, it is %s%s", mark->run,
-           domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");
-    count_adopted(planner, planned, domain, state);
-    take_marked_point(planner, vm, mark);
-    vm->host = g_strdup(host_uri(domain_host(domain)));
-    vm->recovery = g_new0(struct recovery, 1);
-    vm->recovery->name = g_strdup(domain_name(domain));
-    vm->recovery->uuid = g_strdup(domain_uuid(domain));
-    vm->recovery->uri = g_strdup(vm->host);
-    vm->recovery->adopted = g_strdup(mark->run);
-    return true;
-}
-
-/* *ADOPTED, or nothing of that name is here. */
-static bool check_domains(struct planner *planner, struct planned *planned, bool *adopted,
-                          GError **error)
-{
-    const struct failover_vm *vm = planned->vm;
-    AUTO(domain) domain = NULL;
-    struct recovered mark;
-    bool good;
-
-    *adopted = false;
-    if (!inventory_find(planner->inventory, vm->name, vm->uuid, &domain, &mark, error))
-        return false;
-    if (!domain)
-        return true;
-    good = mark.run ? adopt(planner, planned, domain, &mark, error)
-                    : fail_stranger(domain, vm->name, error);
-    recovered_clear(&mark);
-    *adopted = good;
-    return good;
 }
 
 /* What lies behind its newest point is lost with the round that it belongs to: say so. */
@@ -322,13 +222,15 @@ static void find_origin(const struct planner *planner, struct planned *planned)
         block(planned->findings, "%s", cause->message);
         return;
     }
-    take_point(vm, recovery->origin->manifest);
+    failover_vm_take_point(vm, recovery->origin->manifest);
     judge_damage(planner, vm, recovery->origin, planned->findings);
     if (planner->mixed[GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm->name))])
         remark(planned->findings, "its point and those of the other VMs are not of one instant");
     recovery->name = g_strdup(vm->name);
     recovery->uuid = g_strdup(vm->uuid);
     recovery->plan = planner->recovery;
+    recovery->aside = planned->stale != NULL;
+    recovery->before = g_steal_pointer(&planned->stale);
     planned->recovery = g_steal_pointer(&recovery);
 }
 
@@ -353,7 +255,7 @@ static bool look_at_vm(struct planner *planner, struct planned *planned, GError 
 
     if (!find_uuid(planner, planned->vm, planned->findings))
         return true;
-    if (!check_domains(planner, planned, &adopted, error))
+    if (!planner_look_here(planner, planned, &adopted, error))
         return false;
     if (!adopted)
         find_origin(planner, planned);
@@ -381,6 +283,7 @@ static void conclude_vm(const struct planner *planner, struct planned *planned)
         recovery_check_access(planned->recovery, planner->site, planned->findings);
         vm->recovery = g_steal_pointer(&planned->recovery);
         vm->recovery->plan = NULL;
+        g_clear_pointer(&vm->recovery->before, g_free);
     }
     check_readiness(planned->definition, vm, planned->findings);
     failover_vm_conclude(vm, planned->findings);
@@ -543,6 +446,7 @@ static struct failover_plan *plan_afresh(const struct site *site,
         return plan_from_run(site, run, error);
     planner.mixed = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;
+    planner.moved = request->moved;
     if (probe_hosts(&planner, error) && choose_rounds(&planner, plan, error) &&
         plan_vms(&planner, plan, error))
         return g_steal_pointer(&plan);

@@ -2,8 +2,8 @@
 /*
  * Inside restore/: the plan of a failover and its way into the run's journal and back. The journal's
  * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], vms: [{vm, uuid, order,
- * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, definition,
- * customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
+ * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, aside,
+ * definition, customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
  * again but the files of the points. Older journals have the definition of their one vApp in place of
  * parts and skipped.
  */
@@ -27,6 +27,7 @@ struct plan_part {
 void plan_add_part(struct failover_plan *plan, const char *name, const char *definition);
 /* Make the order of all parts, without those that are skipped. */
 bool plan_make_order(struct failover_plan *plan, GError **error);
+void failover_vm_take_point(struct failover_vm *vm, const struct manifest *manifest);
 /* Take over FINDINGS' texts. */
 void failover_vm_conclude(struct failover_vm *vm, const struct findings *findings);
 

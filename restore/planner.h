@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside restore/: a failover while it is planned. plan-order.c finds the vApps, plan.c what each VM is
- * brought up from, plan-place.c which host gets it and what its definition becomes there.
+ * Inside restore/: a failover while it is planned. plan-order.c finds the vApps, plan-here.c what of each VM
+ * is here already, plan.c what it is brought up from, plan-place.c which host gets it and what its definition becomes there.
  */
 #pragma once
 
@@ -18,6 +18,7 @@ struct planned {
     struct findings *findings;
     struct recovery *recovery; /* with an origin; NULL: blocked, or here already */
     int fixed;                 /* host that it is at already, or ALLOT_NOWHERE */
+    char *stale;               /* definition of an old copy that makes room, or NULL */
     /* Of plan-place.c. */
     uint64_t memory_bytes; /* that it will take of its host */
     unsigned cpus;
@@ -39,6 +40,7 @@ struct planner {
     GHashTable *origins; /* UUID -> struct origin, of the rounds that were chosen */
     unsigned running;    /* VMs that run here already */
     bool accepts_damage;
+    bool moved; /* the VMs run at another site until now */
 };
 
 void planner_init(struct planner *planner, const struct site *site,
@@ -52,6 +54,11 @@ struct planned *planned_new(struct planner *planner, struct failover_vm *vm,
                             const struct vapp_vm *definition);
 void planned_free(struct planned *planned);
 DEFINE_CLEANUP(planned)
+
+/* What of it is here already? *ADOPTED: it was brought up before, and is only started. A copy that is older than
+ * what the VM has done at another site since makes room. */
+bool planner_look_here(struct planner *planner, struct planned *planned, bool *adopted,
+                       GError **error);
 
 /* The parts, the order, the name and the site of PLAN. */
 bool planner_find_order(struct planner *planner, const struct failover_request *request,

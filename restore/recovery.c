@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+#define DEFINITION_MAX_BYTES (4u << 20)
+/* Behind a definition that was put aside: libvirt started that VM at each boot of the host. */
+#define AUTOSTARTS "<!-- autostart -->\n"
+
 void recovery_free(struct recovery *recovery)
 {
     if (!recovery)
@@ -14,6 +18,7 @@ void recovery_free(struct recovery *recovery)
     g_free(recovery->adopted);
     origin_free(recovery->origin);
     customization_free(recovery->customization);
+    g_free(recovery->before);
     g_free(recovery->run);
     g_free(recovery->dir);
     g_free(recovery);
@@ -120,6 +125,8 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
     g_autofree char *what =
         g_strdup_printf("domain.xml of point %s", recovery->origin->manifest->point);
     AUTO(xml) xml = definition_parse(recovery->origin->definition, what, error);
+    AUTO(xml)
+    before = recovery->before ? definition_parse(recovery->before, "the old copy", NULL) : NULL;
     g_autoptr(GPtrArray) lost = origin_lost(recovery->origin);
     struct rewrite rewrite;
 
@@ -132,6 +139,7 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                                .findings = findings,
                                .lost = lost,
                                .plan = recovery->plan,
+                               .before = before ? xml_root(before) : NULL,
                                .vm = recovery->name};
     /* First, so that files of the original are not in the way. */
     if (as_copy)
@@ -193,6 +201,71 @@ void recovery_check_access(const struct recovery *recovery, const struct site *s
 }
 
 /* ---- Steps */
+
+/* Beside the directory of the run; g_free. */
+static char *aside_path(const struct recovery *recovery)
+{
+    return g_strconcat(recovery->dir, ".aside.xml", NULL);
+}
+
+/* The definition that was put aside, NULL when there is none; g_free. */
+static char *read_aside(const struct recovery *recovery)
+{
+    g_autofree char *path = aside_path(recovery);
+    char *text = NULL;
+
+    return recovery->aside && file_read(path, DEFINITION_MAX_BYTES, &text, NULL, NULL) ? text
+                                                                                       : NULL;
+}
+
+/* Only the definition goes, and is kept as a file: the disks and the NVRAM stay where they are. */
+static bool set_aside(struct recovery *recovery, struct domain *domain, GError **error)
+{
+    g_autofree char *path = aside_path(recovery);
+    g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
+    g_autofree char *text = NULL;
+    enum domain_state state;
+    bool autostart;
+
+    if (!xml || !domain_state(domain, &state, error) ||
+        !domain_autostart(domain, &autostart, error))
+        return false;
+    if (state != DOMAIN_OFF)
+        return fail(error, ERROR_CONFLICT, "the old copy of %s is %s now, it must be off",
+                    recovery->name, domain_state_name(state));
+    recovery->aside_host = domain_host(domain);
+    text = g_strconcat(xml, autostart ? AUTOSTARTS : "", NULL);
+    return dir_make(recovery->site->config->images, 0711, error) &&
+           file_write(path, text, strlen(text), 0600, error) && domain_forget(domain, error);
+}
+
+static bool step_aside(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    AUTO(domain) domain = NULL;
+    struct recovered mark;
+    bool is_ours;
+
+    if (!site_find_domain(recovery->site, recovery->uuid, recovery->uuid, &domain, &mark, error))
+        return false;
+    is_ours = g_strcmp0(mark.run, recovery->run) == 0;
+    recovered_clear(&mark);
+    return !domain || is_ours || set_aside(recovery, domain, error);
+}
+
+static bool undo_aside(void *context, GError **error)
+{
+    struct recovery *recovery = context;
+    g_autofree char *path = aside_path(recovery);
+    g_autofree char *text = read_aside(recovery);
+    struct host *host = recovery->aside_host ? recovery->aside_host : recovery->host;
+    AUTO(domain) domain = text ? host_define(host, text, error) : NULL;
+
+    if (!text)
+        return true;
+    return domain && domain_set_autostart(domain, g_str_has_suffix(text, AUTOSTARTS), error) &&
+           tree_remove(path, error);
+}
 
 static bool step_grant(void *context, GError **error)
 {
@@ -260,7 +333,7 @@ static bool step_define(void *context, GError **error)
 {
     struct recovery *recovery = context;
     AUTO(domain) domain = NULL;
-    g_autofree char *xml = NULL;
+    g_autofree char *xml = NULL, *aside = read_aside(recovery);
 
     if (!find_own(recovery, &domain, error))
         return false;
@@ -268,8 +341,10 @@ static bool step_define(void *context, GError **error)
         xml = placed_definition(recovery, error);
         domain = xml ? host_define(recovery->host, xml, error) : NULL;
     }
-    /* Who decides that it starts is the one who recovers, not the next boot of the host. */
-    return domain && domain_set_autostart(domain, false, error);
+    /* Who decides that it starts is the one who recovers, not the next boot of the host; unless that was
+     * decided here before. */
+    return domain &&
+           domain_set_autostart(domain, aside && g_str_has_suffix(aside, AUTOSTARTS), error);
 }
 
 static bool undo_define(void *context, GError **error)
@@ -313,6 +388,7 @@ static bool step_start(void *context, GError **error)
 }
 
 static const struct step steps[] = {
+    {.name = "aside", .run = step_aside, .undo = undo_aside},
     {.name = "grant", .run = step_grant},
     {.name = "overlay", .run = step_overlay, .undo = undo_overlay},
     {.name = "define", .run = step_define, .undo = undo_define},
@@ -337,10 +413,12 @@ static bool is_worth_undoing(const struct recovery *recovery)
     return !recovery->adopted && !recovery->begun_start && interrupt_check(NULL);
 }
 
-/* What was brought up before has only to start. */
+/* What was brought up before has only to start; what is not here has nothing to put aside. */
 struct run_subject recovery_steps(const char *name, const struct recovery *recovery, bool start)
 {
-    unsigned first = recovery && recovery->adopted ? G_N_ELEMENTS(steps) - 1 : 0;
+    unsigned first = recovery && recovery->adopted ? G_N_ELEMENTS(steps) - 1
+                     : recovery && recovery->aside ? 0
+                                                   : 1;
     unsigned end = G_N_ELEMENTS(steps) - (start ? 0 : 1);
 
     return (struct run_subject){name, steps + first, end - first};

@@ -3,7 +3,7 @@
  * One VM on its way from a point to a running domain: what was decided for it, and the steps that do
  * it, the same for failover and for `restore --as`.
  *
- *     grant -> overlay -> define -> start
+ *     aside -> grant -> overlay -> define -> start
  *
  * Each step may have happened already, wholly or in part, in a process that was killed. A domain
  * that carries the mark of this run in its <metadata> is ours; any other one of that name or UUID is
@@ -22,14 +22,18 @@ struct recovery {
     char *uuid;            /* likewise */
     char *uri;             /* host that gets it */
     char *definition;      /* adapted to that host, not placed yet; NULL when ADOPTED */
+    bool aside;            /* a stale copy of it is here, and makes room */
     char *adopted;         /* run that has brought it up already, or NULL */
     struct origin *origin; /* NULL when ADOPTED or blocked */
     struct customization *customization; /* or NULL: nothing is done beside it */
     /* While it is planned. */
     const struct recovery_plan *plan; /* borrowed; NULL: nothing is to be changed */
+    char *before;                     /* definition of the copy that makes room, or NULL */
     /* Of the run. */
     const struct site *site; /* borrowed */
     struct host *host;       /* borrowed from the site */
+    struct host
+        *aside_host; /* likewise: that had the stale copy; NULL: not put aside in this process */
     char *run;
     char *dir;
     bool begun_start;

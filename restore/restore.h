@@ -84,6 +84,7 @@ struct failover_request {
     bool skip_optional; /* leave out VMs that the recovery plan can do without */
     bool accept_damage; /* what the newest usable point of a VM has lost does not block it */
     bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
+    bool moved;         /* the VMs run at another site until now: a copy of one here is stale */
 };
 
 /* Plan to bring up what the recovery plan, vApp or single VM of that name consists of, from the newest
@@ -179,6 +180,43 @@ DEFINE_CLEANUP(claim)
  * repeat. *OWNER (may be NULL) is the record. */
 bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owner **owner,
               GError **error);
+
+/* --- Planned failover, failback ------------------------------------------------------------- */
+
+/* A vApp moves here from the site where it runs, and nothing of it is lost. That site takes part: it is
+ * asked by its store (store_command()), where the key of this site must be one of an operator. */
+struct move_vm {
+    char *name;
+    char *uuid;
+    char *copy; /* state of the copy that is left here from earlier, or NULL: there is none */
+};
+struct move {
+    bool back; /* a failback: what is left here is kept as points first, and sent is what differs */
+    char *vapp;
+    char *site;     /* where it runs */
+    char *resumes;  /* id of the interrupted run that this goes on with, or NULL */
+    GPtrArray *vms; /* of struct move_vm, in start order */
+};
+/* Look at both sites, change nothing. PEER is the other site's store. An interrupted move of VAPP is gone on
+ * with. ERROR_CONFLICT when the vApp does not run there, or runs here. */
+struct move *move_new(const struct site *site, const char *vapp, struct store *peer, bool back,
+                      GError **error);
+void move_free(struct move *move);
+DEFINE_CLEANUP(move)
+
+struct move_result {
+    char *run;
+    enum run_state state;
+    double down_seconds; /* from the beginning of the stop there until the last VM was ready here */
+    struct failover_plan *plan;     /* NULL: it did not come to the start here */
+    struct failover_result started; /* its VMs are PLAN's */
+};
+void move_result_clear(struct move_result *result);
+/* Points of the running VMs, preflight, stop there, points of what is off, claim, fence, start here. Whatever
+ * fails before the claim starts the vApp again where it ran; afterwards the same call goes on. */
+bool move_execute(const struct site *site, const struct move *move, struct store *peer,
+                  void (*report)(void *context, const struct vapp_result *result), void *context,
+                  struct move_result *result, GError **error);
 
 /* --- Restore -------------------------------------------------------------------------------- */
 

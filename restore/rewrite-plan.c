@@ -80,24 +80,56 @@ static void plug_into(struct xml_node *nic, const struct platform *platform, con
     xml_set_attr(xml_add(nic, "source", NULL), is_bridge ? "bridge" : "network", target);
 }
 
+/* The NIC of that address when the VM ran here before, if it was plugged into something; or NULL. */
+static struct xml_node *nic_before(const struct rewrite *rewrite, const struct xml_node *nic)
+{
+    g_autofree char *mac = xml_string(nic, "mac/@address");
+    g_autoptr(GPtrArray) nics =
+        rewrite->before && mac ? xml_find_all(rewrite->before, "devices/interface") : NULL;
+
+    for (unsigned i = 0; nics && i < nics->len; i++) {
+        g_autofree char *its = xml_string(nics->pdata[i], "mac/@address");
+        g_autofree char *network = nic_network(nics->pdata[i]);
+
+        if (its && network && g_ascii_strcasecmp(its, mac) == 0)
+            return nics->pdata[i];
+    }
+    return NULL;
+}
+
+/* At the other site it may have had nothing to be plugged into, or something else. */
+static void plug_as_before(const struct rewrite *rewrite, struct xml_node *nic)
+{
+    const struct xml_node *before = nic_before(rewrite, nic);
+    g_autofree char *network = before ? nic_network(before) : NULL, *now = nic_network(nic);
+    g_autofree char *mac = xml_string(nic, "mac/@address");
+
+    if (!before || g_strcmp0(network, now) == 0)
+        return;
+    remark(rewrite->findings, "NIC %s is plugged into %s, as it was here before", mac, network);
+    xml_replace(nic, before);
+}
+
 static void map_nic(const struct rewrite *rewrite, struct xml_node *nic)
 {
     g_autofree char *name = nic_network(nic);
-    const struct plan_network *network = name ? recovery_plan_network(rewrite->plan, name) : NULL;
+    const struct plan_network *network =
+        name && rewrite->plan ? recovery_plan_network(rewrite->plan, name) : NULL;
 
     if (network && network->disconnected)
         rewrite_unplug(nic);
     else if (network && network->target && strcmp(network->target, name) != 0)
         plug_into(nic, rewrite->platform, network->target);
+    else if (!network)
+        plug_as_before(rewrite, nic);
 }
 
 void rewrite_plan(const struct rewrite *rewrite)
 {
     g_autoptr(GPtrArray) nics = NULL;
 
-    if (!rewrite->plan)
-        return;
-    resize(rewrite);
+    if (rewrite->plan)
+        resize(rewrite);
     nics = xml_find_all(rewrite->domain, "devices/interface");
     for (unsigned i = 0; i < nics->len; i++)
         map_nic(rewrite, nics->pdata[i]);

@@ -33,6 +33,7 @@ struct rewrite {
     const GPtrArray *lost;            /* of struct lost_disk: what the disks have lost; or NULL */
     const struct recovery_plan *plan; /* NULL: nothing is to be changed */
     const char *vm;                   /* as the plan calls it */
+    const struct xml_node *before;    /* <domain> of the VM when it ran here before, or NULL */
 };
 
 /* ERROR_INTEGRITY unless TEXT is a <domain>. What is in a namespace is left out, but for metadata and
@@ -44,7 +45,8 @@ void rewrite_adapt(const struct rewrite *rewrite);
 /* Parts of rewrite_adapt(). */
 void rewrite_disks(const struct rewrite *rewrite);
 void rewrite_devices(const struct rewrite *rewrite);
-/* What the recovery plan says: memory, CPUs, networks. Comes first. */
+/* What the recovery plan says: memory, CPUs, networks; and what it does not say of networks as it was here
+ * before. Comes first. */
 void rewrite_plan(const struct rewrite *rewrite);
 /* Pull the cable of an <interface>. */
 void rewrite_unplug(struct xml_node *nic);

@@ -141,9 +141,11 @@ bool capture_take_place(struct capture *capture, GError **error)
 {
     const struct point_request *request = capture->request;
     struct taker taker = {request->site, request->epoch};
+    /* What diverged is of the site that does not own the VM any more. */
+    bool diverged = g_strcmp0(request->label, MANIFEST_DIVERGED) == 0;
 
     capture->incoming = store_begin_by(request->destination, domain_uuid(request->domain),
-                                       capture->manifest->point, &taker, error);
+                                       capture->manifest->point, diverged ? NULL : &taker, error);
     return capture->incoming != NULL;
 }
 

@@ -28,6 +28,7 @@ struct fixture {
     struct findings *findings;
     GPtrArray *lost;
     struct recovery_plan *plan; /* or NULL */
+    struct xml *before;         /* definition of the VM when it ran here before, or NULL */
 };
 
 G_GNUC_UNUSED static inline void fixture_free(struct fixture *fixture)
@@ -37,6 +38,7 @@ G_GNUC_UNUSED static inline void fixture_free(struct fixture *fixture)
     platform_free(fixture->platform);
     findings_free(fixture->findings);
     recovery_plan_free(fixture->plan);
+    xml_free(fixture->before);
     g_clear_pointer(&fixture->lost, g_ptr_array_unref);
     g_free(fixture);
 }
@@ -75,6 +77,7 @@ G_GNUC_UNUSED static inline void adapt(struct fixture *fixture)
                               .findings = fixture->findings,
                               .lost = fixture->lost,
                               .plan = fixture->plan,
+                              .before = fixture->before ? xml_root(fixture->before) : NULL,
                               .vm = "db"};
 
     rewrite_adapt(&rewrite);

@@ -408,29 +408,105 @@ START_TEST(the_next_failover_starts_what_is_off_with_what_it_has_written)
 }
 END_TEST
 
-/* It ran at the other site since, and what it has written there is not in what was left here. */
-START_TEST(an_old_copy_is_not_started_when_the_vm_was_another_sites_since)
+/* The definitions that were put aside; g_strfreev. */
+static char **put_aside(const struct lab *lab)
 {
-    AUTO(lab) lab = lab_open("stale");
-    AUTO(lost_guest) guest = lost_guest(lab, "stale-vm", "");
-    AUTO(owner) owner = owner_new(guest->uuid, "stale-vm", "dc1", 9, NULL);
-    AUTO(failover_plan) plan = NULL;
-    struct failover_result result = {0};
-    g_autoptr(GError) error = NULL;
+    g_autoptr(GStrvBuilder) found = g_strv_builder_new();
+    g_auto(GStrv) names = dir_list(lab->config->images, NULL);
 
-    fail_over(lab, "stale-vm");
-    VIRSH("destroy", "stale-vm");
+    for (char **name = names; *name; name++)
+        if (g_str_has_suffix(*name, ".aside.xml"))
+            g_strv_builder_add(found, *name);
+    return g_strv_builder_end(found);
+}
+
+static void give_to(const struct lab *lab, const struct lost_guest *guest, const char *site,
+                    uint64_t epoch, const char *run)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(owner) owner = owner_new(guest->uuid, guest->name, site, epoch, run);
+
     unit_ok(owner_claim(lab->config->store, owner, &error), error);
-    plan = plan_of(lab, "stale-vm");
+}
+
+static bool starts_at_boot(const struct lab *lab, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = host_domain(lab->hosts->pdata[0], name, &error);
+    bool autostart = false;
+
+    unit_ok(domain && domain_autostart(domain, &autostart, &error), error);
+    return autostart;
+}
+
+START_TEST(a_copy_of_what_has_run_elsewhere_since_is_put_aside)
+{
+    AUTO(shop) shop = shop_new("stale", "");
+    const struct lab *lab = shop->lab;
+    AUTO(failover_plan) plan = NULL;
+    AUTO(failover_plan) again = NULL;
+    g_autofree char *old = NULL;
+    g_auto(GStrv) aside = NULL;
+
+    fail_over(shop->lab, "stale");
+    guest_write("stale-db", "write -P 85 2M 1M");
+    VIRSH("destroy", "stale-db");
+    VIRSH("autostart", "stale-db");
+    old = domain_text(lab, "stale-db", "devices/disk[target/@dev='vda']/source/@file");
+    /* It came back by a later run, which was killed before it could bring it up. */
+    give_to(lab, shop->guests[0], lab->config->site, 50, "r-29991231-2359-1");
+    plan = plan_of(shop->lab, "stale");
+    ck_assert(has_finding(planned(plan, 0), "run r-29991231-2359-1 has made the VM this site's"));
+    give_to(lab, shop->guests[0], "dc1", 100, NULL);
+    again = plan_of(shop->lab, "stale");
+    ck_assert(has_finding(planned(again, 0), "put aside"));
+    fail_over(shop->lab, "stale");
+    ck_assert_int_eq(state_of_guest(lab, "stale-db"), DOMAIN_RUNNING);
+    ck_assert(guest_reads(lab, "stale-db", 34, 1) && !guest_reads(lab, "stale-db", 85, 2));
+    ck_assert(starts_at_boot(lab, "stale-db"));
+    aside = put_aside(lab);
+    ck_assert_uint_eq(g_strv_length(aside), 1);
+    ck_assert(g_file_test(old, G_FILE_TEST_EXISTS));
+}
+END_TEST
+
+START_TEST(an_old_copy_that_runs_is_not_touched)
+{
+    AUTO(shop) shop = shop_new("both", "");
+    AUTO(failover_plan) plan = NULL;
+
+    fail_over(shop->lab, "both");
+    VIRSH("destroy", shop->guests[1]->name);
+    give_to(shop->lab, shop->guests[0], "dc1", 100, NULL);
+    plan = plan_of(shop->lab, "both");
     ck_assert(planned(plan, 0)->blocked);
-    ck_assert(has_finding(planned(plan, 0), "is an old copy: the VM belongs to site dc1"));
+    ck_assert(has_finding(planned(plan, 0), "drctl fence both-db"));
+    ck_assert_int_eq(state_of_guest(shop->lab, "both-db"), DOMAIN_RUNNING);
+}
+END_TEST
+
+START_TEST(a_copy_is_there_again_when_nothing_could_take_its_place)
+{
+    AUTO(lab) lab = lab_open("unst");
+    AUTO(lost_guest) guest = lost_guest(lab, "unst-vm", "");
+    struct failover_result result = {0};
+    AUTO(failover_plan) plan = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) original = host_define(lab->hosts->pdata[0], guest->xml, &error);
+    g_auto(GStrv) aside = NULL;
+
+    unit_ok(original && domain_set_autostart(original, true, &error), error);
+    give_to(lab, guest, "dc1", 100, NULL);
+    forge_definition(lab, guest, "bus=\"virtio\"", "bus=\"virtua\"");
+    plan = plan_of(lab, "unst-vm");
     unit_fails(failover_execute(&lab->site, plan, NULL, NULL, &result, &error), error, ERROR_FAILED,
-               "stale-vm");
+               "unst-vm (failed)");
+    ck_assert_int_eq(state_of_guest(lab, "unst-vm"), DOMAIN_OFF);
+    ck_assert(starts_at_boot(lab, "unst-vm"));
+    aside = put_aside(lab);
+    ck_assert_uint_eq(g_strv_length(aside), 0);
     failover_result_clear(&result);
-    ck_assert_int_eq(state_of_guest(lab, "stale-vm"), DOMAIN_OFF);
-    VIRSH("undefine", "stale-vm");
-    fail_over(lab, "stale-vm");
-    ck_assert_int_eq(state_of_guest(lab, "stale-vm"), DOMAIN_RUNNING);
+    undefine_guest(original);
 }
 END_TEST
 
@@ -489,7 +565,8 @@ int main(void)
         a_forged_uuid_in_a_definition_cannot_reach_another_vm,
         what_runs_here_already_is_not_failed_over_again,
         the_next_failover_starts_what_is_off_with_what_it_has_written,
-        an_old_copy_is_not_started_when_the_vm_was_another_sites_since,
+        a_copy_of_what_has_run_elsewhere_since_is_put_aside, an_old_copy_that_runs_is_not_touched,
+        a_copy_is_there_again_when_nothing_could_take_its_place,
         a_vm_that_does_not_get_ready_makes_a_partial_failover,
         a_definition_that_libvirt_refuses_leaves_nothing);
 }

@@ -415,6 +415,56 @@ START_TEST(a_nic_whose_network_is_here_stays_connected)
 }
 END_TEST
 
+#define NIC(type_and_source)                                                                       \
+    "<interface " type_and_source "<mac address='52:54:00:00:00:0a'/></interface>"
+
+/* DEFINITION of the other site, BEFORE as it was here, PLAN or NULL. */
+static struct fixture *come_home(const char *definition, const char *before, const char *plan)
+{
+    struct fixture *fixture = fixture_new(definition);
+
+    fixture->before = definition_parse(before, "before", NULL);
+    if (plan)
+        fixture->plan = recovery_plan_parse(plan, strlen(plan), "shop", "shop.plan", NULL);
+    adapt(fixture);
+    return fixture;
+}
+
+START_TEST(a_nic_is_plugged_in_as_it_was_here_before)
+{
+    const char *home = DOMAIN("<interface type='network'><source network='prod' portgroup='db'/>"
+                              "<mac address='52:54:00:00:00:0A'/></interface>");
+    AUTO(fixture)
+    unplugged = come_home(
+        DOMAIN(NIC("type='user'>") "<interface type='user'><mac address='52:54:00:00:00:0b'/>"
+                                   "</interface>"),
+        home, NULL);
+    AUTO(fixture)
+    other = come_home(DOMAIN(NIC("type='network'><source network='recovery'/>")), home, NULL);
+    AUTO(fixture)
+    planned = come_home(DOMAIN(NIC("type='network'><source network='recovery'/>")), home,
+                        "[plan]\nvapps = shop\n[network recovery]\n"
+                        "target = disconnected\n");
+
+    assert_remark(unplugged, "52:54:00:00:00:0a is plugged into prod, as it was here before");
+    assert_at(unplugged, "devices/interface[1]/source/@portgroup", "db");
+    assert_at(unplugged, "devices/interface[2]/@type", "user");
+    assert_at(other, "devices/interface/source/@network", "prod");
+    assert_at(planned, "devices/interface/link/@state", "down");
+}
+END_TEST
+
+START_TEST(what_was_unplugged_here_before_says_nothing)
+{
+    AUTO(fixture)
+    fixture = come_home(DOMAIN(NIC("type='network'><source network='prod'/>")),
+                        DOMAIN(NIC("type='user'><link state='down'/>")), NULL);
+
+    assert_quiet(fixture);
+    assert_at(fixture, "devices/interface/source/@network", "prod");
+}
+END_TEST
+
 START_TEST(host_devices_and_shared_directories_are_removed)
 {
     AUTO(fixture)
@@ -673,6 +723,7 @@ int main(void)
         the_nvram_is_the_copy_of_this_run, without_nvram_in_the_point_libvirt_makes_a_new_one,
         missing_firmware_blocks_unless_libvirt_may_choose, a_kernel_that_is_not_here_blocks,
         a_nic_without_its_network_is_disconnected, a_nic_whose_network_is_here_stays_connected,
+        a_nic_is_plugged_in_as_it_was_here_before, what_was_unplugged_here_before_says_nothing,
         host_devices_and_shared_directories_are_removed,
         consoles_and_channels_that_lead_nowhere_are_made_private,
         no_file_or_socket_of_this_host_is_written_over,

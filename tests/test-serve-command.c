@@ -96,7 +96,11 @@ START_TEST(nothing_else_than_the_table_runs)
         {"replicate", "--to", "../dc1", "db"},
         {"replicate", "--full", "db"},
         {"replicate", "db", "--to"},
+        {"fence"},
+        {"fence", "--release", "db"},
+        {"fence", "db", "--yes"},
     };
+    static const char *const fence[] = {"fence", "db", NULL};
     static const char *const good[] = {"replicate", "--to", "dc1", "db", NULL};
     g_autofree char *dir = unit_dir();
     g_autofree char *ran = g_build_filename(dir, "ran", NULL);
@@ -115,8 +119,11 @@ START_TEST(nothing_else_than_the_table_runs)
                    "COMMAND");
     ck_assert(!g_file_test(ran, G_FILE_TEST_EXISTS));
     unit_ok(store_command(store, good, NULL, &result, &error), error);
+    g_clear_pointer(&result, json_decref);
+    unit_ok(store_command(store, fence, NULL, &result, &error), error);
     unit_ok(file_read(ran, 1000, &text, NULL, &error), error);
-    ck_assert_str_eq(text, "replicate --to dc1 db --json\n");
+    /* Nobody is there who could answer a question. */
+    ck_assert_str_eq(text, "replicate --to dc1 db --json\nfence db --json --yes\n");
     end(&server, &store, EXIT_SERVED);
 }
 END_TEST

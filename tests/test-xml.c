@@ -118,7 +118,8 @@ END_TEST
 
 START_TEST(edits_in_place)
 {
-    AUTO(xml) xml = parsed("<a><b x='1' y='2'/><c><d/></c><e/></a>");
+    AUTO(xml) xml = parsed("<a><b x='1' y='2'/><c><d/></c><e/><g/></a>");
+    AUTO(xml) other = parsed("<z><h i='1'><j/></h></z>");
     struct xml_node *root = xml_root(xml), *b = xml_find(root, "b");
 
     xml_set_attr(b, "x", NULL);
@@ -129,7 +130,10 @@ START_TEST(edits_in_place)
     ck_assert_ptr_eq(xml_child(root, "b"), b);
     xml_child(root, "f");
     xml_remove(xml_find(root, "e"));
-    assert_dump(xml, "<a>\n  <b y=\"3\"/>\n  <c>text</c>\n  <f/>\n</a>\n");
+    xml_replace(xml_find(root, "g"), xml_find(xml_root(other), "h"));
+    assert_dump(xml, "<a>\n  <b y=\"3\"/>\n  <c>text</c>\n  <h i=\"1\">\n    <j/>\n  </h>\n"
+                     "  <f/>\n</a>\n");
+    ck_assert_ptr_nonnull(xml_find(xml_root(other), "h/j"));
 }
 END_TEST
 
