@@ -139,8 +139,10 @@ const struct command fence_commands[] = {
         .summary = "stop VMs here for good, because they run at another site",
         .text =
             "Puts down that the VM must not start here, takes its autostart away, and pulls its "
-            "plug. The\nguard (drctl guard install) refuses its start until the VM is failed over "
-            "to here, or until\n--release, which makes this site its owner by a newer epoch.",
+            "plug. The\nguard (drctl guard install) refuses its start until the VM comes home "
+            "(drctl failback) or\nis failed over to here, or until --release, which makes this "
+            "site "
+            "its owner by a newer epoch.",
         .options = fence_options,
         .run = cmd_fence,
     },

@@ -38,8 +38,8 @@ static char *owned_text(const struct owner *owner, const struct config *config)
 {
     g_autofree char *text = owner_text(owner);
 
-    return g_strdup_printf("VM %s belongs to site %s; the copy at %s is stale. When it is off "
-                           "there for good and shall run here again: drctl fence --release %s",
+    return g_strdup_printf("VM %s belongs to site %s; the copy at %s is stale. To bring it home "
+                           "with all that it has written since: drctl failback %s",
                            owner->vm, text, config->site, owner->vm);
 }
 
@@ -144,10 +144,10 @@ static bool permits_guarded(const struct config *config, const struct guarded *g
     if (guarded->fenced_ms) {
         g_autofree char *time = time_format(guarded->fenced_ms);
 
-        *why =
-            g_strdup_printf("VM %s was fenced at %s, because it is to run at another site. If it "
-                            "runs nowhere else: drctl fence --release %s",
-                            guarded->vm, time, guarded->vm);
+        *why = g_strdup_printf("VM %s was fenced at %s, because it is to run at another site. To "
+                               "bring it home: drctl failback %s. If it runs nowhere else: drctl "
+                               "fence --release %s",
+                               guarded->vm, time, guarded->vm, guarded->vm);
         return false;
     }
     if (config->guard == GUARD_OFF) {

@@ -94,9 +94,9 @@ static char *problem_of(const struct config *config, const struct owner *owner,
     if (owner && strcmp(owner->site, config->site) != 0)
         return is_up(domain) ? g_strdup_printf("RUNS HERE, but belongs to %s: drctl fence %s", text,
                                                owner->vm)
-               : domain
-                   ? g_strdup_printf("belongs to %s, must not start here: drctl help fence", text)
-                   : NULL;
+               : domain ? g_strdup_printf("belongs to %s, must not start here: drctl failback %s",
+                                          text, owner->vm)
+                        : NULL;
     if (domain && guarded_read(config->dir, domain_uuid(domain), &guarded, NULL) && guarded &&
         guarded->fenced_ms) {
         g_autofree char *time = time_format(guarded->fenced_ms);

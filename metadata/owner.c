@@ -324,8 +324,7 @@ bool owner_is(const struct owner *owner, const struct taker *taker, GError **err
     return fail(
         error, ERROR_AUTH,
         "VM %s belongs to site %s: the copy at site %s is stale, and no points of it are "
-        "taken. When it is off there for good and shall run here again: drctl fence --release "
-        "%s",
+        "taken. To bring it home with all that it has written since: drctl failback %s, there",
         owner->vm, text, taker->site, owner->vm);
 }
 

@@ -233,8 +233,7 @@ static void a_stale_site_is_refused_at(struct store *store, const char *path)
     unit_ok(claim(path, "dr1", 1, &error), error);
     unit_fails(put_point(store, POINT_2, "dc1", 0, &error), error, ERROR_AUTH,
                "belongs to site dr1 since");
-    unit_fails(put_point(store, POINT_2, "dc1", 0, &error), error, ERROR_AUTH,
-               "drctl fence --release db");
+    unit_fails(put_point(store, POINT_2, "dc1", 0, &error), error, ERROR_AUTH, "drctl failback db");
     unit_ok(put_point(store, POINT_2, "dr1", 1, &error), error);
     /* A copy of a point is no new state of the VM. */
     unit_ok(points_put(store, VM_A, POINT_3, NULL, POINTS_CLUSTER, &error), error);
