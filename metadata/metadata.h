@@ -20,6 +20,7 @@
 #include "metadata/store.h"
 #include "metadata/reconnect.h"
 #include "metadata/bundle.h"
+#include "metadata/tarball.h"
 #include "metadata/catalog.h"
 #include "metadata/point-ops.h"
 #include "metadata/run.h"

@@ -265,45 +265,13 @@ static bool do_disks(struct export *export, struct run *run, GError **error)
     return true;
 }
 
-typedef bool verify_fn(const char *dir, const struct manifest *manifest, struct progress *progress,
-                       GError **error);
-
-static bool verify_layer(const struct export *export, const char *file, verify_fn *verify,
-                         GHashTable *verified, GError **error)
-{
-    g_autofree char *dir = g_path_get_dirname(file);
-    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
-    AUTO(manifest) manifest = NULL;
-
-    if (g_hash_table_contains(verified, dir))
-        return true;
-    manifest = manifest_load(path, error);
-    if (!manifest || !verify(dir, manifest, export->site->progress, error))
-        return false;
-    return g_hash_table_add(verified, g_steal_pointer(&dir));
-}
-
-static bool verify_layers(const struct export *export, verify_fn *verify, GError **error)
-{
-    g_autoptr(GHashTable) verified = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-
-    for (unsigned i = 0; i < export->origin->disks->len; i++) {
-        const struct origin_disk *disk = export->origin->disks->pdata[i];
-
-        for (char **file = disk->chain; *file; file++)
-            if (!verify_layer(export, *file, verify, verified, error))
-                return false;
-    }
-    return true;
-}
-
 /* What qemu-img has met, it calls an I/O error. Is it damage of the point? */
 static bool explain_failure(const struct export *export, GError **error)
 {
     g_autoptr(GError) damage = NULL;
 
     if (!error_is(*error, ERROR_CANCELLED) &&
-        !verify_layers(export, snapshot_verify_point, &damage) &&
+        !origin_verify(export->origin, snapshot_verify_point, export->site->progress, &damage) &&
         error_is(damage, ERROR_INTEGRITY)) {
         g_clear_error(error);
         g_propagate_error(error, g_steal_pointer(&damage));
@@ -315,7 +283,8 @@ static bool explain_failure(const struct export *export, GError **error)
  * left of a damaged point is compared with its digests while it is copied. */
 static bool do_steps(struct export *export, struct run *run, GError **error)
 {
-    if (!has_lost(export) && !verify_layers(export, snapshot_verify_for_qemu, error))
+    if (!has_lost(export) &&
+        !origin_verify(export->origin, snapshot_verify_for_qemu, export->site->progress, error))
         return false;
     if (!do_disks(export, run, error))
         return has_lost(export) ? false : explain_failure(export, error);

@@ -261,6 +261,35 @@ bool origin_accept(struct origin *origin, const GPtrArray *lost, GError **error)
     return true;
 }
 
+static bool verify_layer(const char *file, origin_verify_fn *verify, struct progress *progress,
+                         GHashTable *verified, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(file);
+    AUTO(manifest) manifest = NULL;
+
+    if (g_hash_table_contains(verified, dir))
+        return true;
+    manifest = load_manifest(dir, error);
+    if (!manifest || !verify(dir, manifest, progress, error))
+        return false;
+    return g_hash_table_add(verified, g_steal_pointer(&dir));
+}
+
+bool origin_verify(const struct origin *origin, origin_verify_fn *verify,
+                   struct progress *progress, GError **error)
+{
+    g_autoptr(GHashTable) verified = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (unsigned i = 0; i < origin->disks->len; i++) {
+        const struct origin_disk *disk = origin->disks->pdata[i];
+
+        for (char **file = disk->chain; *file; file++)
+            if (!verify_layer(*file, verify, progress, verified, error))
+                return false;
+    }
+    return true;
+}
+
 /* One that is not complete, if anything of it can be used. */
 static struct origin *newest_damaged(const struct site *site, const GPtrArray *points)
 {

@@ -243,3 +243,37 @@ void restore_result_clear(struct restore_result *result);
 /* Safe to repeat after a kill; never overwrites: ERROR_CONFLICT for an existing domain or file. */
 bool restore_execute(const struct site *site, const struct restore_request *request,
                      struct restore_result *result, GError **error);
+
+/* --- Archives ------------------------------------------------------------------------------- */
+
+/* A VM or a vApp as one file. What it is follows from the end of its name: ".tar.zst", our own, which holds a
+ * full recovery point of each VM. */
+struct export_request {
+    const char *name;  /* of a vApp or VM */
+    const char *point; /* of one VM; or NULL: the newest of each, of one round if there is one */
+    const char *file;
+};
+struct import_request {
+    const char *file;
+    bool dry_run; /* check only */
+};
+struct archive_vm {
+    char *vm, *uuid, *point;
+    uint64_t bytes;
+    bool present; /* an import has found the point here already */
+};
+struct archive_result {
+    char *name; /* of the vApp or VM */
+    bool is_vapp;
+    char *vapp_path; /* of an import: the definition's file, if it was written */
+    GPtrArray *vms;  /* of struct archive_vm */
+};
+void archive_result_clear(struct archive_result *result);
+/* The file appears when it is whole, and only if there is none of that name: ERROR_CONFLICT. Damaged points
+ * are refused. */
+bool export_archive(const struct site *site, const struct export_request *request,
+                    struct archive_result *result, GError **error);
+/* Its points become points of the local store, its vApp one of this site. Before anything is written, the
+ * whole file has been read and checked, to the last digest: ERROR_INTEGRITY. It is safe to repeat. */
+bool import_archive(const struct site *site, const struct import_request *request,
+                    struct archive_result *result, GError **error);

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An archive becomes points of the local store. It is read twice: to check it, then to bring it in, checked
+ * anew, since nobody keeps the file as it is in between. */
+#include <string.h>
+
+#include "restore/archive.h"
+
+/* What the store needs beside the files, and rather too much. */
+#define SPARE_BYTES (UINT64_C(64) << 20)
+
+struct importing {
+    const struct site *site;
+    const struct import_request *request;
+    struct archive_result *result;
+    GHashTable *present; /* "<uuid>/<point>" of what is here */
+    uint64_t needed, done;
+    /* Bringing in. */
+    struct incoming *incoming;
+    unsigned file;
+};
+
+static void importing_clear(struct importing *self)
+{
+    incoming_free(self->incoming);
+    g_clear_pointer(&self->present, g_hash_table_unref);
+}
+#define AUTO_IMPORTING __attribute__((cleanup(importing_clear))) struct importing
+
+static bool scan(struct importing *self, const struct archive_events *events,
+                 bool (*finish)(struct importing *self, const struct archive_reader *reader,
+                                GError **error),
+                 GError **error)
+{
+    AUTO(archive_reader) reader = archive_reader_new(events);
+    struct tarball_sink sink = {archive_reader_begin, archive_reader_data, archive_reader_end,
+                                reader};
+
+    return tarball_scan(self->request->file, TARBALL_ZSTD, &sink, error) &&
+           archive_reader_finish(reader, error) && finish(self, reader, error);
+}
+
+static char *key_of(const struct manifest *manifest)
+{
+    return g_strconcat(manifest->uuid, "/", manifest->point, NULL);
+}
+
+static bool is_present(const struct importing *self, const struct manifest *manifest)
+{
+    g_autofree char *key = key_of(manifest);
+
+    return g_hash_table_contains(self->present, key);
+}
+
+/* ---- Before anything is written */
+
+static bool look_for(struct importing *self, const struct manifest *manifest, GError **error)
+{
+    g_autoptr(GPtrArray) points = store_points(self->site->store, manifest->uuid, error);
+
+    for (unsigned i = 0; points && i < points->len; i++)
+        g_hash_table_add(self->present, key_of(points->pdata[i]));
+    return points != NULL;
+}
+
+static bool check_space(const struct importing *self, GError **error)
+{
+    g_autofree char *wants = bytes_format(self->needed + SPARE_BYTES);
+    g_autofree char *has = NULL;
+    struct store_info info = {0};
+    bool fits;
+
+    if (!store_info(self->site->store, &info, error))
+        return false;
+    has = bytes_format(info.free_bytes);
+    fits = self->needed + SPARE_BYTES <= info.free_bytes;
+    store_info_clear(&info);
+    return fits || fail(error, ERROR_NO_SPACE,
+                        "%s needs %s in the store, which has %s free: make room (`drctl prune`, or "
+                        "a larger file system)",
+                        self->request->file, wants, has);
+}
+
+static bool check_point(void *context, const struct manifest *manifest, bool *skip, GError **error)
+{
+    struct importing *self = context;
+    uint64_t bytes = manifest_bytes(manifest);
+
+    if (!look_for(self, manifest, error))
+        return false;
+    archive_vms_add(self->result->vms, manifest)->present = is_present(self, manifest);
+    if (bytes > UINT64_MAX / 4 - self->needed)
+        return fail(error, ERROR_INTEGRITY, "its files are larger than any store");
+    if (!is_present(self, manifest))
+        self->needed += bytes;
+    progress_note(self->site->progress, "%s: checking point %s", manifest->vm, manifest->point);
+    return check_space(self, error);
+}
+
+static bool check_file(void *context, const struct manifest_file *file, GError **error)
+{
+    return true;
+}
+
+static bool check_data(void *context, uint64_t offset, const void *data, size_t len, GError **error)
+{
+    return true;
+}
+
+static bool checked(void *context, const struct manifest *manifest, GError **error)
+{
+    return true;
+}
+
+static char *vapp_path(const struct importing *self, const char *name)
+{
+    g_autofree char *file = g_strconcat(name, ".vapp", NULL);
+
+    return g_build_filename(self->site->config->dir, file, NULL);
+}
+
+/* What the administrator has written stays. */
+static bool check_vapp(struct importing *self, const struct vapp *vapp, GError **error)
+{
+    g_autofree char *path = vapp_path(self, vapp->name);
+    g_autoptr(GError) cause = NULL;
+    AUTO(vapp) here = vapp_find(self->site->config->dir, vapp->name, &cause);
+
+    if (!here && !error_is(cause, ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return false;
+    }
+    if (!here && g_file_test(path, G_FILE_TEST_EXISTS | G_FILE_TEST_IS_SYMLINK))
+        return fail(error, ERROR_CONFLICT, "%s is there and defines another vApp: rename it", path);
+    if (!here)
+        self->result->vapp_path = g_steal_pointer(&path);
+    else if (strcmp(here->text, vapp->text) != 0)
+        progress_note(self->site->progress,
+                      "vApp %s is defined otherwise by %s, which stays as it is", vapp->name,
+                      here->path);
+    return true;
+}
+
+static bool finish_check(struct importing *self, const struct archive_reader *reader,
+                         GError **error)
+{
+    const struct vapp *vapp = archive_reader_vapp(reader);
+
+    self->result->name = g_strdup(archive_reader_name(reader));
+    self->result->is_vapp = vapp != NULL;
+    return !vapp || check_vapp(self, vapp, error);
+}
+
+/* ---- Bringing in */
+
+static bool begin_point(void *context, const struct manifest *manifest, bool *skip, GError **error)
+{
+    struct importing *self = context;
+
+    *skip = is_present(self, manifest);
+    if (*skip)
+        return true;
+    progress_note(self->site->progress, "%s: writing point %s", manifest->vm, manifest->point);
+    self->incoming = store_begin(self->site->store, manifest->uuid, manifest->point, error);
+    return self->incoming != NULL;
+}
+
+static bool begin_file(void *context, const struct manifest_file *file, GError **error)
+{
+    struct importing *self = context;
+
+    return incoming_open(self->incoming, file->name, &self->file, error);
+}
+
+static bool write_data(void *context, uint64_t offset, const void *data, size_t len, GError **error)
+{
+    struct importing *self = context;
+
+    self->done += len;
+    progress_bytes(self->site->progress, self->result->name, self->done, self->needed);
+    return incoming_write(self->incoming, self->file, offset, data, len, error);
+}
+
+static bool commit_point(void *context, const struct manifest *manifest, GError **error)
+{
+    struct importing *self = context;
+    bool done = incoming_commit(self->incoming, manifest, error);
+
+    incoming_free(g_steal_pointer(&self->incoming));
+    return done;
+}
+
+static bool finish_import(struct importing *self, const struct archive_reader *reader,
+                          GError **error)
+{
+    const struct vapp *vapp = archive_reader_vapp(reader);
+    const char *path = self->result->vapp_path;
+
+    return !path || !vapp || file_write(path, vapp->text, strlen(vapp->text), 0644, error);
+}
+
+bool import_archive(const struct site *site, const struct import_request *request,
+                    struct archive_result *result, GError **error)
+{
+    AUTO_IMPORTING self = {.site = site, .request = request, .result = result};
+    struct archive_events check = {check_point, check_file, check_data, checked, &self};
+    struct archive_events bring = {begin_point, begin_file, write_data, commit_point, &self};
+
+    if (!archive_check_name(request->file, error))
+        return false;
+    self.present = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    result->vms = archive_vms_new();
+    if (!scan(&self, &check, finish_check, error)) {
+        g_prefix_error(error, "nothing was imported: ");
+        return false;
+    }
+    return request->dry_run || scan(&self, &bring, finish_import, error);
+}
