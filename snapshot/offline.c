@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define READY_MS 20000
-#define POLL_US 10000
 /* Two writes can fall into one tick of a file's times: what has just changed may change unseen. */
 #define SETTLED_MS 2000
 
@@ -115,22 +113,6 @@ static char *image_description(const struct vm_disk *disk)
     return g_strconcat("json:", text, NULL);
 }
 
-/* It writes its pid when it has opened the image and listens. */
-static bool wait_until_ready(struct child *child, const char *pid_file, GError **error)
-{
-    int64_t deadline_ms = time_monotonic_ms() + READY_MS;
-
-    while (!g_file_test(pid_file, G_FILE_TEST_EXISTS)) {
-        if (!interrupt_check(error) || !child_runs(child, error))
-            return false;
-        if (time_monotonic_ms() >= deadline_ms)
-            return fail(error, ERROR_HYPERVISOR, "qemu-nbd was not ready after %d s",
-                        READY_MS / 1000);
-        g_usleep(POLL_US);
-    }
-    return true;
-}
-
 static const struct vm_disk *find_disk(const struct offline *offline, const char *target)
 {
     unsigned i = 0;
@@ -140,34 +122,18 @@ static const struct vm_disk *find_disk(const struct offline *offline, const char
     return offline->disks->pdata[i];
 }
 
-static struct child *start_server(const struct offline *offline, const struct reference *reference,
-                                  const struct vm_disk *disk, const char *socket, GError **error)
-{
-    g_autofree char *pid_file = g_strconcat(socket, ".pid", NULL);
-    g_autofree char *image = image_description(disk);
-    const char *argv[] = {"qemu-nbd", "--read-only", "--persistent", "-x",  disk->target, "-k",
-                          socket,     "--pid-file",  pid_file,       image, NULL,         NULL,
-                          NULL};
-
-    if (reference_covers(reference, disk)) {
-        argv[10] = "-B";
-        argv[11] = reference->checkpoint;
-    }
-    AUTO(child) child = child_start(argv, error);
-
-    return child && wait_until_ready(child, pid_file, error) ? g_steal_pointer(&child) : NULL;
-}
-
 char *offline_serve(struct offline *offline, const struct reference *reference, const char *target,
                     GError **error)
 {
     const struct vm_disk *disk = find_disk(offline, target);
     g_autofree char *socket = g_build_filename(offline->dir, target, NULL);
+    g_autofree char *image = image_description(disk);
     struct child *child;
 
     if (g_hash_table_contains(offline->children, target))
         return g_steal_pointer(&socket);
-    child = start_server(offline, reference, disk, socket, error);
+    child = snapshot_serve(image, target, socket,
+                           reference_covers(reference, disk) ? reference->checkpoint : NULL, error);
     if (!child)
         return NULL;
     g_hash_table_insert(offline->children, disk->target, child);

@@ -175,6 +175,24 @@ bool snapshot_write_lost(const char *path, const char *backing, uint64_t virtual
 bool snapshot_flatten(const char *path, char *const *images, const GArray *lost,
                       struct progress *progress, const char *subject, GError **error);
 
+/* Serve IMAGE (a file name, or "json:..."), of which nothing is written and no lock is taken, as EXPORT at the unix
+ * socket SOCKET, with its BITMAP unless that is NULL, to any number of clients, until the child is freed or the
+ * calling thread ends. Beside the socket there is SOCKET.pid. */
+struct child *snapshot_serve(const char *image, const char *export, const char *socket,
+                             const char *bitmap, GError **error);
+
+/* A disk of a point that is made of an image of any format that QEMU reads. */
+struct image_job {
+    const char *image;      /* as for snapshot_serve() */
+    const char *socket_dir; /* private */
+    struct incoming *into;
+    struct manifest *manifest;  /* of the point; gets the files */
+    struct manifest_disk *disk; /* of it; gets the sizes */
+    int compression;
+    struct progress *progress; /* or NULL */
+};
+bool snapshot_take_image(const struct image_job *job, GError **error);
+
 /* Bring SKETCH up to what COUNT layers, top first, say. It is that of the image that the last one stands
  * on, which has the size of all of them; or empty where that one stands on nothing. Reads only
  * digests. */
