@@ -99,6 +99,7 @@ static bool cmd_import(struct context *context, GError **error)
 {
     struct import_request request = {
         .file = context->args[0],
+        .as = option_value(context, "as"),
         .dry_run = option_set(context, "dry-run"),
     };
     struct archive_result result = {0};
@@ -121,6 +122,7 @@ static bool cmd_import(struct context *context, GError **error)
 }
 
 static const struct option import_options[] = {
+    {"as", "NAME", "what the VM of an OVA is called here"},
     {"dry-run", NULL, "check the whole file and say what it would bring in; change nothing"},
     {0},
 };
@@ -137,7 +139,7 @@ const struct command archive_commands[] = {
                 "its\n"
                 "disks, each as one qcow2 image, its definition and checksums. `drctl import`\n"
                 "takes it in at another site; tar, qemu-img and virsh can use it as well.\n"
-                "The points are verified first.",
+                "FILE.ova is for other platforms, and holds one VM. The points are verified first.",
         .options = export_options,
         .run = cmd_export,
     },
@@ -147,7 +149,7 @@ const struct command archive_commands[] = {
         .min_args = 1,
         .max_args = 1,
         .flags = COMMAND_JSON,
-        .summary = "take in what `drctl export` has written",
+        .summary = "take in what `drctl export` has written, or an OVA",
         .text = "The whole file is checked before anything is written. What it holds becomes "
                 "recovery\n"
                 "points of this site's store, from which `drctl failover` and `drctl restore` "

@@ -5,6 +5,7 @@
 #include "restore/archive.h"
 #include "restore/group.h"
 #include "restore/origin.h"
+#include "restore/ova.h"
 #include "restore/request.h"
 #include "restore/source.h"
 
@@ -34,12 +35,15 @@ char *archive_vapp_member(const char *name)
     return g_strdup_printf("vapps/%s.vapp", name);
 }
 
-bool archive_check_name(const char *file, GError **error)
+bool archive_check_name(const char *file, bool *is_ova, GError **error)
 {
-    return g_str_has_suffix(file, ARCHIVE_SUFFIX) ||
-           fail(error, ERROR_USAGE,
-                "%s: what kind of file it is follows from its name: it must end with " ARCHIVE_SUFFIX,
-                file);
+    *is_ova = g_str_has_suffix(file, OVA_SUFFIX);
+    return *is_ova || g_str_has_suffix(file, ARCHIVE_SUFFIX) ||
+           fail(
+               error, ERROR_USAGE,
+               "%s: what kind of file it is follows from its name: it must end with " ARCHIVE_SUFFIX
+               " or " OVA_SUFFIX,
+               file);
 }
 
 void archive_sum(GString *sums, const char *name, const uint8_t digest[DIGEST_SIZE])
@@ -269,12 +273,12 @@ static json_t *head_json(const struct writing *self, const char *time)
     json_set_string(json, "time", time);
     json_object_set_new(json, "vapp", json_boolean(is_vapp(self)));
     for (unsigned i = 0; i < self->vms->len; i++) {
-        const struct archived_vm *vm = self->vms->pdata[i];
+        const struct manifest *from = ((struct archived_vm *)self->vms->pdata[i])->origin->manifest;
         json_t *entry = json_object();
 
-        json_set_string(entry, "vm", vm->manifest->vm);
-        json_set_string(entry, "uuid", vm->manifest->uuid);
-        json_set_string(entry, "point", vm->manifest->point);
+        json_set_string(entry, "vm", from->vm);
+        json_set_string(entry, "uuid", from->uuid);
+        json_set_string(entry, "point", from->point);
         json_array_append_new(vms, entry);
     }
     json_object_set_new(json, "vms", vms);
@@ -327,9 +331,12 @@ bool export_archive(const struct site *site, const struct export_request *reques
                     struct archive_result *result, GError **error)
 {
     AUTO_WRITING self = {.site = site, .request = request};
+    bool is_ova;
 
-    if (!archive_check_name(request->file, error))
+    if (!archive_check_name(request->file, &is_ova, error))
         return false;
+    if (is_ova)
+        return ova_export(site, request, result, error);
     self.dir = g_path_get_dirname(request->file);
     self.vms = g_ptr_array_new_with_free_func(vm_free);
     if (!choose(&self, error) || !write_archive(&self, error))

@@ -30,8 +30,8 @@
 char *archive_member(const char *vm_uuid, const char *point, const char *name);
 /* "vapps/<name>.vapp"; g_free. */
 char *archive_vapp_member(const char *name);
-/* ERROR_USAGE unless FILE is called as an archive is. */
-bool archive_check_name(const char *file, GError **error);
+/* ERROR_USAGE unless FILE is called as an archive or an OVA is. */
+bool archive_check_name(const char *file, bool *is_ova, GError **error);
 /* Append a line of SHA256SUMS. */
 void archive_sum(GString *sums, const char *name, const uint8_t digest[DIGEST_SIZE]);
 
@@ -67,7 +67,7 @@ struct archive_events {
 /* EVENTS (borrowed) may be NULL. */
 struct archive_reader *archive_reader_new(const struct archive_events *events);
 bool archive_reader_begin(void *reader, const char *name, uint64_t bytes, uint64_t at,
-                        GError **error);
+                          GError **error);
 bool archive_reader_data(void *reader, const void *data, size_t len, GError **error);
 bool archive_reader_end(void *reader, GError **error);
 /* The archive is at its end: is it whole? */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "restore/archive.h"
+#include "restore/ova.h"
 
 /* What the store needs beside the files, and rather too much. */
 #define SPARE_BYTES (UINT64_C(64) << 20)
@@ -202,11 +203,20 @@ bool import_archive(const struct site *site, const struct import_request *reques
                     struct archive_result *result, GError **error)
 {
     AUTO_IMPORTING self = {.site = site, .request = request, .result = result};
+    bool is_ova;
     struct archive_events check = {check_point, check_file, check_data, checked, &self};
     struct archive_events bring = {begin_point, begin_file, write_data, commit_point, &self};
 
-    if (!archive_check_name(request->file, error))
+    if (!archive_check_name(request->file, &is_ova, error))
         return false;
+    if (is_ova)
+        return ova_import(site, request, result, error);
+    if (request->as)
+        return fail(
+            error, ERROR_USAGE,
+            "--as is for an OVA: what is in %s is called what it was; bring it up by another "
+            "name with drctl restore --as",
+            request->file);
     self.present = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     result->vms = archive_vms_new();
     if (!scan(&self, &check, finish_check, error)) {

@@ -247,7 +247,7 @@ bool restore_execute(const struct site *site, const struct restore_request *requ
 /* --- Archives ------------------------------------------------------------------------------- */
 
 /* A VM or a vApp as one file. What it is follows from the end of its name: ".tar.zst", our own, which holds a
- * full recovery point of each VM. */
+ * full recovery point of each VM; or ".ova", one VM for other platforms, or of them. */
 struct export_request {
     const char *name;  /* of a vApp or VM */
     const char *point; /* of one VM; or NULL: the newest of each, of one round if there is one */
@@ -255,7 +255,8 @@ struct export_request {
 };
 struct import_request {
     const char *file;
-    bool dry_run; /* check only */
+    const char *as; /* of an OVA: what the VM is called; NULL: what the file calls it */
+    bool dry_run;   /* check only */
 };
 struct archive_vm {
     char *vm, *uuid, *point;

@@ -4,10 +4,13 @@
  *
  *     't'  an archive, without the compression around it
  *     'z'  an archive
+ *     'o'  the descriptor of an OVA
+ *     'p'  an OVA
  */
 #include <string.h>
 
 #include "restore/archive.h"
+#include "restore/ova.h"
 #include "tests/fuzz.h"
 
 /* Whoever is told of an archive is told one thing after the other, and all of it. */
@@ -104,10 +107,56 @@ static const char *write_input(const uint8_t *data, size_t len)
         path = g_build_filename(dir, "input", NULL);
         atexit(clean_up);
     }
-    if (!g_file_set_contents_full(path, (const char *)data, (gssize)len,
-                                  G_FILE_SET_CONTENTS_NONE, 0600, &error))
+    if (!g_file_set_contents_full(path, (const char *)data, (gssize)len, G_FILE_SET_CONTENTS_NONE,
+                                  0600, &error))
         fuzz_fail("%s", error->message);
     return path;
+}
+
+/* What is made of a descriptor is a definition, and a descriptor that says the same. */
+static void read_ovf(const char *data, size_t len)
+{
+    g_autofree char *text = g_strndup(data, len);
+    g_autoptr(GError) error = NULL;
+    AUTO(ovf) ovf = ovf_parse(text, "descriptor", &error);
+    g_autofree char *definition = NULL;
+    g_autofree char *written = NULL;
+    AUTO(xml) xml = NULL;
+    AUTO(ovf) again = NULL;
+
+    fuzz_require((ovf == NULL) == (error != NULL));
+    if (!ovf)
+        return;
+    fuzz_require(ovf->disks->len > 0 && ovf->memory_bytes > 0 && ovf->cpus > 0);
+    definition = ovf_definition(ovf, "db", "11111111-2222-3333-4444-555555555555");
+    xml = xml_parse(definition, "definition", NULL);
+    fuzz_require(xml && !xml_find(xml_root(xml), "devices/disk/source"));
+    if (ovf->memory_bytes < 1 << 20)
+        return;
+    written = ovf_text(ovf);
+    again = ovf_parse(written, "what we wrote", &error);
+    if (!again)
+        fuzz_fail("%s", error->message);
+    fuzz_require(again->disks->len == ovf->disks->len && again->nics->len == ovf->nics->len);
+    for (unsigned i = 0; i < ovf->disks->len; i++) {
+        const struct ovf_disk *a = ovf->disks->pdata[i], *b = again->disks->pdata[i];
+
+        fuzz_require(strcmp(a->file, b->file) == 0 && a->capacity_bytes == b->capacity_bytes);
+    }
+}
+
+static void read_ova(const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(ova) ova = ova_open(path, NULL, &error);
+
+    fuzz_require((ova == NULL) == (error != NULL));
+    for (unsigned i = 0; ova && i < ova->ovf->disks->len; i++) {
+        const struct ovf_disk *disk = ova->ovf->disks->pdata[i];
+        g_autofree char *image = ova_image(ova, ova_member(ova, disk->file));
+
+        fuzz_require(strstr(image, "\"backing\":null") != NULL);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -118,5 +167,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         read_archive(write_input(data + 1, len - 1), TARBALL_PLAIN);
     else if (data[0] == 'z')
         read_archive(write_input(data + 1, len - 1), TARBALL_ZSTD);
+    else if (data[0] == 'o')
+        read_ovf((const char *)data + 1, len - 1);
+    else if (data[0] == 'p')
+        read_ova(write_input(data + 1, len - 1));
     return 0;
 }
