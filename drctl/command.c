@@ -25,6 +25,7 @@ const struct command *const all_commands[] = {
     failover_commands,
     restore_commands,
     archive_commands,
+    mount_commands,
     vapp_commands,
     release_commands,
     run_commands,

@@ -278,3 +278,29 @@ bool export_archive(const struct site *site, const struct export_request *reques
  * whole file has been read and checked, to the last digest: ERROR_INTEGRITY. It is safe to repeat. */
 bool import_archive(const struct site *site, const struct import_request *request,
                     struct archive_result *result, GError **error);
+
+/* --- Looking into a point -------------------------------------------------------------------- */
+
+/* Disks of a point over NBD, read-only, at unix sockets that nobody else can reach. */
+struct mount_request {
+    const char *what;  /* a VM, or the id of a point that only one VM has */
+    const char *point; /* of the VM, or NULL: the newest */
+    const char *disk;  /* only this one, or NULL */
+};
+struct mounted_disk {
+    char *target, *uri, *socket;
+    uint64_t virtual_bytes;
+};
+struct mount_result {
+    char *vm, *point;
+    GPtrArray *disks; /* of struct mounted_disk */
+};
+void mount_result_clear(struct mount_result *result);
+struct mount;
+/* They are served until it is freed, or the calling thread ends. */
+struct mount *mount_new(const struct site *site, const struct mount_request *request,
+                        struct mount_result *result, GError **error);
+/* Are all of them served? */
+bool mount_runs(struct mount *mount, GError **error);
+void mount_free(struct mount *mount);
+DEFINE_CLEANUP(mount)

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking into points: their disks over NBD. Needs no libvirt. */
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "restore/restore.h"
+#include "tests/session.h"
+
+#define VM_UUID "11111111-2222-3333-4444-555555555555"
+#define POINT "20261120T221500.123Z"
+#define DEFINITION "<domain type='qemu'><name>web</name><uuid>" VM_UUID "</uuid></domain>"
+
+struct lab {
+    char *dir;
+    struct config *config;
+    struct catalog *catalog;
+    struct store *store;
+    GPtrArray *hosts;
+    struct progress progress;
+    struct site site;
+};
+
+static void lab_free(struct lab *lab)
+{
+    g_ptr_array_unref(lab->hosts);
+    store_free(lab->store);
+    catalog_free(lab->catalog);
+    config_free(lab->config);
+    g_free(lab->dir);
+    g_free(lab);
+}
+DEFINE_CLEANUP(lab)
+
+static char *lab_path(const struct lab *lab, const char *name)
+{
+    return g_build_filename(lab->dir, name, NULL);
+}
+
+/* root.raw: a file system; parts.raw: one in the first of two partitions. */
+static void make_disks(const struct lab *lab)
+{
+    static const char script[] =
+        "cd \"$1\"\n"
+        "mkdir -p tree/etc/deep tree/home\n"
+        "echo 192.0.2.7 >tree/etc/hosts\n"
+        "head -c 300000 /dev/urandom >tree/etc/deep/blob\n"
+        "printf x >'tree/etc/with \"quotes\" and blanks'\n"
+        "ln -s /etc/passwd tree/etc/link\n"
+        "truncate -s 16M root.raw\n"
+        "mke2fs -q -t ext4 -d tree root.raw\n"
+        "truncate -s 24M parts.raw\n"
+        /* A table with two entries: 2048+32768 and 36864+8192, both of type 83. */
+        "printf '\\000\\000\\000\\000\\203\\000\\000\\000\\000\\010\\000\\000\\000\\200\\000\\000"
+        "\\000\\000\\000\\000\\203\\000\\000\\000\\000\\220\\000\\000\\000\\040\\000\\000' |\n"
+        "  dd of=parts.raw bs=1 seek=446 conv=notrunc status=none\n"
+        "printf '\\125\\252' | dd of=parts.raw bs=1 seek=510 conv=notrunc status=none\n"
+        "dd if=root.raw of=parts.raw bs=1M seek=1 conv=notrunc status=none\n";
+
+    RUN("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-ec", script, "sh", lab->dir);
+}
+
+static void add_disk(const struct lab *lab, struct incoming *incoming, struct manifest *manifest,
+                     const char *target, const char *file)
+{
+    g_autofree char *path = lab_path(lab, file);
+    g_autofree char *image =
+        g_strdup_printf("json:{\"driver\":\"raw\",\"file.filename\":\"%s\"}", path);
+    g_autofree char *sockets = lab_path(lab, "sockets");
+    struct image_job job = {
+        .image = image,
+        .socket_dir = sockets,
+        .into = incoming,
+        .manifest = manifest,
+        .disk = manifest_add_disk(manifest, target),
+        .compression = 1,
+    };
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(dir_make(sockets, 0700, &error), error);
+    unit_ok(snapshot_take_image(&job, &error), error);
+}
+
+static void add_point(const struct lab *lab, const char *vm, const char *uuid)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(manifest) manifest = manifest_new();
+    AUTO(incoming) incoming = store_begin(lab->store, uuid, POINT, &error);
+
+    unit_ok(incoming != NULL, error);
+    manifest->vm = g_strdup(vm);
+    manifest->uuid = g_strdup(uuid);
+    manifest->point = g_strdup(POINT);
+    point_id_parse(POINT, &manifest->time_ms);
+    manifest->site = g_strdup("dc1");
+    add_disk(lab, incoming, manifest, "vda", "root.raw");
+    add_disk(lab, incoming, manifest, "vdb", "parts.raw");
+    unit_ok(incoming_put(incoming, manifest, "domain.xml", DEFINITION, strlen(DEFINITION), &error),
+            error);
+    unit_ok(incoming_commit(incoming, manifest, &error), error);
+}
+
+static void free_nothing(void *nothing)
+{
+}
+
+static struct lab *lab_new(void)
+{
+    struct lab *lab = g_new0(struct lab, 1);
+    g_autofree char *conf = NULL;
+    g_autofree char *path = NULL;
+    g_autofree char *store = NULL;
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+
+    lab->dir = unit_dir();
+    conf = lab_path(lab, "etc");
+    path = lab_path(lab, "etc/drctl.conf");
+    store = lab_path(lab, "store");
+    text = g_strdup_printf("[site]\nname = dr1\nlibvirt = qemu:///session\nstore = %1$s/store\n"
+                           "images = %1$s/images\nscratch = %1$s/scratch\nrun-dir = %1$s/run\n",
+                           lab->dir);
+    unit_ok(dir_make(conf, 0700, &error), error);
+    unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
+    unit_ok(store_create(store, "dr1", &error), error);
+    lab->config = config_load(conf, &error);
+    unit_ok(lab->config != NULL, error);
+    lab->catalog = catalog_open(lab->config->store, &error);
+    unit_ok(lab->catalog != NULL, error);
+    lab->store = store_open_site(lab->config, lab->catalog, &snapshot_point_ops, &error);
+    unit_ok(lab->store != NULL, error);
+    lab->hosts = g_ptr_array_new_with_free_func(free_nothing);
+    lab->site = (struct site){lab->config, lab->catalog, lab->store, lab->hosts, &lab->progress};
+    make_disks(lab);
+    add_point(lab, "web", VM_UUID);
+    return lab;
+}
+
+/* Nothing is left of a look. */
+static void assert_empty(const struct lab *lab, const char *name)
+{
+    g_autofree char *dir = lab_path(lab, name);
+    g_auto(GStrv) left = dir_list(dir, NULL);
+
+    for (char **entry = left; entry && *entry; entry++)
+        ck_assert_msg(!g_str_has_prefix(*entry, "work-"), "%s/%s", dir, *entry);
+}
+
+/* ---- mount */
+
+START_TEST(disks_can_be_read_over_nbd_and_not_written)
+{
+    AUTO(lab) lab = lab_new();
+    struct mount_request request = {.what = "web"};
+    struct mount_result result = {0};
+    g_autoptr(GError) error = NULL;
+    struct mount *mount = mount_new(&lab->site, &request, &result, &error);
+
+    unit_ok(mount != NULL, error);
+    ck_assert_uint_eq(result.disks->len, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct mounted_disk *disk = result.disks->pdata[i];
+        g_autofree char *before = lab_path(lab, i ? "parts.raw" : "root.raw");
+        struct stat status;
+
+        RUN("qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", before, disk->uri);
+        RUN("sh", "-c", "! qemu-io -f raw -c 'write 0 512' \"$1\" 2>/dev/null", "sh", disk->uri);
+        ck_assert_int_eq(stat(disk->socket, &status), 0);
+    }
+    unit_ok(mount_runs(mount, &error), error);
+    mount_free(mount);
+    mount_result_clear(&result);
+    assert_empty(lab, "run");
+}
+END_TEST
+
+START_TEST(one_disk_of_a_point_can_be_named)
+{
+    AUTO(lab) lab = lab_new();
+    struct mount_request request = {.what = POINT, .disk = "vdb"};
+    struct mount_request wrong = {.what = "web", .disk = "vdz"};
+    struct mount_result result = {0}, none = {0};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GError) cause = NULL;
+    AUTO(mount) mount = mount_new(&lab->site, &request, &result, &error);
+
+    unit_ok(mount != NULL, error);
+    ck_assert_uint_eq(result.disks->len, 1);
+    unit_fails(mount_new(&lab->site, &wrong, &none, &cause), cause, ERROR_NOT_FOUND, "vda, vdb");
+    mount_result_clear(&result);
+    mount_result_clear(&none);
+}
+END_TEST
+
+START_TEST(a_point_of_several_vms_must_be_told_apart)
+{
+    AUTO(lab) lab = lab_new();
+    struct mount_request request = {.what = POINT};
+    struct mount_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    add_point(lab, "app", "22222222-2222-3333-4444-555555555555");
+    unit_fails(mount_new(&lab->site, &request, &result, &error), error, ERROR_CONFLICT,
+               "--point " POINT);
+}
+END_TEST
+
+START_TEST(the_server_dies_with_whoever_mounted)
+{
+    AUTO(lab) lab = lab_new();
+    int ready[2];
+    char path[200] = "";
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(ready), 0);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        struct mount_request request = {.what = "web", .disk = "vda"};
+        struct mount_result result = {0};
+
+        if (mount_new(&lab->site, &request, &result, NULL))
+            dprintf(ready[1], "%s", ((struct mounted_disk *)result.disks->pdata[0])->uri);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_gt(read(ready[0], path, sizeof path - 1), 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    /* What it left does not hinder the next one, which removes it. */
+    struct mount_request request = {.what = "web"};
+    struct mount_result result = {0};
+    g_autoptr(GError) error = NULL;
+    struct mount *mount = mount_new(&lab->site, &request, &result, &error);
+
+    unit_ok(mount != NULL, error);
+    RUN("sh", "-c", "! qemu-img info \"$1\" 2>/dev/null", "sh", path);
+    mount_free(mount);
+    mount_result_clear(&result);
+    assert_empty(lab, "run");
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN("look", disks_can_be_read_over_nbd_and_not_written,
+                    one_disk_of_a_point_can_be_named, a_point_of_several_vms_must_be_told_apart,
+                    the_server_dies_with_whoever_mounted);
+}
