@@ -304,3 +304,36 @@ struct mount *mount_new(const struct site *site, const struct mount_request *req
 bool mount_runs(struct mount *mount, GError **error);
 void mount_free(struct mount *mount);
 DEFINE_CLEANUP(mount)
+
+/* Single files of a disk, as far as debugfs can read it. */
+struct files_request {
+    const char *what;  /* as in struct mount_request */
+    const char *point; /* likewise */
+    const char *disk;
+    bool has_partition;
+    unsigned partition; /* 0: the disk is one file system. Without: the only one that can be read */
+    char **paths;       /* NULL-terminated; empty: only find the file systems */
+    const char *to_dir; /* copy them there; NULL: list them */
+};
+struct file_system {
+    unsigned partition;
+    uint64_t offset, bytes;
+    char *type; /* NULL: not known */
+};
+enum file_kind { FILE_PLAIN, FILE_DIR, FILE_LINK, FILE_OTHER };
+struct file_entry {
+    char *path; /* in the guest; bytes as they are there */
+    uint64_t inode;
+    enum file_kind kind;
+    uint64_t bytes;
+    char *copy; /* where it is now, or NULL */
+};
+struct files_result {
+    char *vm, *point;
+    GPtrArray *systems; /* of struct file_system */
+    GPtrArray *entries; /* of struct file_entry */
+};
+void files_result_clear(struct files_result *result);
+/* Nothing is overwritten: ERROR_CONFLICT. Of a failure what was copied before stays. */
+bool files_execute(const struct site *site, const struct files_request *request,
+                   struct files_result *result, GError **error);

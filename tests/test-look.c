@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking into points: their disks over NBD. Needs no libvirt. */
+/* Looking into points: their disks over NBD, and single files. Needs no libvirt. As root it is by FUSE, otherwise
+ * mostly by a copy. */
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -104,25 +105,29 @@ static void free_nothing(void *nothing)
 {
 }
 
-static struct lab *lab_new(void)
+static void make_site(const char *dir)
 {
-    struct lab *lab = g_new0(struct lab, 1);
-    g_autofree char *conf = NULL;
-    g_autofree char *path = NULL;
-    g_autofree char *store = NULL;
-    g_autofree char *text = NULL;
+    g_autofree char *conf = g_build_filename(dir, "etc", NULL);
+    g_autofree char *path = g_build_filename(conf, "drctl.conf", NULL);
+    g_autofree char *store = g_build_filename(dir, "store", NULL);
+    g_autofree char *text =
+        g_strdup_printf("[site]\nname = dr1\nlibvirt = qemu:///session\nstore = %1$s/store\n"
+                        "images = %1$s/images\nscratch = %1$s/scratch\nrun-dir = %1$s/run\n",
+                        dir);
     g_autoptr(GError) error = NULL;
 
-    lab->dir = unit_dir();
-    conf = lab_path(lab, "etc");
-    path = lab_path(lab, "etc/drctl.conf");
-    store = lab_path(lab, "store");
-    text = g_strdup_printf("[site]\nname = dr1\nlibvirt = qemu:///session\nstore = %1$s/store\n"
-                           "images = %1$s/images\nscratch = %1$s/scratch\nrun-dir = %1$s/run\n",
-                           lab->dir);
     unit_ok(dir_make(conf, 0700, &error), error);
     unit_ok(file_write(path, text, strlen(text), 0600, &error), error);
     unit_ok(store_create(store, "dr1", &error), error);
+}
+
+static struct lab *lab_open(const char *dir)
+{
+    struct lab *lab = g_new0(struct lab, 1);
+    g_autofree char *conf = g_build_filename(dir, "etc", NULL);
+    g_autoptr(GError) error = NULL;
+
+    lab->dir = g_strdup(dir);
     lab->config = config_load(conf, &error);
     unit_ok(lab->config != NULL, error);
     lab->catalog = catalog_open(lab->config->store, &error);
@@ -131,9 +136,24 @@ static struct lab *lab_new(void)
     unit_ok(lab->store != NULL, error);
     lab->hosts = g_ptr_array_new_with_free_func(free_nothing);
     lab->site = (struct site){lab->config, lab->catalog, lab->store, lab->hosts, &lab->progress};
+    return lab;
+}
+
+static struct lab *lab_new(void)
+{
+    g_autofree char *dir = unit_dir();
+    struct lab *lab;
+
+    make_site(dir);
+    lab = lab_open(dir);
     make_disks(lab);
     add_point(lab, "web", VM_UUID);
     return lab;
+}
+
+static void assert_same(const char *a, const char *b)
+{
+    RUN("cmp", a, b);
 }
 
 /* Nothing is left of a look. */
@@ -207,26 +227,36 @@ END_TEST
 
 START_TEST(the_server_dies_with_whoever_mounted)
 {
-    AUTO(lab) lab = lab_new();
     int ready[2];
     char path[200] = "";
+    g_autofree char *dir = NULL;
     pid_t pid;
 
+    {
+        AUTO(lab) first = lab_new();
+
+        dir = g_strdup(first->dir);
+    }
     ck_assert_int_eq(pipe(ready), 0);
     pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
+        struct lab *killed = lab_open(dir);
         struct mount_request request = {.what = "web", .disk = "vda"};
         struct mount_result result = {0};
+        GError *error = NULL;
 
-        if (mount_new(&lab->site, &request, &result, NULL))
+        if (mount_new(&killed->site, &request, &result, &error))
             dprintf(ready[1], "%s", ((struct mounted_disk *)result.disks->pdata[0])->uri);
+        close(ready[1]);
         for (;;)
             pause();
     }
+    close(ready[1]);
     ck_assert_int_gt(read(ready[0], path, sizeof path - 1), 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+    AUTO(lab) lab = lab_open(dir);
     /* What it left does not hinder the next one, which removes it. */
     struct mount_request request = {.what = "web"};
     struct mount_result result = {0};
@@ -241,9 +271,163 @@ START_TEST(the_server_dies_with_whoever_mounted)
 }
 END_TEST
 
+/* ---- files */
+
+static bool look(const struct lab *lab, const struct files_request *request,
+                 struct files_result *result, GError **error)
+{
+    return files_execute(&lab->site, request, result, error);
+}
+
+static const struct file_entry *entry_of(const struct files_result *result, const char *path)
+{
+    for (unsigned i = 0; i < result->entries->len; i++) {
+        const struct file_entry *entry = result->entries->pdata[i];
+
+        if (g_str_equal(entry->path, path))
+            return entry;
+    }
+    return NULL;
+}
+
+START_TEST(a_directory_is_listed)
+{
+    AUTO(lab) lab = lab_new();
+    struct files_request request = {
+        .what = "web", .disk = "vda", .paths = (char *[]){(char *)"/etc", NULL}};
+    struct files_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(look(lab, &request, &result, &error), error);
+    ck_assert_uint_eq(result.entries->len, 4);
+    ck_assert_int_eq(entry_of(&result, "/etc/hosts")->kind, FILE_PLAIN);
+    ck_assert_uint_eq(entry_of(&result, "/etc/hosts")->bytes, 10);
+    ck_assert_int_eq(entry_of(&result, "/etc/deep")->kind, FILE_DIR);
+    ck_assert_int_eq(entry_of(&result, "/etc/link")->kind, FILE_LINK);
+    files_result_clear(&result);
+    assert_empty(lab, "scratch");
+}
+END_TEST
+
+static void copies(const char *disk, const char *what)
+{
+    AUTO(lab) lab = lab_new();
+    g_autofree char *to = lab_path(lab, "out");
+    struct files_request request = {
+        .what = what, .disk = disk, .to_dir = to, .paths = (char *[]){(char *)"/etc", NULL}};
+    struct files_result result = {0};
+    g_autofree char *blob = lab_path(lab, "out/etc/deep/blob");
+    g_autofree char *before = lab_path(lab, "tree/etc/deep/blob");
+    g_autofree char *odd = lab_path(lab, "out/etc/with \"quotes\" and blanks");
+    g_autofree char *link = lab_path(lab, "out/etc/link");
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(look(lab, &request, &result, &error), error);
+    assert_same(blob, before);
+    ck_assert_str_eq(entry_of(&result, "/etc/deep/blob")->copy, blob);
+    ck_assert(g_file_test(odd, G_FILE_TEST_IS_REGULAR));
+    ck_assert(!g_file_test(link, G_FILE_TEST_IS_SYMLINK));
+    files_result_clear(&result);
+    assert_empty(lab, "scratch");
+}
+
+START_TEST(a_directory_is_copied)
+{
+    copies("vda", "web");
+}
+END_TEST
+
+START_TEST(a_directory_is_copied_from_a_partition)
+{
+    copies("vdb", POINT);
+}
+END_TEST
+
+START_TEST(partitions_are_shown)
+{
+    AUTO(lab) lab = lab_new();
+    struct files_request request = {.what = "web", .disk = "vdb", .paths = (char *[]){NULL}};
+    struct files_result result = {0};
+    g_autoptr(GError) error = NULL;
+    const struct file_system *first, *second;
+
+    unit_ok(look(lab, &request, &result, &error), error);
+    ck_assert_uint_eq(result.systems->len, 2);
+    first = result.systems->pdata[0];
+    second = result.systems->pdata[1];
+    ck_assert_str_eq(first->type, "ext4");
+    ck_assert_uint_eq(first->offset, 1 << 20);
+    ck_assert_uint_eq(first->bytes, 16 << 20);
+    ck_assert_uint_eq(second->partition, 2);
+    ck_assert_ptr_null(second->type);
+    files_result_clear(&result);
+}
+END_TEST
+
+START_TEST(what_is_not_there_is_said)
+{
+    static const struct {
+        const char *disk, *path;
+        unsigned partition;
+        enum error_kind kind;
+        const char *text;
+    } wrong[] = {
+        {"vda", "/etc/nothing", 0, ERROR_NOT_FOUND, "no /etc/nothing"},
+        {"vdz", "/", 0, ERROR_NOT_FOUND, "no disk vdz"},
+        {"vdb", "/", 2, ERROR_FAILED, "drctl mount"},
+        {"vdb", "/", 7, ERROR_NOT_FOUND, "no partition 7"},
+        {"vda", "/etc\nquit", 0, ERROR_USAGE, "cannot be looked up"},
+    };
+    AUTO(lab) lab = lab_new();
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        struct files_request request = {
+            .what = "web",
+            .disk = wrong[i].disk,
+            .partition = wrong[i].partition,
+            .has_partition = wrong[i].partition > 0,
+            .paths = (char *[]){(char *)wrong[i].path, NULL},
+        };
+        struct files_result result = {0};
+        g_autoptr(GError) error = NULL;
+
+        unit_fails(look(lab, &request, &result, &error), error, wrong[i].kind, wrong[i].text);
+        files_result_clear(&result);
+    }
+}
+END_TEST
+
+START_TEST(nothing_here_is_overwritten_or_written_through)
+{
+    AUTO(lab) lab = lab_new();
+    g_autofree char *to = lab_path(lab, "out");
+    g_autofree char *precious = lab_path(lab, "precious");
+    g_autofree char *link = lab_path(lab, "out/hosts");
+    struct files_request request = {.what = "web",
+                                    .disk = "vda",
+                                    .to_dir = to,
+                                    .paths = (char *[]){(char *)"/etc/hosts", NULL}};
+    struct files_result result = {0};
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(dir_make(to, 0700, &error), error);
+    unit_ok(file_write(precious, "mine", 4, 0600, &error), error);
+    ck_assert_int_eq(symlink(precious, link), 0);
+    unit_fails(look(lab, &request, &result, &error), error, ERROR_CONFLICT, "hosts");
+    g_clear_error(&error);
+    unit_ok(file_read(precious, 100, &text, NULL, &error), error);
+    ck_assert_str_eq(text, "mine");
+    files_result_clear(&result);
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN("look", disks_can_be_read_over_nbd_and_not_written,
                     one_disk_of_a_point_can_be_named, a_point_of_several_vms_must_be_told_apart,
-                    the_server_dies_with_whoever_mounted);
+                    the_server_dies_with_whoever_mounted, a_directory_is_listed,
+                    a_directory_is_copied, a_directory_is_copied_from_a_partition,
+                    partitions_are_shown, what_is_not_there_is_said,
+                    nothing_here_is_overwritten_or_written_through);
 }
