@@ -25,6 +25,9 @@ static void print_result(const struct restore_request *request, const struct res
 {
     if (request->to_dir)
         printf("Point %s of %s is in %s:\n", result->point, result->vm, request->to_dir);
+    else if (request->over)
+        printf("VM %s is as it was at point %s%s. What it was before is kept. Its disks are:\n",
+               result->vm, result->point, request->start ? ", and runs" : "");
     else
         printf("Point %s is VM %s (%s)%s:\n", result->point, result->vm, result->uuid,
                request->start ? ", which runs" : "");
@@ -37,15 +40,25 @@ static void print_result(const struct restore_request *request, const struct res
     }
     if (!request->to_dir && !request->start)
         printf("Start it with: virsh start %s\n", result->vm);
+    if (request->over)
+        printf("If it is good: drctl restore %1$s --commit; to go back: drctl restore %1$s "
+               "--rollback\n",
+               result->vm);
 }
 
 static bool check_request(const struct restore_request *request, GError **error)
 {
-    if (!request->as == !request->to_dir)
-        return fail(error, ERROR_USAGE,
-                    "restore to what? Either --as NAME (a new VM) or --to-dir DIR (plain files)");
-    if (request->start && !request->as)
-        return fail(error, ERROR_USAGE, "--start goes with --as NAME");
+    if (!!request->as + !!request->to_dir + request->over != 1)
+        return fail(
+            error, ERROR_USAGE,
+            "restore to what? Either --as NAME (a new VM), or --to-dir DIR (plain files), or "
+            "--over (the VM itself)");
+    if (request->start && request->to_dir)
+        return fail(error, ERROR_USAGE, "--start goes with --as NAME or --over");
+    if (request->stop && !request->over)
+        return fail(error, ERROR_USAGE, "--stop goes with --over");
+    if (request->disks && request->as)
+        return fail(error, ERROR_USAGE, "--disk goes with --to-dir DIR or --over");
     return true;
 }
 
@@ -66,7 +79,7 @@ static bool execute(struct context *context, const struct restore_request *reque
     struct restore_result result = {0};
     struct site site;
 
-    if (!context_site(context, request->as != NULL, &site, error) ||
+    if (!context_site(context, !request->to_dir, &site, error) ||
         !restore_execute(&site, request, &result, error))
         return false;
     progress_terminal_end(context->progress);
@@ -81,6 +94,33 @@ static bool execute(struct context *context, const struct restore_request *reque
     return true;
 }
 
+static bool confirm_rollback(const struct context *context, GError **error)
+{
+    g_autofree char *question = g_strdup_printf("\nVM %1$s gets the disks back that it had before "
+                                                "it was restored. What was written since is "
+                                                "gone.\n"
+                                                "Type \"%1$s\" for that:",
+                                                context->args[0]);
+
+    return option_set(context, "yes") || confirm(question, context->args[0], "--yes", error);
+}
+
+static bool decide(struct context *context, GError **error)
+{
+    bool commit = option_set(context, "commit");
+    struct site site;
+
+    if (commit == option_set(context, "rollback"))
+        return fail(error, ERROR_USAGE, "either --commit or --rollback");
+    if (!context_site(context, true, &site, error) ||
+        (!commit && !confirm_rollback(context, error)) ||
+        !restore_decide(&site, context->args[0], commit, error))
+        return false;
+    progress_terminal_end(context->progress);
+    printf(commit ? "VM %s stays as it is.\n" : "VM %s is what it was before.\n", context->args[0]);
+    return true;
+}
+
 static bool cmd_restore(struct context *context, GError **error)
 {
     struct restore_request request = {
@@ -88,12 +128,17 @@ static bool cmd_restore(struct context *context, GError **error)
         .point = option_value(context, "point"),
         .as = option_value(context, "as"),
         .to_dir = option_value(context, "to-dir"),
+        .over = option_set(context, "over"),
+        .stop = option_set(context, "stop"),
+        .disks = option_value(context, "disk"),
         .start = option_set(context, "start"),
         .accept_damage = option_set(context, "accept-damage"),
         .ask = !context->json && isatty(STDIN_FILENO) ? ask : NULL,
         .context = context,
     };
 
+    if (option_set(context, "commit") || option_set(context, "rollback"))
+        return decide(context, error);
     return check_request(&request, error) && execute(context, &request, error);
 }
 
@@ -105,6 +150,9 @@ bool restore_resume(struct context *context, const json_t *run, GError **error)
         .point = json_get_string(plan, "point"),
         .as = json_get_string(plan, "as"),
         .to_dir = json_get_string(plan, "to_dir"),
+        .over = json_is_true(json_object_get(plan, "over")),
+        .stop = json_is_true(json_object_get(plan, "stop")),
+        .disks = json_get_string(plan, "disks"),
         .start = json_is_true(json_object_get(plan, "start")),
     };
 
@@ -117,7 +165,13 @@ bool restore_resume(struct context *context, const json_t *run, GError **error)
 static const struct option restore_options[] = {
     {"point", "POINT", "this recovery point; default: the newest"},
     {"as", "NAME", "as a new VM of this name, with new UUID and MAC addresses"},
-    {"start", NULL, "start the new VM"},
+    {"over", NULL, "in the place of the VM itself; its present disks are kept until --commit"},
+    {"disk", "DISK[,DISK]...", "only these disks, with --over or --to-dir"},
+    {"stop", NULL, "with --over: pull the plug of the VM if it runs"},
+    {"start", NULL, "start the VM"},
+    {"commit", NULL, "after --over: it stays so, and what it was before is forgotten"},
+    {"rollback", NULL, "after --over: the VM, which must be off, gets its old disks back"},
+    {"yes", NULL, "do not ask before --rollback"},
     {"accept-damage", NULL, "restore a point that is not whole; what is lost is an I/O error"},
     {"to-dir", "DIR", "as plain, independent qcow2 files and domain.xml; needs no libvirt"},
     {0},
@@ -130,12 +184,12 @@ const struct command restore_commands[] = {
         .min_args = 1,
         .max_args = 1,
         .flags = COMMAND_JSON,
-        .summary = "bring back any recovery point, beside what is there",
+        .summary = "bring back any recovery point",
         .text =
             "With --as the point becomes a new VM that can run beside the original; it starts on "
             "an\n"
             "overlay over the point, so nothing is copied first. With --to-dir it becomes files.\n"
-            "Nothing is ever overwritten.",
+            "With --over the VM itself gets disks of the point. Nothing is ever overwritten.",
         .options = restore_options,
         .run = cmd_restore,
     },

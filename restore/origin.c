@@ -275,8 +275,8 @@ static bool verify_layer(const char *file, origin_verify_fn *verify, struct prog
     return g_hash_table_add(verified, g_steal_pointer(&dir));
 }
 
-bool origin_verify(const struct origin *origin, origin_verify_fn *verify,
-                   struct progress *progress, GError **error)
+bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct progress *progress,
+                   GError **error)
 {
     g_autoptr(GHashTable) verified = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
@@ -286,6 +286,35 @@ bool origin_verify(const struct origin *origin, origin_verify_fn *verify,
         for (char **file = disk->chain; *file; file++)
             if (!verify_layer(*file, verify, progress, verified, error))
                 return false;
+    }
+    return true;
+}
+
+static bool has_disk(const struct origin *origin, const char *target)
+{
+    for (unsigned i = 0; i < origin->disks->len; i++)
+        if (strcmp(((const struct origin_disk *)origin->disks->pdata[i])->target, target) == 0)
+            return true;
+    return false;
+}
+
+bool origin_only(struct origin *origin, const char *disks, GError **error)
+{
+    g_auto(GStrv) wanted = g_strsplit(disks ? disks : "", ",", -1);
+
+    if (!disks)
+        return true;
+    if (!*wanted)
+        return fail(error, ERROR_USAGE, "which disk?");
+    for (char **target = wanted; *target; target++)
+        if (!has_disk(origin, *target))
+            return fail(error, ERROR_NOT_FOUND, "point %s of %s has no disk '%s'",
+                        origin->manifest->point, origin->manifest->vm, *target);
+    for (unsigned i = origin->disks->len; i-- > 0;) {
+        const struct origin_disk *disk = origin->disks->pdata[i];
+
+        if (!g_strv_contains((const char *const *)wanted, disk->target))
+            g_ptr_array_remove_index(origin->disks, i);
     }
     return true;
 }

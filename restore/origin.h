@@ -44,8 +44,10 @@ bool origin_accept(struct origin *origin, const GPtrArray *lost, GError **error)
 /* Every point that a layer is of, by snapshot_verify_point() or the like. */
 typedef bool origin_verify_fn(const char *dir, const struct manifest *manifest,
                               struct progress *progress, GError **error);
-bool origin_verify(const struct origin *origin, origin_verify_fn *verify,
-                   struct progress *progress, GError **error);
+bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct progress *progress,
+                   GError **error);
+/* Forget all disks but DISKS ("vda,vdb"; NULL: none is forgotten). ERROR_NOT_FOUND when one is not in the point. */
+bool origin_only(struct origin *origin, const char *disks, GError **error);
 void origin_free(struct origin *origin);
 DEFINE_CLEANUP(origin)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A point as another VM beside the original. */
+#include "restore/over.h"
 #include "restore/request.h"
 
 #include <string.h>
@@ -36,15 +37,18 @@ static bool is_accepted(const struct restore_request *request, const struct orig
 struct origin *request_origin_again(const struct site *site, const json_t *plan, GError **error)
 {
     const char *uuid = json_get_string(plan, "uuid"), *point = json_get_string(plan, "point");
+    const char *disks = json_get_string(plan, "disks");
     g_autoptr(GPtrArray) lost = lost_disks_parse(json_object_get(plan, "lost"), error);
     AUTO(origin) origin = NULL;
 
     if (!lost)
         return NULL;
-    if (lost->len == 0)
+    if (lost->len == 0 && !disks)
         return origin_open(site, uuid, point, error);
     origin = origin_open_damaged(site, uuid, point, error);
-    return origin && origin_accept(origin, lost, error) ? g_steal_pointer(&origin) : NULL;
+    return origin && origin_only(origin, disks, error) && origin_accept(origin, lost, error)
+               ? g_steal_pointer(&origin)
+               : NULL;
 }
 
 struct origin *request_origin(const struct site *site, const struct restore_request *request,
@@ -59,7 +63,7 @@ struct origin *request_origin(const struct site *site, const struct restore_requ
     origin = request->point ? origin_open_damaged(site, newest->uuid, request->point, error)
                             : origin_newest(site, newest->uuid, findings, error);
     request_note(site, request->vm, findings);
-    if (origin && is_accepted(request, origin, error))
+    if (origin && origin_only(origin, request->disks, error) && is_accepted(request, origin, error))
         return g_steal_pointer(&origin);
     g_prefix_error(error, "cannot restore %s: ", newest->vm);
     return NULL;
@@ -80,6 +84,12 @@ bool request_matches(const struct restore_request *request, const json_t *plan, 
 
     if (!name || !uuid || !point)
         return fail(error, ERROR_INTEGRITY, "the plan of run %s names no VM or point", run);
+    if (request->over != json_is_true(json_object_get(plan, "over")) ||
+        g_strcmp0(request->disks, json_get_string(plan, "disks")) != 0)
+        return fail(error, ERROR_CONFLICT,
+                    "run %s was interrupted while it restored %s otherwise: finish it first, with "
+                    "`drctl run resume %s`",
+                    run, name, run);
     if ((strcmp(request->vm, name) == 0 || strcmp(request->vm, uuid) == 0) &&
         (!request->point || strcmp(request->point, point) == 0))
         return true;
@@ -100,6 +110,9 @@ json_t *request_plan(const struct restore_request *request, const struct origin 
     json_set_string(json, "point", origin->manifest->point);
     json_set_string(json, "as", request->as);
     json_set_string(json, "to_dir", request->to_dir);
+    json_set_string(json, "disks", request->disks);
+    json_object_set_new(json, "over", json_boolean(request->over));
+    json_object_set_new(json, "stop", json_boolean(request->stop));
     json_object_set_new(json, "start", json_boolean(request->start));
     return json;
 }
@@ -289,12 +302,16 @@ bool restore_execute(const struct site *site, const struct restore_request *requ
     g_autoptr(GError) cause = NULL;
     bool done;
 
-    if (!request->as == !request->to_dir)
-        return fail(error, ERROR_USAGE, "a restore is either to a new name or to a directory");
+    if (!!request->as + !!request->to_dir + request->over != 1)
+        return fail(error, ERROR_USAGE,
+                    "a restore is either to a new name, or to a directory, or over the VM");
     if (request->to_dir && request->start)
         return fail(error, ERROR_USAGE, "plain files in a directory cannot be started");
-    done = request->as ? restore_as(site, request, result, &cause)
-                       : restore_to_dir(site, request, result, &cause);
+    if (request->as && request->disks)
+        return fail(error, ERROR_USAGE, "a new VM gets all disks of the point");
+    done = request->as       ? restore_as(site, request, result, &cause)
+           : request->to_dir ? restore_to_dir(site, request, result, &cause)
+                             : restore_over(site, request, result, &cause);
     if (!done)
         g_propagate_error(error, g_steal_pointer(&cause));
     return done;

@@ -225,6 +225,9 @@ struct restore_request {
     const char *point;  /* id, or NULL: newest */
     const char *as;     /* new name: new UUID, MACs, channel paths; NULL with to_dir */
     const char *to_dir; /* plain qcow2 files and domain.xml here, no libvirt; or NULL */
+    bool over;          /* in the place of the VM itself, whose old disks are kept */
+    bool stop;          /* over one that runs: pull its plug */
+    const char *disks;  /* "vda,vdb": only these, not with AS; or NULL */
     bool start;
     bool accept_damage; /* restore what is left of a point that is not whole */
     /* If that is not set: is it accepted? TEXT says what is lost. May be NULL: no. */
@@ -243,6 +246,10 @@ void restore_result_clear(struct restore_result *result);
 /* Safe to repeat after a kill; never overwrites: ERROR_CONFLICT for an existing domain or file. */
 bool restore_execute(const struct site *site, const struct restore_request *request,
                      struct restore_result *result, GError **error);
+/* After a restore over VM: COMMIT forgets what it was before, of which no file is removed; otherwise the VM, which
+ * must be off, gets its old disks back, and what was written since is gone. ERROR_NOT_FOUND when there is
+ * nothing to be decided. */
+bool restore_decide(const struct site *site, const char *vm, bool commit, GError **error);
 
 /* --- Archives ------------------------------------------------------------------------------- */
 
