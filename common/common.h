@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/error.h"
 #include "common/digest.h"
+#include "common/domain-pull.h"
 #include "common/file.h"
 #include "common/format.h"
 #include "common/host.h"

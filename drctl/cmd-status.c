@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/damage-map.h"
+#include "drctl/hydration.h"
 #include "drctl/jobs.h"
 #include "drctl/output.h"
 #include "drctl/ownership.h"
@@ -176,6 +177,24 @@ static bool received_list(struct context *context, json_t *list, GError **error)
     return true;
 }
 
+/* --- what was recovered here -------------------------------------------------------------------- */
+
+/* Who only wants to know how old points are must not need libvirt for that. */
+static GPtrArray *recovered_vms(struct context *context)
+{
+    char *all[] = {NULL};
+    g_autoptr(GError) why = NULL;
+    GPtrArray *hydrations = NULL;
+    struct site site;
+
+    if (hydration_is_possible(context->config) && context_site(context, true, &site, &why))
+        hydrations = hydration_find(&site, all, &why);
+    if (why)
+        progress_note(context->progress, "VMs that were recovered here are not shown: %s",
+                      why->message);
+    return hydrations ? hydrations : g_ptr_array_new();
+}
+
 /* --- output ---------------------------------------------------------------------------------- */
 
 static char *age_text(const json_t *json)
@@ -251,6 +270,14 @@ static void print_received(json_t *list)
     table_print(table);
 }
 
+static void print_recovered(const GPtrArray *recovered)
+{
+    if (hydration_left(recovered) == 0)
+        return;
+    puts("\nRecovered VMs that still lie upon their points (drctl hydrate):\n");
+    hydrations_print(recovered, true);
+}
+
 static void print_status(const struct config *config, json_t *protected, json_t *received)
 {
     g_autofree char *free_text = NULL;
@@ -274,16 +301,21 @@ static bool cmd_status(struct context *context, GError **error)
 {
     json_auto_t *status = json_object();
     json_t *protected = json_array(), *received = json_array();
+    g_autoptr(GPtrArray) recovered = NULL;
 
     json_object_set_new(status, "protected", protected);
     json_object_set_new(status, "received", received);
     if (!received_list(context, received, error) || !protected_list(context, protected, error))
         return false;
     json_set_string(status, "site", context->config->site);
-    if (context->json)
+    recovered = recovered_vms(context);
+    json_object_set_new(status, "recovered", hydrations_json(recovered));
+    if (context->json) {
         print_json(status);
-    else
-        print_status(context->config, protected, received);
+        return true;
+    }
+    print_status(context->config, protected, received);
+    print_recovered(recovered);
     return true;
 }
 

@@ -69,8 +69,8 @@ const char *option_value(const struct context *context, const char *name);
 extern const struct command *const all_commands[];
 extern const struct command archive_commands[], config_commands[], copy_commands[],
     failback_commands[], failover_commands[], fence_commands[], files_commands[], guard_commands[],
-    heal_commands[], help_commands[], init_commands[], mount_commands[], plan_commands[],
-    points_commands[], prune_commands[], release_commands[], replicate_commands[],
+    heal_commands[], help_commands[], hydrate_commands[], init_commands[], mount_commands[],
+    plan_commands[], points_commands[], prune_commands[], release_commands[], replicate_commands[],
     restore_commands[], run_commands[], serve_commands[], site_commands[], status_commands[],
     store_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
 

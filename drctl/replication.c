@@ -233,9 +233,15 @@ static bool prepare_vm(struct vm_job *job, bool with_metadata, GError **error)
 static bool take_point(void *data, GError **error)
 {
     struct vm_job *job = data;
+    struct hydration *paused;
+    bool taken;
 
-    return interrupt_check(error) && prepare_vm(job, true, error) &&
-           snapshot_take_point(&job->request, &job->result, error);
+    if (!interrupt_check(error) || !prepare_vm(job, true, error))
+        return false;
+    paused = hydration_pause(job->domain);
+    taken = snapshot_take_point(&job->request, &job->result, error);
+    hydration_unpause(paused);
+    return taken;
 }
 
 /* The step's name is journaled. */
@@ -415,10 +421,15 @@ static bool fail_round(const struct batch *batch, GError **error)
 static bool take_round(void *data, GError **error)
 {
     struct batch *batch = data;
+    g_autofree struct hydration **paused = g_new0(struct hydration *, batch->n);
 
-    snapshot_take_round(batch->vms, batch->n, batch->protection->group);
     for (unsigned i = 0; i < batch->n; i++)
+        paused[i] = hydration_pause(batch->jobs[i].domain);
+    snapshot_take_round(batch->vms, batch->n, batch->protection->group);
+    for (unsigned i = 0; i < batch->n; i++) {
         batch->jobs[i].result = batch->vms[i].result;
+        hydration_unpause(paused[i]);
+    }
     return fail_round(batch, error);
 }
 

@@ -24,6 +24,7 @@ struct reader {
 /* Of enum quiesce and of enum group_mode. */
 static const char *const mode_names[] = {"off", "try", "require", NULL};
 static const char *const guard_names[] = {"off", "known", "strict", NULL};
+static const char *const switch_names[] = {"no", "yes", NULL};
 
 const char *guard_mode_name(enum guard_mode mode)
 {
@@ -239,11 +240,27 @@ static bool read_guard(const struct reader *reader, GError **error)
     return true;
 }
 
+static bool read_hydrate(const struct reader *reader, GError **error)
+{
+    struct config *config = reader->config;
+    g_autofree char *rate = NULL;
+    g_autoptr(GError) problem = NULL;
+    unsigned word = 0;
+
+    if (!keyfile_word(reader->keyfile, reader->group, "hydrate", switch_names, &word, error) ||
+        !keyfile_string(reader->keyfile, reader->group, "hydrate-limit", &rate, error))
+        return false;
+    config->hydrate = word == 1;
+    return !rate || rate_parse(rate, &config->hydrate_rate, &problem) ||
+           keyfile_fail(reader->keyfile, reader->group, "hydrate-limit", error, "%s",
+                        problem->message);
+}
+
 static bool read_site(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"name",    "libvirt", "store", "images",
-                                       "scratch", "run-dir", "keep",  "chain-depth",
-                                       "guard",   "witness", NULL};
+    static const char *const keys[] = {
+        "name",        "libvirt", "store",   "images",  "scratch",       "run-dir", "keep",
+        "chain-depth", "guard",   "witness", "hydrate", "hydrate-limit", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -254,7 +271,8 @@ static bool read_site(const struct reader *reader, GError **error)
            read_path(reader, "scratch", NULL, &config->scratch, error) &&
            read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
            read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
-           read_guard(reader, error) && check_directories(reader, error);
+           read_guard(reader, error) && read_hydrate(reader, error) &&
+           check_directories(reader, error);
 }
 
 static bool read_address(const struct reader *reader, struct remote *remote, GError **error)

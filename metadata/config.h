@@ -16,6 +16,8 @@
  *     keep = last=24 daily=14             which points stay in the store (retention.h); default: all
  *     chain-depth = 32                    layers of a chain, 2 to 150, before it is shortened
  *     guard = known                       off | known | strict: may a protected VM start, see guarded.h
+ *     hydrate = no                        copy the disks of recovered VMs off their points by itself?
+ *     hydrate-limit = 100MiB/s            at most, all disks together; default: none
  *     witness = 192.0.2.1:22              HOST:PORT, several separated by ';', for guard = strict
  *
  *     [remote dr1]
@@ -109,6 +111,8 @@ struct config {
     char *run_dir;
     struct retention keep; /* of this site's store; may be empty */
     unsigned chain_depth;
+    bool hydrate;
+    uint64_t hydrate_rate; /* bytes a second; 0: no limit */
     enum guard_mode guard;
     char **witnesses;       /* "HOST:PORT"; may be empty */
     GPtrArray *remotes;     /* of struct remote, in file order */

@@ -48,7 +48,7 @@ void limit_free(struct limit *limit)
 
 /* --- Rates ---------------------------------------------------------------------------------- */
 
-static bool rate_parse(const char *text, uint64_t *rate, GError **error)
+bool rate_parse(const char *text, uint64_t *rate, GError **error)
 {
     g_autofree char *size = g_strdup(text);
 

@@ -37,5 +37,7 @@ bool limit_is_any(const struct limit *limit);
 /* The rate at NOW_MS. *WINDOW (borrowed, may be NULL) is the text of the window that decides, or
  * NULL when none does. */
 uint64_t limit_rate(const struct limit *limit, int64_t now_ms, const char **window);
+/* "20MiB/s", or "none": 0. ERROR_CONFIG. */
+bool rate_parse(const char *text, uint64_t *rate, GError **error);
 /* "5 MiB/s" or "none"; g_free. */
 char *rate_format(uint64_t rate);

@@ -40,6 +40,17 @@ char *store_point_dir(const char *store_path, const char *vm_uuid, const char *p
     return g_build_filename(store_path, "vms", vm_uuid, point, NULL);
 }
 
+char *store_point_of(const char *name)
+{
+    g_auto(GStrv) parts = g_strsplit(name, "/", -1);
+    int64_t ms;
+
+    for (char **part = parts; *part && part[1]; part++)
+        if (uuid_is_valid(part[0]) && point_id_parse(part[1], &ms))
+            return g_strconcat(part[0], "/", part[1], NULL);
+    return NULL;
+}
+
 /* --- Making and opening --------------------------------------------------------------------- */
 
 bool store_create(const char *path, const char *site, GError **error)

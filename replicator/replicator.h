@@ -31,6 +31,10 @@ struct store *store_open_destination(const struct config *config, struct catalog
 
 /* Directory of a committed point in a local store (drctl-store(5)); g_free. */
 char *store_point_dir(const char *store_path, const char *vm_uuid, const char *point);
+/* The other way round: "<vm-uuid>/<point>" of the point that the file NAME is of, whatever stands around it,
+ * because a store can be mounted at several places and QEMU has several ways to write a name. NULL: it is of
+ * none; g_free. */
+char *store_point_of(const char *name);
 /* The image files of DISK at POINT, top layer first, down to the full one; absolute paths. Every
  * layer's point must be committed: ERROR_INTEGRITY names what is missing. g_strfreev. */
 char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,

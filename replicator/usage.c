@@ -73,19 +73,6 @@ static bool backing_name(const char *path, char **name, GError **error)
     return true;
 }
 
-/* The point that NAME leads to, as a key: "...<vm-uuid>/<point>/...", whatever stands around it,
- * because a store can be mounted at several places and QEMU has several ways to write a name. */
-static char *point_in(const char *name)
-{
-    g_auto(GStrv) parts = g_strsplit(name, "/", -1);
-    int64_t ms;
-
-    for (char **part = parts; *part && part[1]; part++)
-        if (uuid_is_valid(part[0]) && point_id_parse(part[1], &ms))
-            return usage_key(part[0], part[1]);
-    return NULL;
-}
-
 /* Follow the chain of OVERLAY until it comes to a point, or to its end. */
 static bool note_overlay(struct usage *self, const char *overlay, GError **error)
 {
@@ -101,7 +88,7 @@ static bool note_overlay(struct usage *self, const char *overlay, GError **error
             return false;
         if (!name)
             return true;
-        key = point_in(name);
+        key = store_point_of(name);
         if (key) {
             note(self, key, why);
             return true;

@@ -268,6 +268,22 @@ static bool own_vms(const struct execution *execution, GError **error)
     return true;
 }
 
+/* ---- Off their points */
+
+/* Of those that are up; also of those that an earlier run brought up. */
+static void hydrate(const struct execution *execution, const GPtrArray *results)
+{
+    g_autoptr(GPtrArray) uuids = g_ptr_array_new();
+
+    for (unsigned i = 0; i < results->len; i++) {
+        const struct vapp_result *result = results->pdata[i];
+
+        if (result->state == VAPP_VM_DONE)
+            g_ptr_array_add(uuids, find_vm(execution->plan, result->vm->name)->recovery->uuid);
+    }
+    hydration_after_failover(execution->site, uuids);
+}
+
 /* ---- Execution */
 
 /* Two failovers of one vApp would each start some of its VMs, in nobody's order. */
@@ -334,6 +350,8 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
     tell_notes(&execution, result->vms);
     if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))
         return false;
+    if (plan->hydrate && result->state != RUN_INTERRUPTED)
+        hydrate(&execution, result->vms);
     if (!cause)
         return true;
     if (result->state == RUN_INTERRUPTED)

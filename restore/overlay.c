@@ -42,7 +42,7 @@ static char *copy_path(const char *dir, const char *target)
 
 static char *lost_path(const char *dir, const char *target)
 {
-    g_autofree char *name = g_strconcat(target, ".lost.qcow2", NULL);
+    g_autofree char *name = g_strconcat(target, OVERLAY_LOST_SUFFIX, NULL);
 
     return g_build_filename(dir, name, NULL);
 }

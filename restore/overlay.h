@@ -19,6 +19,8 @@
 /* libvirt refuses chains of more than 200 files and is slow long before. A longer one is copied into
  * one image first. */
 #define OVERLAY_MAX_LAYERS 150
+/* How the name of the layer of what a disk has lost ends. */
+#define OVERLAY_LOST_SUFFIX ".lost.qcow2"
 
 /* IMAGES/<vm>.<run>, or <uuid>.<run> when the name is not fit for a directory; g_free. */
 char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run);

@@ -74,6 +74,7 @@ json_t *plan_to_json(const struct failover_plan *plan)
     json_set_string(json, "site", plan->site);
     json_object_set_new(json, "parts", parts_to_json(plan->parts));
     json_object_set_new(json, "skipped", texts_to_json(plan->skipped));
+    json_object_set_new(json, "hydrate", json_boolean(plan->hydrate));
     for (unsigned i = 0; i < plan->vms->len; i++)
         json_array_append_new(vms, vm_to_json(plan->vms->pdata[i]));
     json_object_set_new(json, "vms", vms);
@@ -233,6 +234,7 @@ static bool read_plan(const struct site *site, struct failover_plan *plan, const
         return false;
     plan->vapp = g_strdup(vapp);
     plan->site = g_strdup(from);
+    plan->hydrate = json_is_true(json_object_get(json, "hydrate"));
     return read_parts(plan, json, error) && read_vms(site, plan, json, error);
 }
 

@@ -65,6 +65,7 @@ static struct recovery_plan *plan_new(const char *name)
     struct recovery_plan *plan = g_new0(struct recovery_plan, 1);
 
     plan->name = g_strdup(name);
+    plan->hydrate = -1;
     plan->networks = g_ptr_array_new_with_free_func(network_free);
     plan->vms = g_ptr_array_new_with_free_func(vm_free);
     return plan;
@@ -104,10 +105,22 @@ const struct plan_vm *recovery_plan_vm(const struct recovery_plan *plan, const c
 
 /* ---- [plan] */
 
+static bool read_hydrate(struct recovery_plan *plan, const struct keyfile *keyfile, GError **error)
+{
+    static const char *const words[] = {"no", "yes", NULL};
+    unsigned word = 0;
+
+    if (!keyfile_word(keyfile, "plan", "hydrate", words, &word, error))
+        return false;
+    if (keyfile_has(keyfile, "plan", "hydrate"))
+        plan->hydrate = (int)word;
+    return true;
+}
+
 static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *keyfile,
                             GError **error)
 {
-    static const char *const keys[] = {"vapps", "site", NULL};
+    static const char *const keys[] = {"vapps", "site", "hydrate", NULL};
 
     if (!keyfile_check_keys(keyfile, "plan", keys, error) ||
         !keyfile_list(keyfile, "plan", "vapps", &plan->vapps, error) ||
@@ -116,7 +129,7 @@ static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *ke
     if (plan->site && !site_name_is_valid(plan->site))
         return keyfile_fail(keyfile, "plan", "site", error, "'%s' is not the name of a site",
                             plan->site);
-    return true;
+    return read_hydrate(plan, keyfile, error);
 }
 
 /* ---- [network NAME] */

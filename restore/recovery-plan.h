@@ -56,6 +56,7 @@ struct recovery_plan {
     char *text;          /* as it was read; "" for the default plan */
     char **vapps;        /* at least one, in the order in which they are brought up */
     char *site;          /* where the VMs come from, or NULL: whoever knows them */
+    int hydrate;         /* 0 or 1; -1: as drctl.conf says */
     GPtrArray *networks; /* of struct plan_network */
     GPtrArray *vms;      /* of struct plan_vm */
 };

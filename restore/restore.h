@@ -10,6 +10,7 @@
 #include "snapshot/snapshot.h"
 #include "vapp/vapp.h"
 
+#include "restore/hydrate.h"
 #include "restore/recovery-plan.h"
 
 /* What a site has at hand to recover with. All borrowed. */
@@ -76,6 +77,7 @@ struct failover_plan {
     GPtrArray *skipped; /* char *: optional VMs that are left out */
     char *resumes;      /* id of the interrupted run that this goes on with, or NULL */
     struct vapp *order; /* definition that will be used */
+    bool hydrate;       /* its VMs come off their points by themselves, see hydrate.h */
     GPtrArray *vms;     /* of struct failover_vm, in start order */
 };
 

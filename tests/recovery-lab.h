@@ -457,6 +457,52 @@ G_GNUC_UNUSED static inline void assert_points_untouched(const struct lab *lab,
     }
 }
 
+/* A point of NAME, which is this site's now. */
+G_GNUC_UNUSED static inline void take_own_point(const struct lab *lab, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = host_domain(lab->hosts->pdata[0], name, &error);
+    struct point_request request = {
+        .domain = domain,
+        .destination = lab->store,
+        .catalog = lab->catalog,
+        .site = lab->config->site,
+        .epoch = 1,
+        .run_dir = lab->config->run_dir,
+        .scratch_dir = lab->config->scratch,
+        .compression = 1,
+    };
+    struct point_result result = {0};
+
+    unit_ok(domain != NULL, error);
+    unit_ok(snapshot_take_point(&request, &result, &error), error);
+    point_result_clear(&result);
+}
+
+/* How many points of GUEST would a prune drop? IN_USE, or NULL: one of those that stay is so. */
+G_GNUC_UNUSED static inline unsigned would_drop(const struct lab *lab,
+                                                const struct lost_guest *guest, const char **in_use)
+{
+    struct prune_request request = {.vm_uuid = guest->uuid, .dry_run = true};
+    struct prune_result result = {0};
+    g_autoptr(GError) error = NULL;
+    unsigned dropped = 0;
+
+    unit_ok(retention_parse("last=1", &request.keep, &error), error);
+    unit_ok(store_prune(lab->store, &request, &result, &error), error);
+    if (in_use)
+        *in_use = NULL;
+    for (unsigned i = 0; i < result.decisions->len; i++) {
+        const struct prune_decision *decision = result.decisions->pdata[i];
+
+        dropped += !decision->keep;
+        if (in_use && strstr(decision->rule, "in use by"))
+            *in_use = g_intern_string(decision->rule);
+    }
+    prune_result_clear(&result);
+    return dropped;
+}
+
 /* Has the newest run begun STEP of any subject, or got further with it? STATE is "running" or
  * "done". */
 G_GNUC_UNUSED static inline bool journal_says(struct catalog *catalog, const char *step,

@@ -42,6 +42,7 @@ START_TEST(reads_every_key)
         "qemu+unix:///system?socket=/run/b\nstore = /srv/store/\nimages = /srv/images\n"
         "scratch = /srv/scratch\nrun-dir = /run/x\nkeep = yearly=3 last=2\nchain-depth = 7\n"
         "guard = strict\nwitness = 192.0.2.1:22; [2001:db8::1]:443\n"
+        "hydrate = yes\nhydrate-limit = 30MiB/s\n"
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
         "quiesce-timeout = 2min\ngroup = require\ncompression = 19\nkeep = daily=9\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
@@ -68,6 +69,8 @@ START_TEST(reads_every_key)
     ck_assert_uint_eq(config->keep.keep[RETENTION_YEARLY], 3);
     ck_assert_uint_eq(config->chain_depth, 7);
     ck_assert_int_eq(config->guard, GUARD_STRICT);
+    ck_assert(config->hydrate);
+    ck_assert_uint_eq(config->hydrate_rate, 30 << 20);
     ck_assert_str_eq(config->witnesses[1], "[2001:db8::1]:443");
     dr1 = config_remote(config, "dr1", &error);
     unit_ok(dr1, error);
@@ -155,6 +158,8 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "chain-depth = 1\n", "[site] chain-depth: '1' is not a whole number from 2 to 150"},
         {SITE "chain-depth = 151\n", "[site] chain-depth: '151' is not"},
         {SITE "guard = loose\n", "[site] guard: "},
+        {SITE "hydrate = maybe\n", "[site] hydrate: "},
+        {SITE "hydrate-limit = 5\n", "[site] hydrate-limit: '5' is not a rate"},
         {SITE "witness = 192.0.2.1\n", "[site] witness: '192.0.2.1' is not HOST:PORT"},
         {SITE "witness = me@192.0.2.1:22\n", "[site] witness: 'me@192.0.2.1:22' is not HOST:PORT"},
         {SITE "witness = 192.0.2.1:99999\n", "[site] witness: "},
