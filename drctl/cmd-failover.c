@@ -5,6 +5,7 @@
 #include "drctl/output.h"
 #include "drctl/resume.h"
 #include "drctl/vm-results.h"
+#include "drctl/windows.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -41,6 +42,8 @@ static json_t *plan_json(const struct failover_plan *plan)
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "site", plan->site);
     json_set_string(json, "resumes", plan->resumes);
+    commit_policy_json(&plan->commit, json);
+    json_object_set_new(json, "hydrate", json_boolean(plan->hydrate));
     for (unsigned i = 0; i < plan->skipped->len; i++)
         json_array_append_new(skipped, json_string(plan->skipped->pdata[i]));
     json_object_set_new(json, "skipped", skipped);
@@ -88,6 +91,8 @@ static void print_vms(struct context *context, const struct failover_plan *plan)
 
 static void print_plan(struct context *context, const struct failover_plan *plan)
 {
+    g_autofree char *policy = commit_policy_text(&plan->commit, plan->vapp);
+
     printf("Failover of %s: VMs of site %s start at site %s.\n\n", plan->vapp, plan->site,
            context->config->site);
     if (plan->resumes)
@@ -96,6 +101,8 @@ static void print_plan(struct context *context, const struct failover_plan *plan
     for (unsigned i = 0; i < plan->skipped->len; i++)
         printf("  - %s: optional, left out\n", (char *)plan->skipped->pdata[i]);
     print_findings(plan);
+    if (policy)
+        printf("\nIt is not committed at once: %s.\n", policy);
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
 }
 
@@ -210,6 +217,7 @@ static json_t *result_json(const struct failover_plan *plan, const struct failov
     json_set_string(json, "vapp", plan->vapp);
     json_set_string(json, "state", run_state_name(result->state));
     set_rto(json, result->rto_seconds);
+    json_object_set_new(json, "committed", json_boolean(plan->commit.after_ms == 0));
     json_object_set_new(json, "vms", vms);
     return json;
 }
@@ -241,6 +249,20 @@ static void print_lost(const struct failover_plan *plan)
     }
 }
 
+static void print_next(const struct failover_plan *plan)
+{
+    g_autofree char *policy = commit_policy_text(&plan->commit, plan->vapp);
+
+    if (policy)
+        printf("The failover is not committed: %s,\nby `drctl run due`, which a timer must call. "
+               "`drctl commit %s` commits it now.\n",
+               policy, plan->vapp);
+    else if (plan->hydrate)
+        puts("QEMU copies them off their points now; `drctl status` shows how far it is.");
+    else
+        printf("`drctl hydrate %s` copies them off their points, while they run.\n", plan->vapp);
+}
+
 static void print_result(struct context *context, const struct failover_plan *plan,
                          const struct failover_result *result)
 {
@@ -264,6 +286,9 @@ static void print_result(struct context *context, const struct failover_plan *pl
            "(drctl guard install), does not let them start. When that site is back: drctl failback "
            "%s, there.\n",
            context->config->store, plan->site, plan->vapp);
+           "(drctl guard install), does not let them start.\n",
+           context->config->store, plan->site);
+    print_next(plan);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */
@@ -287,17 +312,45 @@ static bool execute(struct context *context, const struct site *site,
     return ok;
 }
 
+/* SAID: by options; else what the recovery plan says holds. */
+static bool read_policy(struct context *context, struct commit_policy *policy, bool *said,
+                        GError **error)
+{
+    const char *after = option_value(context, "commit-after");
+    const char *then = option_value(context, "on-timeout");
+    g_autoptr(GError) why = NULL;
+
+    *said = after != NULL;
+    if (then && !after)
+        return fail(error, ERROR_USAGE, "--on-timeout goes with --commit-after");
+    if (then && !g_str_equal(then, "commit") && !g_str_equal(then, "rollback"))
+        return fail(error, ERROR_USAGE, "--on-timeout is commit or rollback, not '%s'", then);
+    if (after && !duration_parse(after, &policy->after_ms, &why))
+        return fail(error, ERROR_USAGE, "--commit-after: %s", why->message);
+    if (policy->after_ms > COMMIT_AFTER_MAX_MS)
+        return fail(error, ERROR_USAGE, "--commit-after: '%s' is more than 30 days", after);
+    policy->rolls_back = g_strcmp0(then, "rollback") == 0;
+    return true;
+}
+
 /* The plan, shown. */
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
                                        bool accept_damage, GError **error)
 {
+    struct commit_policy policy = {0};
+    struct failover_plan *plan;
+    bool said;
+
+    if (!read_policy(context, &policy, &said, error))
+        return NULL;
     struct failover_request request = {
         .name = context->args[0],
         .skip_optional = option_set(context, "skip-optional"),
         .accept_damage = accept_damage,
+        .commit = said ? &policy : NULL,
     };
-    struct failover_plan *plan = failover_plan_make(site, &request, error);
 
+    plan = failover_plan_make(site, &request, error);
     if (plan && !context->json)
         print_plan(context, plan);
     return plan;
@@ -373,6 +426,8 @@ static const struct option failover_options[] = {
     {"skip-optional", NULL, "leave out the VMs that the recovery plan can do without"},
     {"planned", NULL, "the vApp runs at the other site: shut it down there, and lose nothing"},
     {"from", "REMOTE", "with --planned: where it runs; default: the only remote site"},
+    {"commit-after", "TIME", "it can be taken back for that time, such as 30min"},
+    {"on-timeout", "ACTION", "what becomes of it then: commit (default) or rollback"},
     {0},
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
 #include "drctl/output.h"
+#include "drctl/windows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,11 @@ static json_t *head_json(const struct recovery_plan *plan)
     json_set_string(json, "path", plan->path);
     json_object_set_new(json, "vapps", texts_json(plan->vapps));
     json_set_string(json, "site", plan->site);
+    if (plan->hydrate < 0)
+        json_set_string(json, "hydrate", NULL);
+    else
+        json_object_set_new(json, "hydrate", json_boolean(plan->hydrate == 1));
+    commit_policy_json(&plan->commit, json);
     return json;
 }
 
@@ -271,10 +277,13 @@ static void print_plan(const struct recovery_plan *plan, const struct preflight 
 {
     g_autofree char *vapps = g_strjoinv(", then ", plan->vapps);
     g_autofree char *check = check_text(preflight, expired);
+    g_autofree char *policy = commit_policy_text(&plan->commit, plan->name);
 
     printf("Plan %s (%s) brings up %s%s%s.\n", plan->name,
            plan->path ? plan->path : "the default: there is no file", vapps,
            plan->site ? " of site " : "", plan->site ? plan->site : "");
+    if (policy)
+        printf("Its failovers are not committed at once: %s.\n", policy);
     print_networks(plan);
     print_vms(plan);
     printf("\nCheck: %s.\n", check);

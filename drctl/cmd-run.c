@@ -3,6 +3,7 @@
 #include "drctl/output.h"
 #include "drctl/resume.h"
 #include "drctl/run-report.h"
+#include "drctl/windows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -106,6 +107,7 @@ static bool cmd_run_resume(struct context *context, GError **error)
         {"planned", move_resume},
         {"failback", move_resume},
         {"restore", restore_resume},
+        {"rollback", rollback_resume},
     };
     json_auto_t *run = named_run(context, error);
     const char *kind = json_get_string(run, "kind");
@@ -166,6 +168,11 @@ static const struct option resume_options[] = {
     {0},
 };
 
+static const struct option due_options[] = {
+    {"dry-run", NULL, "show what is due, change nothing"},
+    {0},
+};
+
 const struct command run_commands[] = {
     {
         .name = "run list",
@@ -206,6 +213,15 @@ const struct command run_commands[] = {
         .summary = "stop a run that another drctl executes, at its next safe place",
         .text = "As Ctrl-C there would. Waits until it has stopped and says what is left.",
         .run = cmd_run_cancel,
+    },
+    {
+        .name = "run due",
+        .args = "",
+        .flags = COMMAND_JSON,
+        .summary = "do what is due: end failovers whose time is over, hydrate on",
+        .text = "For a timer, each minute: drctl has no daemon. Does nothing when nothing is due.",
+        .options = due_options,
+        .run = windows_end_due,
     },
     {0},
 };

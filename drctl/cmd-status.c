@@ -5,6 +5,7 @@
 #include "drctl/output.h"
 #include "drctl/ownership.h"
 #include "drctl/verification.h"
+#include "drctl/windows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -278,6 +279,20 @@ static void print_recovered(const GPtrArray *recovered)
     hydrations_print(recovered, true);
 }
 
+static void print_windows(const GPtrArray *windows)
+{
+    bool due = false;
+
+    if (windows->len == 0)
+        return;
+    puts("\nFailovers that are not committed (drctl commit, drctl rollback):\n");
+    windows_print(windows);
+    for (unsigned i = 0; i < windows->len; i++)
+        due |= window_is_due(windows->pdata[i]);
+    if (due)
+        puts("Time is over for some of them: `drctl run due` ends them, let a timer call it.");
+}
+
 static void print_status(const struct config *config, json_t *protected, json_t *received)
 {
     g_autofree char *free_text = NULL;
@@ -302,12 +317,20 @@ static bool cmd_status(struct context *context, GError **error)
     json_auto_t *status = json_object();
     json_t *protected = json_array(), *received = json_array();
     g_autoptr(GPtrArray) recovered = NULL;
+    g_autoptr(GPtrArray) windows = NULL;
+    json_t *uncommitted = json_array();
 
+    json_object_set_new(status, "uncommitted", uncommitted);
     json_object_set_new(status, "protected", protected);
     json_object_set_new(status, "received", received);
     if (!received_list(context, received, error) || !protected_list(context, protected, error))
         return false;
     json_set_string(status, "site", context->config->site);
+    windows = window_list(context->catalog, error);
+    if (!windows)
+        return false;
+    for (unsigned i = 0; i < windows->len; i++)
+        json_array_append_new(uncommitted, window_json(windows->pdata[i]));
     recovered = recovered_vms(context);
     json_object_set_new(status, "recovered", hydrations_json(recovered));
     if (context->json) {
@@ -316,6 +339,7 @@ static bool cmd_status(struct context *context, GError **error)
     }
     print_status(context->config, protected, received);
     print_recovered(recovered);
+    print_windows(windows);
     return true;
 }
 

@@ -67,12 +67,12 @@ const char *option_value(const struct context *context, const char *name);
 
 /* All tables, NULL-terminated. */
 extern const struct command *const all_commands[];
-extern const struct command archive_commands[], config_commands[], copy_commands[],
-    failback_commands[], failover_commands[], fence_commands[], files_commands[], guard_commands[],
-    heal_commands[], help_commands[], hydrate_commands[], init_commands[], mount_commands[],
-    plan_commands[], points_commands[], prune_commands[], release_commands[], replicate_commands[],
-    restore_commands[], run_commands[], serve_commands[], site_commands[], status_commands[],
-    store_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
+extern const struct command archive_commands[], commit_commands[], config_commands[],
+    copy_commands[], failback_commands[], failover_commands[], fence_commands[], files_commands[],
+    guard_commands[], heal_commands[], help_commands[], hydrate_commands[], init_commands[],
+    mount_commands[], plan_commands[], points_commands[], prune_commands[], release_commands[],
+    replicate_commands[], restore_commands[], run_commands[], serve_commands[], site_commands[],
+    status_commands[], store_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
 
 /* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
  * NULL if none. */

@@ -8,6 +8,7 @@
 #include "drctl/command.h"
 
 bool failover_resume(struct context *context, const json_t *run, GError **error);
+bool rollback_resume(struct context *context, const json_t *run, GError **error);
 bool restore_resume(struct context *context, const json_t *run, GError **error);
 /* A planned failover or a failback. */
 bool move_resume(struct context *context, const json_t *run, GError **error);

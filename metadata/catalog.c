@@ -28,6 +28,7 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_SKETCHES] = "sketches",
     [CATALOG_VERIFIED] = "verified",
     [CATALOG_PREFLIGHTS] = "preflights",
+    [CATALOG_WINDOWS] = "windows",
 };
 
 static GMutex registry_mutex;

@@ -32,6 +32,7 @@ enum catalog_table {
     CATALOG_SKETCHES,    /* "<vm-uuid>/<target>" -> sketch of the disk at one of its points */
     CATALOG_VERIFIED,    /* "<vm-uuid>/<point>" -> {time, ok, error} of its last verification */
     CATALOG_PREFLIGHTS,  /* "<recovery plan>" -> last check of it */
+    CATALOG_WINDOWS,     /* "<run-id>" -> a failover that is not committed yet */
     CATALOG_TABLES
 };
 

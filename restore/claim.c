@@ -47,8 +47,8 @@ static void tell_peers(const struct claim *claim, const struct owner *owner)
         g_autoptr(GError) why = NULL;
 
         if (peer->owners && !peer_tell(peer, owner, &why))
-            progress_note(claim->site->progress, "%s does not take it that VM %s is ours: %s",
-                          peer->name, owner->vm, why->message);
+            progress_note(claim->site->progress, "%s does not take it that VM %s is %s's: %s",
+                          peer->name, owner->vm, owner->site, why->message);
     }
 }
 
@@ -94,5 +94,32 @@ bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owne
     tell_peers(claim, taken);
     if (owner)
         *owner = g_steal_pointer(&taken);
+    return true;
+}
+
+bool claim_give(struct claim *claim, const char *uuid, const char *vm, const char *site,
+                GError **error)
+{
+    const struct config *config = claim->site->config;
+    const struct owner *newest = peers_newest(claim->peers, uuid, config->site);
+    AUTO(owner) want = owner_new(uuid, vm, site, 0, claim->run);
+    AUTO(owner) here = NULL;
+    AUTO(owner) given = NULL;
+
+    if (!owner_read(config->store, uuid, &here, error))
+        return false;
+    if (here && strcmp(here->site, site) == 0) {
+        tell_peers(claim, here);
+        return true;
+    }
+    if (!here || strcmp(here->site, config->site) != 0 ||
+        (newest && newest->epoch >= here->epoch && strcmp(newest->site, config->site) != 0)) {
+        progress_note(claim->site->progress,
+                      "%s: it is not this site's any more, so it is not given to %s", vm, site);
+        return true;
+    }
+    if (!owner_take(config->store, want, here->epoch, &given, error))
+        return false;
+    tell_peers(claim, given);
     return true;
 }

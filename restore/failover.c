@@ -228,7 +228,8 @@ static bool conclude(struct execution *execution, struct failover_result *result
     if (cancelled)
         return true;
     json = result_to_json(execution->plan, result);
-    return run_finish(execution->run, result->state, json, error);
+    return window_start(execution->site, result->run, error) &&
+           run_finish(execution->run, result->state, json, error);
 }
 
 /* ---- Whose they are */
@@ -287,12 +288,12 @@ static void hydrate(const struct execution *execution, const GPtrArray *results)
 /* ---- Execution */
 
 /* Two failovers of one vApp would each start some of its VMs, in nobody's order. */
-static struct file_lock *lock_vapp(const struct site *site, const char *vapp, GError **error)
+struct file_lock *failover_lock(const struct site *site, const char *name, GError **error)
 {
-    g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, vapp, -1);
-    g_autofree char *name = g_strdup_printf("failover-%.16s.lock", hash);
-    g_autofree char *path = g_build_filename(catalog_lock_dir(site->catalog), name, NULL);
-    g_autofree char *what = g_strdup_printf("cannot fail over %s again now: its failover", vapp);
+    g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
+    g_autofree char *file = g_strdup_printf("failover-%.16s.lock", hash);
+    g_autofree char *path = g_build_filename(catalog_lock_dir(site->catalog), file, NULL);
+    g_autofree char *what = g_strdup_printf("cannot fail over %s again now: its failover", name);
 
     return file_lock_take(path, what, error);
 }
@@ -331,7 +332,7 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
                       void (*report)(void *context, const struct vapp_result *result),
                       void *context, struct failover_result *result, GError **error)
 {
-    AUTO(file_lock) lock = lock_vapp(site, plan->vapp, error);
+    AUTO(file_lock) lock = failover_lock(site, plan->vapp, error);
     AUTO(run) run = lock ? begin(site, plan, error) : NULL;
     g_autoptr(GHashTable) notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     struct execution execution = {.site = site,
@@ -344,13 +345,13 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
         .start = start_vm, .ready = finish_vm, .report = report_vm, .context = &execution};
     g_autoptr(GError) cause = NULL;
 
-    if (!run || !own_vms(&execution, error))
+    if (!run || !window_open(site, plan, run_id(run), error) || !own_vms(&execution, error))
         return false;
     vapp_start(plan->order, &actions, &result->vms, &cause);
     tell_notes(&execution, result->vms);
     if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))
         return false;
-    if (plan->hydrate && result->state != RUN_INTERRUPTED)
+    if (plan->hydrate && plan->commit.after_ms == 0 && result->state != RUN_INTERRUPTED)
         hydrate(&execution, result->vms);
     if (!cause)
         return true;

@@ -18,6 +18,7 @@
 
 /* All disks of all VMs, looked at together: they share file systems and the rate. */
 struct beginning {
+    const struct site *site;
     GHashTable *promised; /* dev_t -> bytes that pulls which run, or begin now, will take there */
     unsigned n_pulls;     /* that run, or begin now */
     uint64_t rate;        /* of each; 0: no limit */
@@ -127,8 +128,12 @@ static bool has_room(struct beginning *beginning, struct hydrating_disk *disk)
 /* ---- May it be pulled? */
 
 /* NULL: nothing forbids it; g_free. */
-static char *obstacle(const struct hydration *hydration, const struct hydrating_disk *disk)
+static char *obstacle(const struct site *site, const struct hydration *hydration,
+                      const struct hydrating_disk *disk)
 {
+    if (window_is_open(site->catalog, hydration->run))
+        return g_strdup_printf("its failover (run %s) is not committed: drctl commit",
+                               hydration->run);
     if (hydration->state == DOMAIN_OFF)
         return g_strdup("the VM is off, and it is QEMU that copies: start it first");
     if (disk->is_lost)
@@ -180,7 +185,7 @@ static void judge(struct beginning *beginning, const struct hydration *hydration
         return;
     if (time_monotonic_ms() - disk->begun_ms > LONG_RUN_MS)
         disk->begun = 0;
-    say_why(disk, false, obstacle(hydration, disk));
+    say_why(disk, false, obstacle(beginning->site, hydration, disk));
     if (!disk->why && disk->pull.is_taken)
         say_why(disk, true, g_strdup("another job of libvirt has the disk"));
     else if (!disk->why && !has_its_turn(hydration, disk))
@@ -231,7 +236,7 @@ void hydration_begin(const struct site *site, const GPtrArray *hydrations, uint6
 {
     g_autoptr(GHashTable) table =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    struct beginning beginning = {.promised = table};
+    struct beginning beginning = {.site = site, .promised = table};
 
     if (is_any_waiting(hydrations))
         for_each_disk(&beginning, hydrations, promise_pulled);
@@ -289,6 +294,27 @@ void hydration_after_failover(const struct site *site, const GPtrArray *vms)
     hydration_begin(site, found, site->config->hydrate_rate);
     for (unsigned i = 0; i < found->len; i++)
         tell_why(site, found->pdata[i]);
+}
+
+/* Did the failover that brought it up say so? */
+static bool is_wanted(const struct site *site, const struct hydration *hydration)
+{
+    json_auto_t *run = run_show(site->catalog, hydration->run, NULL);
+
+    return run && json_is_true(json_object_get(json_object_get(run, "plan"), "hydrate"));
+}
+
+bool hydration_go_on(const struct site *site, GError **error)
+{
+    char *all[] = {NULL};
+    g_autoptr(GPtrArray) found = hydration_find(site, all, error);
+    g_autoptr(GPtrArray) wanted = g_ptr_array_new();
+
+    for (unsigned i = 0; found && i < found->len; i++)
+        if (is_wanted(site, found->pdata[i]))
+            g_ptr_array_add(wanted, found->pdata[i]);
+    hydration_begin(site, wanted, site->config->hydrate_rate);
+    return found != NULL;
 }
 
 /* ---- Giving way */

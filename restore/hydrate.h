@@ -61,6 +61,9 @@ void hydration_begin(const struct site *site, const GPtrArray *hydrations, uint6
 /* Begin with VMS (char *, names or UUIDs) after a failover, at the rate of drctl.conf. What cannot begin is told:
  * the VMs are up all the same. */
 void hydration_after_failover(const struct site *site, const GPtrArray *vms);
+/* Go on with what failovers have begun that said so, as hydration_after_failover(): the next disk of each VM, what ended
+ * with a VM that runs again. */
+bool hydration_go_on(const struct site *site, GError **error);
 /* For something that cannot be beside pulls, as a backup: stop those of DOMAIN, if it is a recovered VM, and begin
  * them again. NULL: there were none. */
 struct hydration *hydration_pause(struct domain *domain);

@@ -5,6 +5,7 @@
  * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, aside,
  * definition, customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
  * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, vms: [{vm, uuid, order,
+ * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, commit_after_ms, rolls_back, vms: [{vm, uuid, order,
  * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, definition,
  * customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
  * again but the files of the points. Older journals have the definition of their one vApp in place of
@@ -33,6 +34,9 @@ bool plan_make_order(struct failover_plan *plan, GError **error);
 void failover_vm_take_point(struct failover_vm *vm, const struct manifest *manifest);
 /* Take over FINDINGS' texts. */
 void failover_vm_conclude(struct failover_vm *vm, const struct findings *findings);
+
+/* Nobody else works on failovers of NAME, a recovery plan, vApp or VM; ERROR_CONFLICT. */
+struct file_lock *failover_lock(const struct site *site, const char *name, GError **error);
 
 json_t *plan_to_json(const struct failover_plan *plan);
 /* The plan of interrupted run RUN; points that are not usable any more block their VMs. */

@@ -117,10 +117,27 @@ static bool read_hydrate(struct recovery_plan *plan, const struct keyfile *keyfi
     return true;
 }
 
+static bool read_commit(struct recovery_plan *plan, const struct keyfile *keyfile, GError **error)
+{
+    static const char *const words[] = {"commit", "rollback", NULL};
+    unsigned word = 0;
+
+    if (!keyfile_duration(keyfile, "plan", "commit-after", 0, COMMIT_AFTER_MAX_MS,
+                          &plan->commit.after_ms, error) ||
+        !keyfile_word(keyfile, "plan", "on-timeout", words, &word, error))
+        return false;
+    plan->commit.rolls_back = word == 1;
+    if (keyfile_has(keyfile, "plan", "on-timeout") && plan->commit.after_ms == 0)
+        return keyfile_fail(keyfile, "plan", "on-timeout", error,
+                            "is of use only beside `commit-after`");
+    return true;
+}
+
 static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *keyfile,
                             GError **error)
 {
-    static const char *const keys[] = {"vapps", "site", "hydrate", NULL};
+    static const char *const keys[] = {"vapps",        "site",       "hydrate",
+                                       "commit-after", "on-timeout", NULL};
 
     if (!keyfile_check_keys(keyfile, "plan", keys, error) ||
         !keyfile_list(keyfile, "plan", "vapps", &plan->vapps, error) ||
@@ -129,7 +146,7 @@ static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *ke
     if (plan->site && !site_name_is_valid(plan->site))
         return keyfile_fail(keyfile, "plan", "site", error, "'%s' is not the name of a site",
                             plan->site);
-    return read_hydrate(plan, keyfile, error);
+    return read_hydrate(plan, keyfile, error) && read_commit(plan, keyfile, error);
 }
 
 /* ---- [network NAME] */

@@ -14,8 +14,10 @@
 
 #include "metadata/metadata.h"
 #include "restore/ip.h"
+#include "restore/window.h"
 
 #define PLAN_SUFFIX ".plan"
+#define COMMIT_AFTER_MAX_MS (30 * 24 * 3600 * INT64_C(1000))
 #define PLAN_HOOK_TIMEOUT_MS (5 * 60 * INT64_C(1000))
 
 /* [network NAME]: what becomes of a NIC that is plugged into network, bridge or link NAME. */
@@ -52,11 +54,12 @@ struct plan_vm {
 
 struct recovery_plan {
     char *name;
-    char *path;          /* NULL: the default plan */
-    char *text;          /* as it was read; "" for the default plan */
-    char **vapps;        /* at least one, in the order in which they are brought up */
-    char *site;          /* where the VMs come from, or NULL: whoever knows them */
-    int hydrate;         /* 0 or 1; -1: as drctl.conf says */
+    char *path;   /* NULL: the default plan */
+    char *text;   /* as it was read; "" for the default plan */
+    char **vapps; /* at least one, in the order in which they are brought up */
+    char *site;   /* where the VMs come from, or NULL: whoever knows them */
+    int hydrate;  /* 0 or 1; -1: as drctl.conf says */
+    struct commit_policy commit;
     GPtrArray *networks; /* of struct plan_network */
     GPtrArray *vms;      /* of struct plan_vm */
 };

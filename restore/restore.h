@@ -12,6 +12,7 @@
 
 #include "restore/hydrate.h"
 #include "restore/recovery-plan.h"
+#include "restore/window.h"
 
 /* What a site has at hand to recover with. All borrowed. */
 struct site {
@@ -73,12 +74,13 @@ struct failover_vm {
 struct failover_plan {
     char *vapp; /* name of the recovery plan, which is that of its vApp where there is no file */
     char *site; /* where the VMs came from */
-    GPtrArray *parts;   /* private: the vApps that it consists of */
-    GPtrArray *skipped; /* char *: optional VMs that are left out */
-    char *resumes;      /* id of the interrupted run that this goes on with, or NULL */
-    struct vapp *order; /* definition that will be used */
-    bool hydrate;       /* its VMs come off their points by themselves, see hydrate.h */
-    GPtrArray *vms;     /* of struct failover_vm, in start order */
+    GPtrArray *parts;            /* private: the vApps that it consists of */
+    GPtrArray *skipped;          /* char *: optional VMs that are left out */
+    char *resumes;               /* id of the interrupted run that this goes on with, or NULL */
+    struct vapp *order;          /* definition that will be used */
+    bool hydrate;                /* its VMs come off their points by themselves, see hydrate.h */
+    struct commit_policy commit; /* can it be taken back? */
+    GPtrArray *vms;              /* of struct failover_vm, in start order */
 };
 
 struct failover_request {
@@ -87,6 +89,8 @@ struct failover_request {
     bool accept_damage; /* what the newest usable point of a VM has lost does not block it */
     bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
     bool moved;         /* the VMs run at another site until now: a copy of one here is stale */
+    const struct commit_policy *commit; /* NULL: as the recovery plan says */
+    bool afresh; /* as if no failover had been interrupted: to look at, not to execute */
 };
 
 /* Plan to bring up what the recovery plan, vApp or single VM of that name consists of, from the newest
@@ -182,6 +186,10 @@ DEFINE_CLEANUP(claim)
  * repeat. *OWNER (may be NULL) is the record. */
 bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owner **owner,
               GError **error);
+/* The VM, which is this site's, is SITE's again, as of a newer epoch: durably here, and at each site that has
+ * answered. One that another site owns by now is left to it. Safe to repeat. */
+bool claim_give(struct claim *claim, const char *uuid, const char *vm, const char *site,
+                GError **error);
 
 /* --- Planned failover, failback ------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@ START_TEST(reads_all_that_the_manual_has)
 {
     AUTO(recovery_plan)
     plan = parsed("# all\n[plan]\nvapps = shop; crm\nsite = dc1\nhydrate = no\n"
+                  "commit-after = 30min\non-timeout = rollback\n"
                   "[network prod]\ntarget = lan\n"
                   "address = 192.0.2.0/24 -> 198.51.100.0/24; fd00:1::/64 -> fd00:2::/64\n"
                   "gateway = 198.51.100.1\ndns = 198.51.100.2; fd00:2::2\n"
@@ -36,6 +37,8 @@ START_TEST(reads_all_that_the_manual_has)
     ck_assert_str_eq(plan->vapps[1], "crm");
     ck_assert_str_eq(plan->site, "dc1");
     ck_assert_int_eq(plan->hydrate, 0);
+    ck_assert_int_eq(plan->commit.after_ms, 30 * 60 * 1000);
+    ck_assert(plan->commit.rolls_back);
     ck_assert_str_eq(prod->target, "lan");
     ck_assert_uint_eq(prod->rules->len, 2);
     ck_assert_str_eq(prod->gateway, "198.51.100.1");
@@ -68,6 +71,9 @@ START_TEST(refuses_what_is_wrong_and_names_it)
         {PLAN("colour = red\n"), "[plan] colour: there is no such key"},
         {PLAN("site = DC 1\n"), "[plan] site: 'DC 1' is not the name of a site"},
         {PLAN("hydrate = later\n"), "[plan] hydrate: 'later' is not one of no, yes"},
+        {PLAN("commit-after = 31d\n"), "[plan] commit-after: '31d' is not a duration"},
+        {PLAN("on-timeout = commit\n"), "[plan] on-timeout: is of use only beside"},
+        {PLAN("commit-after = 1h\non-timeout = stay\n"), "'stay' is not one of commit, rollback"},
         {PLAN("[host a]\n"), "[host a]: there is no such group"},
         {PLAN("[vm]\n"), "[vm]: the name is missing"},
         {PLAN("[vm a]\n[vm  a]\n"), "VM 'a' is there twice"},
