@@ -360,6 +360,32 @@ GPtrArray *host_storage_pools(struct host *host, GError **error)
     return good ? g_steal_pointer(&objects) : NULL;
 }
 
+char *host_pool_directory(struct host *host, const char *pool, GError **error)
+{
+    g_autoptr(virStoragePool) found = virStoragePoolLookupByName(host->connection, pool);
+    g_autofree char *text = found ? virStoragePoolGetXMLDesc(found, 0) : NULL;
+    AUTO(xml) xml = NULL;
+    g_autofree char *path = NULL;
+
+    if (!text) {
+        host_fail(host, error, "find storage pool %s", pool);
+        return NULL;
+    }
+    if (virStoragePoolIsActive(found) != 1) {
+        fail(error, ERROR_CONFIG, "storage pool %s at %s is not active", pool, host->uri);
+        return NULL;
+    }
+    xml = xml_parse(text, "storage pool", error);
+    if (!xml)
+        return NULL;
+    if (xml_find(xml_root(xml), "/pool[@type='dir' or @type='fs' or @type='netfs']"))
+        path = xml_string(xml_root(xml), "target/path");
+    if (!path)
+        fail(error, ERROR_CONFIG, "storage pool %s at %s keeps no files in a directory", pool,
+             host->uri);
+    return g_steal_pointer(&path);
+}
+
 char *host_volume_path(struct host *host, const char *pool, const char *volume, GError **error)
 {
     g_autoptr(virStoragePool) found = virStoragePoolLookupByName(host->connection, pool);

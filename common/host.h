@@ -55,6 +55,9 @@ void host_object_free(struct host_object *object);
 DEFINE_CLEANUP(host_object)
 GPtrArray *host_networks(struct host *host, GError **error);      /* of struct host_object */
 GPtrArray *host_storage_pools(struct host *host, GError **error); /* of struct host_object */
+/* The directory of active pool POOL, g_free; ERROR_CONFIG when it is not active, or is not one of files in a
+ * directory. */
+char *host_pool_directory(struct host *host, const char *pool, GError **error);
 /* Path of volume VOLUME in pool POOL, g_free; for <disk type='volume'>. */
 char *host_volume_path(struct host *host, const char *pool, const char *volume, GError **error);
 

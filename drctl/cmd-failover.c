@@ -286,8 +286,6 @@ static void print_result(struct context *context, const struct failover_plan *pl
            "(drctl guard install), does not let them start. When that site is back: drctl failback "
            "%s, there.\n",
            context->config->store, plan->site, plan->vapp);
-           "(drctl guard install), does not let them start.\n",
-           context->config->store, plan->site);
     print_next(plan);
 }
 

@@ -76,6 +76,7 @@ static json_t *head_json(const struct recovery_plan *plan)
     json_set_string(json, "path", plan->path);
     json_object_set_new(json, "vapps", texts_json(plan->vapps));
     json_set_string(json, "site", plan->site);
+    json_set_string(json, "storage", plan->storage);
     if (plan->hydrate < 0)
         json_set_string(json, "hydrate", NULL);
     else
@@ -173,6 +174,7 @@ static json_t *vm_json(const struct plan_vm *vm)
 
     json_set_string(json, "vm", vm->name);
     json_set_string(json, "host", vm->host);
+    json_set_string(json, "storage", vm->storage);
     if (vm->memory_bytes)
         json_set_u64(json, "memory_bytes", vm->memory_bytes);
     else
@@ -247,6 +249,8 @@ static char *vm_text(const struct plan_vm *vm)
         g_ptr_array_add(words, g_strdup_printf("apart from %s", apart));
     if (*together)
         g_ptr_array_add(words, g_strdup_printf("together with %s", together));
+    if (vm->storage)
+        g_ptr_array_add(words, g_strdup_printf("disks in %s", vm->storage));
     if (vm->addresses->len > 0)
         g_ptr_array_add(words, g_strdup("addresses of its own"));
     if (vm->before || vm->after || vm->in_guest)
@@ -282,6 +286,8 @@ static void print_plan(const struct recovery_plan *plan, const struct preflight 
     printf("Plan %s (%s) brings up %s%s%s.\n", plan->name,
            plan->path ? plan->path : "the default: there is no file", vapps,
            plan->site ? " of site " : "", plan->site ? plan->site : "");
+    if (plan->storage)
+        printf("The disks go to %s.\n", plan->storage);
     if (policy)
         printf("Its failovers are not committed at once: %s.\n", policy);
     print_networks(plan);
@@ -376,14 +382,19 @@ static void print_hosts(const struct preflight *preflight)
     table_print(table);
 }
 
-static void print_check(struct context *context, const struct preflight *preflight)
+static void print_check(const struct preflight *preflight)
 {
     g_autofree char *verdict = verdict_text(preflight);
-    g_autofree char *growth = bytes_format(preflight->growth_bytes);
-    g_autofree char *space = bytes_format(preflight->space_bytes);
 
     print_hosts(preflight);
-    printf("\nDisks can grow to %s; %s has %s free.\n", growth, context->config->images, space);
+    puts("");
+    for (unsigned i = 0; i < preflight->storages->len; i++) {
+        const struct preflight_storage *storage = preflight->storages->pdata[i];
+        g_autofree char *growth = bytes_format(storage->growth_bytes);
+        g_autofree char *space = bytes_format(storage->free_bytes);
+
+        printf("Disks can grow to %s; %s has %s free.\n", growth, storage->path, space);
+    }
     if (preflight->findings->len > 0)
         puts("");
     print_findings(preflight);
@@ -405,7 +416,7 @@ static bool cmd_plan_check(struct context *context, GError **error)
 
         print_json(json);
     } else {
-        print_check(context, preflight);
+        print_check(preflight);
     }
     fflush(stdout);
     if (preflight->blocked == 0)

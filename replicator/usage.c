@@ -99,6 +99,19 @@ static bool note_overlay(struct usage *self, const char *overlay, GError **error
     return fail(error, ERROR_INTEGRITY, "%s has more than %d files below it", overlay, CHAIN_MAX);
 }
 
+/* Disks may lie elsewhere, where a link leads to. When it leads nowhere, its file system is not mounted, and
+ * nobody knows what is in use there. A link to a file is not followed: nobody makes such. */
+static bool look_behind(const char *link, struct stat *st, GError **error)
+{
+    struct stat behind;
+
+    if (stat(link, &behind) < 0)
+        return fail_errno(error, errno, "%s leads to what is not there (is it mounted?)", link);
+    if (S_ISDIR(behind.st_mode))
+        *st = behind;
+    return true;
+}
+
 static bool note_overlays(struct usage *self, const char *dir, GError **error)
 {
     g_auto(GStrv) names = dir_list(dir, error);
@@ -109,6 +122,8 @@ static bool note_overlays(struct usage *self, const char *dir, GError **error)
 
         if (lstat(path, &st) < 0)
             continue;
+        if (S_ISLNK(st.st_mode) && !look_behind(path, &st, error))
+            return false;
         if (S_ISDIR(st.st_mode) ? !note_overlays(self, path, error)
                                 : S_ISREG(st.st_mode) && !note_overlay(self, path, error))
             return false;

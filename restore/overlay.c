@@ -5,20 +5,21 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define QEMU_IMG_TIMEOUT_S 120
 #define MODE_IMAGES 0711
 #define MODE_OVERLAYS 0750
 
-char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run)
+char *overlay_dir(const char *images, const char *vm, const char *uuid, const char *run)
 {
     g_autofree char *name = g_strdup_printf("%s.%s", vm, run);
 
     if (name_is_safe(name))
-        return g_build_filename(config->images, name, NULL);
+        return g_build_filename(images, name, NULL);
     g_free(name);
     name = g_strdup_printf("%s.%s", uuid, run);
-    return g_build_filename(config->images, name, NULL);
+    return g_build_filename(images, name, NULL);
 }
 
 char *overlay_path(const char *dir, const char *target)
@@ -213,16 +214,36 @@ static bool copy_nvram(const char *dir, const char *from, const struct qemu_user
     return image_give(path, user, 0600, error);
 }
 
-bool overlay_create(const char *dir, const struct origin *origin, const struct qemu_user *user,
-                    GError **error)
+/* A link that is there already leads there, too: nobody else makes one of this run. */
+static bool make_link(const char *link, const char *dir, GError **error)
+{
+    g_autofree char *images = g_path_get_dirname(link);
+
+    if (strcmp(link, dir) == 0)
+        return true;
+    if (!dir_make(images, MODE_IMAGES, error))
+        return false;
+    if (symlink(dir, link) < 0 && errno != EEXIST)
+        return fail_errno(error, errno, "cannot make the link %s to %s", link, dir);
+    return dir_sync(images, error);
+}
+
+bool overlay_create(const char *dir, const char *link, const struct origin *origin,
+                    const struct qemu_user *user, GError **error)
 {
     g_autofree char *images = g_path_get_dirname(dir);
 
     if (!dir_make(images, MODE_IMAGES, error) || !dir_make(dir, MODE_OVERLAYS, error) ||
-        !image_give(dir, user, MODE_OVERLAYS, error))
+        !image_give(dir, user, MODE_OVERLAYS, error) || !make_link(link, dir, error))
         return false;
     for (unsigned i = 0; i < origin->disks->len; i++)
         if (!create_disk(dir, origin->disks->pdata[i], user, error))
             return false;
     return !origin->nvram || copy_nvram(dir, origin->nvram, user, error);
+}
+
+bool overlay_remove(const char *dir, const char *link, GError **error)
+{
+    /* Removing does not follow links. */
+    return tree_remove(dir, error) && (strcmp(link, dir) == 0 || tree_remove(link, error));
 }

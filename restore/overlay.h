@@ -23,7 +23,7 @@
 #define OVERLAY_LOST_SUFFIX ".lost.qcow2"
 
 /* IMAGES/<vm>.<run>, or <uuid>.<run> when the name is not fit for a directory; g_free. */
-char *overlay_dir(const struct config *config, const char *vm, const char *uuid, const char *run);
+char *overlay_dir(const char *images, const char *vm, const char *uuid, const char *run);
 /* DIR/<target>.qcow2; g_free. */
 char *overlay_path(const char *dir, const char *target);
 /* DIR/nvram.fd; g_free. */
@@ -38,6 +38,10 @@ char **overlay_chain(const char *dir, const struct origin_disk *disk);
 bool overlay_check_passage(const char *dir, const struct qemu_user *user, GError **error);
 /* Let USER read the images of ORIGIN: by group, only as far as it cannot yet; owners stay. */
 bool overlay_grant(const struct origin *origin, const struct qemu_user *user, GError **error);
-/* Make DIR with an overlay for each disk and a copy of the NVRAM, durably, owned by USER. */
-bool overlay_create(const char *dir, const struct origin *origin, const struct qemu_user *user,
-                    GError **error);
+/* Make DIR with an overlay for each disk and a copy of the NVRAM, durably, owned by USER. LINK, unless it is DIR
+ * itself, leads to it before there is anything in it: what lies in the images of the site is what keeps points
+ * from being dropped (replicator/usage.h). */
+bool overlay_create(const char *dir, const char *link, const struct origin *origin,
+                    const struct qemu_user *user, GError **error);
+/* Remove all of that, as far as it is there. */
+bool overlay_remove(const char *dir, const char *link, GError **error);

@@ -24,6 +24,7 @@ static json_t *recovery_to_json(const struct recovery *recovery)
     json_set_string(json, "name", recovery->name);
     json_set_string(json, "uuid", recovery->uuid);
     json_set_string(json, "adopted", recovery->adopted);
+    json_set_string(json, "images", recovery->images);
     json_set_string(json, "definition", recovery->definition);
     json_object_set_new(json, "customization", customization_to_json(recovery->customization));
     json_object_set_new(json, "aside", json_boolean(recovery->aside));
@@ -147,6 +148,7 @@ static bool read_recovery(const struct site *site, struct failover_vm *vm, const
     recovery->uuid = g_strdup(uuid);
     recovery->uri = g_strdup(vm->host);
     recovery->adopted = g_strdup(json_get_string(json, "adopted"));
+    recovery->images = g_strdup(json_get_string(json, "images"));
     recovery->definition = g_strdup(json_get_string(json, "definition"));
     recovery->aside = json_is_true(json_object_get(json, "aside"));
     if (!recovery->adopted)

@@ -6,6 +6,7 @@
 #include "restore/group.h"
 #include "restore/loss.h"
 #include "restore/planner.h"
+#include "restore/storage.h"
 
 /* Less than this in the images directory is worth a word. */
 #define IMAGES_FREE_MIN (UINT64_C(1) << 30)
@@ -279,6 +280,7 @@ static void conclude_vm(const struct planner *planner, struct planned *planned)
 
     if (planned->recovery && planned->recovery->definition) {
         customize(planner, planned);
+        storage_choose(planner, planned);
         recovery_check_chains(planned->recovery, planned->findings);
         recovery_check_access(planned->recovery, planner->site, planned->findings);
         vm->recovery = g_steal_pointer(&planned->recovery);
@@ -291,21 +293,34 @@ static void conclude_vm(const struct planner *planner, struct planned *planned)
 
 /* ---- All of it */
 
-static void check_space(const struct site *site, struct failover_plan *plan)
+/* Of the VMs that have their disks there the first one tells. */
+static void check_space_for(struct failover_vm *vm, const char *images)
 {
-    struct failover_vm *first = plan->vms->pdata[0];
     uint64_t free_bytes;
     uint64_t total_bytes;
     g_autofree char *text = NULL;
 
-    if (!disk_space(site->config->images, &free_bytes, &total_bytes, NULL) ||
-        free_bytes >= IMAGES_FREE_MIN)
+    if (!disk_space(images, &free_bytes, &total_bytes, NULL) || free_bytes >= IMAGES_FREE_MIN)
         return;
     text = bytes_format(free_bytes);
     /* Not last: that place is the blocker's. */
-    g_ptr_array_insert(first->findings, 0,
-                       g_strdup_printf("%s has only %s free: guests stop when it is full",
-                                       site->config->images, text));
+    g_ptr_array_insert(
+        vm->findings, 0,
+        g_strdup_printf("%s has only %s free: guests stop when it is full", images, text));
+}
+
+static void check_space(const struct site *site, struct failover_plan *plan)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        struct failover_vm *vm = plan->vms->pdata[i];
+        const char *images =
+            vm->recovery ? recovery_images(vm->recovery, site->config) : site->config->images;
+
+        if (g_hash_table_add(seen, (char *)images))
+            check_space_for(vm, images);
+    }
 }
 
 static bool open_member(const struct manifest *manifest, void *context)
@@ -414,6 +429,7 @@ void planner_init(struct planner *planner, const struct site *site,
         .part_of = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .origins =
             g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)origin_free),
+        .storages = storages_new(),
     };
 }
 
@@ -426,6 +442,7 @@ void planner_clear(struct planner *planner)
     g_clear_pointer(&planner->uuids, g_hash_table_unref);
     g_clear_pointer(&planner->part_of, g_hash_table_unref);
     g_clear_pointer(&planner->origins, g_hash_table_unref);
+    g_clear_pointer(&planner->storages, g_hash_table_unref);
     g_clear_pointer(&planner->mixed, g_free);
 }
 

@@ -37,8 +37,9 @@ struct planner {
     GHashTable *uuids;   /* name -> UUID, of the bundles */
     GHashTable *part_of; /* name -> index of its vApp */
     bool *mixed; /* of each vApp: its newest points are of rounds and not, so not of one instant */
-    GHashTable *origins; /* UUID -> struct origin, of the rounds that were chosen */
-    unsigned running;    /* VMs that run here already */
+    GHashTable *origins;  /* UUID -> struct origin, of the rounds that were chosen */
+    GHashTable *storages; /* "<host> <storage>" -> struct storage (storage.h) */
+    unsigned running;     /* VMs that run here already */
     bool accepts_damage;
     bool moved; /* the VMs run at another site until now */
 };

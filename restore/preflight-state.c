@@ -100,40 +100,59 @@ static int compare_texts(const void *a, const void *b)
     return strcmp(*left, *right);
 }
 
-static void add_networks(GChecksum *digest, const GPtrArray *networks)
+/* Networks or storage pools: their names, and whether they are active. */
+static void add_objects(GChecksum *digest, const GPtrArray *objects)
 {
     g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
 
-    for (unsigned i = 0; i < networks->len; i++) {
-        const struct host_object *network = networks->pdata[i];
+    for (unsigned i = 0; i < objects->len; i++) {
+        const struct host_object *object = objects->pdata[i];
 
-        g_ptr_array_add(texts, g_strdup_printf("%s %d", network->name, network->active));
+        g_ptr_array_add(texts, g_strdup_printf("%s %d", object->name, object->active));
     }
     g_ptr_array_sort(texts, compare_texts);
     for (unsigned i = 0; i < texts->len; i++)
         add(digest, texts->pdata[i]);
 }
 
-static bool add_host(GChecksum *digest, struct host *host, GError **error)
+static bool add_host(GChecksum *digest, struct host *host, bool with_pools, GError **error)
 {
     g_autofree char *capabilities = host_capabilities(host, error);
     g_autoptr(GPtrArray) networks = capabilities ? host_networks(host, error) : NULL;
+    g_autoptr(GPtrArray) pools = networks && with_pools ? host_storage_pools(host, error) : NULL;
 
-    if (!networks)
+    if (!networks || (with_pools && !pools))
         return false;
     add(digest, host_uri(host));
     add(digest, capabilities);
-    add_networks(digest, networks);
+    add_objects(digest, networks);
+    if (pools)
+        add_objects(digest, pools);
     return true;
 }
 
-static bool digest_hosts(const struct site *site, char **result, GError **error)
+static bool is_pool(const char *storage)
 {
+    return storage && *storage != '/';
+}
+
+static bool uses_pools(const struct recovery_plan *recovery)
+{
+    for (unsigned i = 0; i < recovery->vms->len; i++)
+        if (is_pool(((const struct plan_vm *)recovery->vms->pdata[i])->storage))
+            return true;
+    return is_pool(recovery->storage);
+}
+
+static bool digest_hosts(const struct site *site, const struct recovery_plan *recovery,
+                         char **result, GError **error)
+{
+    bool with_pools = uses_pools(recovery);
     GChecksum *digest = g_checksum_new(G_CHECKSUM_SHA256);
     bool good = true;
 
     for (unsigned i = 0; good && i < site->hosts->len; i++)
-        good = add_host(digest, site->hosts->pdata[i], error);
+        good = add_host(digest, site->hosts->pdata[i], with_pools, error);
     *result = finish(digest);
     return good;
 }
@@ -147,7 +166,7 @@ bool preflight_state_read(const struct site *site, const struct recovery_plan *r
 
     planner_init(&planner, site, recovery);
     if (!planner_find_order(&planner, &request, plan, error) ||
-        (site->hosts->len > 0 && !digest_hosts(site, &state->hosts, error)))
+        (site->hosts->len > 0 && !digest_hosts(site, recovery, &state->hosts, error)))
         return false;
     state->plan = digest_plan(recovery, plan);
     state->points = digest_points(&planner, plan);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "restore/preflight-state.h"
 
@@ -21,11 +22,20 @@ static void host_free_element(void *data)
     g_free(host);
 }
 
+static void storage_free(void *data)
+{
+    struct preflight_storage *storage = data;
+
+    g_free(storage->path);
+    g_free(storage);
+}
+
 void preflight_free(struct preflight *preflight)
 {
     if (!preflight)
         return;
     g_free(preflight->plan);
+    g_ptr_array_unref(preflight->storages);
     g_ptr_array_unref(preflight->hosts);
     g_ptr_array_unref(preflight->findings);
     g_free(preflight);
@@ -36,6 +46,7 @@ static struct preflight *preflight_new(const char *plan)
     struct preflight *preflight = g_new0(struct preflight, 1);
 
     preflight->plan = g_strdup(plan);
+    preflight->storages = g_ptr_array_new_with_free_func(storage_free);
     preflight->hosts = g_ptr_array_new_with_free_func(host_free_element);
     preflight->findings = g_ptr_array_new_with_free_func(finding_free);
     return preflight;
@@ -93,8 +104,38 @@ static void list_hosts(struct preflight *preflight, const struct site *site)
     }
 }
 
+static struct preflight_storage *add_storage(struct preflight *preflight, const char *path)
+{
+    struct preflight_storage *storage = g_new0(struct preflight_storage, 1);
+
+    storage->path = g_strdup(path);
+    g_ptr_array_add(preflight->storages, storage);
+    return storage;
+}
+
+/* By file system: two directories of one share what is free there. A directory that is not there yet is
+ * made on that of its parent. */
+static struct preflight_storage *storage_of(struct preflight *preflight, const char *path)
+{
+    struct preflight_storage *storage;
+    struct stat one, other;
+
+    for (unsigned i = 0; i < preflight->storages->len; i++) {
+        storage = preflight->storages->pdata[i];
+        if (strcmp(storage->path, path) == 0 ||
+            (stat(storage->path, &one) == 0 && stat(path, &other) == 0 &&
+             one.st_dev == other.st_dev))
+            return storage;
+    }
+    storage = add_storage(preflight, path);
+    disk_space(path, &storage->free_bytes, &(uint64_t){0}, NULL);
+    preflight->space_bytes += storage->free_bytes;
+    return storage;
+}
+
 /* What is here already bears its part already. */
-static void add_load(struct preflight *preflight, const struct failover_vm *vm)
+static void add_load(struct preflight *preflight, const struct site *site,
+                     const struct failover_vm *vm)
 {
     const struct recovery *recovery = vm->recovery;
     AUTO(xml)
@@ -102,33 +143,38 @@ static void add_load(struct preflight *preflight, const struct failover_vm *vm)
                                            : NULL;
     struct preflight_host *host = xml ? host_of(preflight, vm->host) : NULL;
 
+    struct preflight_storage *storage;
+
     if (!host)
         return;
+    storage = storage_of(preflight, recovery_images(recovery, site->config));
     host->vms++;
     host->cpus += definition_cpus(xml_root(xml));
     host->memory_bytes += definition_memory_bytes(xml_root(xml));
     for (unsigned i = 0; i < recovery->origin->disks->len; i++)
-        preflight->growth_bytes +=
+        storage->growth_bytes +=
             ((const struct origin_disk *)recovery->origin->disks->pdata[i])->virtual_bytes;
 }
 
 static void check_space(struct preflight *preflight, const struct site *site)
 {
-    const char *images = site->config->images;
-    g_autofree char *growth = bytes_format(preflight->growth_bytes);
-    g_autofree char *space = NULL;
-    uint64_t total_bytes;
+    /* Also where nothing can be brought up. */
+    if (preflight->storages->len == 0)
+        storage_of(preflight, site->config->images);
+    for (unsigned i = 0; i < preflight->storages->len; i++) {
+        const struct preflight_storage *storage = preflight->storages->pdata[i];
+        g_autofree char *growth = bytes_format(storage->growth_bytes);
+        g_autofree char *space = bytes_format(storage->free_bytes);
 
-    if (!disk_space(images, &preflight->space_bytes, &total_bytes, NULL))
-        return;
-    space = bytes_format(preflight->space_bytes);
-    if (preflight->growth_bytes > preflight->space_bytes)
-        add_general(
-            preflight,
-            "what the VMs write here can grow to %s, and %s has %s free: a guest stops when "
-            "it is full" REMEDY
-            "make room there, or let [site] images in %s name a larger file system",
-            growth, images, space, site->config->path);
+        preflight->growth_bytes += storage->growth_bytes;
+        if (storage->growth_bytes > storage->free_bytes)
+            add_general(preflight,
+                        "what the VMs write here can grow to %s, and %s has %s free: a guest stops "
+                        "when it is full" REMEDY
+                        "make room there, or let [site] images in %s, or `storage` in the plan, "
+                        "name a larger file system",
+                        growth, storage->path, space, site->config->path);
+    }
 }
 
 /* ---- What the plan itself says */
@@ -229,9 +275,20 @@ static json_t *host_to_json(const struct preflight_host *host)
     return json;
 }
 
+static json_t *storage_to_json(const struct preflight_storage *storage)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "path", storage->path);
+    json_set_u64(json, "growth_bytes", storage->growth_bytes);
+    json_set_u64(json, "free_bytes", storage->free_bytes);
+    return json;
+}
+
 json_t *preflight_json(const struct preflight *preflight)
 {
-    json_t *json = json_object(), *findings = json_array(), *hosts = json_array();
+    json_t *json = json_object(), *findings = json_array(), *hosts = json_array(),
+           *storages = json_array();
     g_autofree char *checked = time_format(preflight->checked_ms);
 
     json_set_string(json, "plan", preflight->plan);
@@ -240,6 +297,9 @@ json_t *preflight_json(const struct preflight *preflight)
     json_set_u64(json, "blocked", preflight->blocked);
     json_set_u64(json, "growth_bytes", preflight->growth_bytes);
     json_set_u64(json, "space_bytes", preflight->space_bytes);
+    for (unsigned i = 0; i < preflight->storages->len; i++)
+        json_array_append_new(storages, storage_to_json(preflight->storages->pdata[i]));
+    json_object_set_new(json, "storages", storages);
     for (unsigned i = 0; i < preflight->hosts->len; i++)
         json_array_append_new(hosts, host_to_json(preflight->hosts->pdata[i]));
     json_object_set_new(json, "hosts", hosts);
@@ -264,14 +324,15 @@ static bool keep(const struct site *site, const struct preflight *preflight,
 
 /* ---- Checking */
 
-static void add_vm(struct preflight *preflight, const struct failover_vm *vm)
+static void add_vm(struct preflight *preflight, const struct site *site,
+                   const struct failover_vm *vm)
 {
     preflight->vms++;
     preflight->blocked += vm->blocked;
     for (unsigned i = 0; i < vm->findings->len; i++)
         add_finding(preflight, vm->name, i + vm->n_blockers >= vm->findings->len,
                     vm->findings->pdata[i]);
-    add_load(preflight, vm);
+    add_load(preflight, site, vm);
 }
 
 static struct preflight *check(const struct site *site, const struct recovery_plan *recovery,
@@ -287,7 +348,7 @@ static struct preflight *check(const struct site *site, const struct recovery_pl
     preflight->checked_ms = time_now_ms();
     list_hosts(preflight, site);
     for (unsigned i = 0; i < plan->vms->len; i++)
-        add_vm(preflight, plan->vms->pdata[i]);
+        add_vm(preflight, site, plan->vms->pdata[i]);
     check_space(preflight, site);
     check_networks(preflight, site, recovery, plan);
     check_hooks(preflight, recovery);
@@ -360,6 +421,18 @@ static bool read_host(struct preflight *preflight, const json_t *json, GError **
     return json_need_u64(json, "memory_bytes", &host->memory_bytes, error);
 }
 
+static bool read_storage(struct preflight *preflight, const json_t *json, GError **error)
+{
+    const char *path = NULL;
+    struct preflight_storage *storage;
+
+    if (!json_need_string(json, "path", &path, error))
+        return false;
+    storage = add_storage(preflight, path);
+    return json_need_u64(json, "growth_bytes", &storage->growth_bytes, error) &&
+           json_need_u64(json, "free_bytes", &storage->free_bytes, error);
+}
+
 static bool read_numbers(struct preflight *preflight, const json_t *json, GError **error)
 {
     uint64_t vms, blocked;
@@ -390,6 +463,12 @@ static struct preflight *preflight_read(const char *plan, const json_t *json, GE
     json_array_foreach(findings, i, value)
     {
         if (!read_finding(preflight, value, error))
+            return NULL;
+    }
+    /* A result of a version that knew of one only has none. */
+    json_array_foreach(json_object_get(json, "storages"), i, value)
+    {
+        if (!read_storage(preflight, value, error))
             return NULL;
     }
     json_array_foreach(hosts, i, value)

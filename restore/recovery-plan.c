@@ -37,6 +37,7 @@ static void vm_free(void *data)
 
     g_free(vm->name);
     g_free(vm->host);
+    g_free(vm->storage);
     g_strfreev(vm->apart);
     g_strfreev(vm->together);
     g_ptr_array_unref(vm->addresses);
@@ -55,6 +56,7 @@ void recovery_plan_free(struct recovery_plan *plan)
     g_free(plan->text);
     g_strfreev(plan->vapps);
     g_free(plan->site);
+    g_free(plan->storage);
     g_ptr_array_unref(plan->networks);
     g_ptr_array_unref(plan->vms);
     g_free(plan);
@@ -133,10 +135,22 @@ static bool read_commit(struct recovery_plan *plan, const struct keyfile *keyfil
     return true;
 }
 
+/* A path is told from the name of a pool by its first character. */
+static bool read_storage(const struct keyfile *keyfile, const char *group, char **storage,
+                         GError **error)
+{
+    if (!keyfile_string(keyfile, group, "storage", storage, error))
+        return false;
+    if (*storage && **storage != '/' && strchr(*storage, '/'))
+        return keyfile_fail(keyfile, group, "storage", error,
+                            "'%s' is neither an absolute path nor the name of a pool", *storage);
+    return true;
+}
+
 static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *keyfile,
                             GError **error)
 {
-    static const char *const keys[] = {"vapps",        "site",       "hydrate",
+    static const char *const keys[] = {"vapps",        "site",       "hydrate", "storage",
                                        "commit-after", "on-timeout", NULL};
 
     if (!keyfile_check_keys(keyfile, "plan", keys, error) ||
@@ -146,7 +160,8 @@ static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *ke
     if (plan->site && !site_name_is_valid(plan->site))
         return keyfile_fail(keyfile, "plan", "site", error, "'%s' is not the name of a site",
                             plan->site);
-    return read_hydrate(plan, keyfile, error) && read_commit(plan, keyfile, error);
+    return read_hydrate(plan, keyfile, error) && read_commit(plan, keyfile, error) &&
+           read_storage(keyfile, "plan", &plan->storage, error);
 }
 
 /* ---- [network NAME] */
@@ -311,9 +326,9 @@ static bool read_optional(struct plan_vm *vm, const struct keyfile *keyfile, con
 static bool read_vm(struct recovery_plan *plan, const struct keyfile *keyfile, const char *group,
                     const char *name, GError **error)
 {
-    static const char *const keys[] = {"host",     "memory",       "cpus",        "optional",
-                                       "apart",    "together",     "before",      "after",
-                                       "in-guest", "hook-timeout", "address NIC", NULL};
+    static const char *const keys[] = {
+        "host",  "memory",   "cpus",         "optional",    "apart",   "together", "before",
+        "after", "in-guest", "hook-timeout", "address NIC", "storage", NULL};
     struct plan_vm *vm;
 
     if (!vm_name_is_valid(name))
@@ -328,6 +343,7 @@ static bool read_vm(struct recovery_plan *plan, const struct keyfile *keyfile, c
     g_ptr_array_add(plan->vms, vm);
     return keyfile_check_keys(keyfile, group, keys, error) &&
            keyfile_string(keyfile, group, "host", &vm->host, error) &&
+           read_storage(keyfile, group, &vm->storage, error) &&
            read_size(vm, keyfile, group, error) && read_optional(vm, keyfile, group, error) &&
            read_neighbours(vm, keyfile, group, error) &&
            read_addresses(vm, keyfile, group, error) && read_hooks(vm, keyfile, group, error);

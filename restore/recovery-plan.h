@@ -40,6 +40,7 @@ struct plan_address {
 struct plan_vm {
     char *name;
     char *host;            /* URI, or NULL: chosen */
+    char *storage;         /* or NULL: that of the plan */
     uint64_t memory_bytes; /* 0: as it was */
     unsigned cpus;         /* 0: as it was */
     bool optional;
@@ -60,6 +61,7 @@ struct recovery_plan {
     char *site;   /* where the VMs come from, or NULL: whoever knows them */
     int hydrate;  /* 0 or 1; -1: as drctl.conf says */
     struct commit_policy commit;
+    char *storage;       /* pool or absolute directory for the disks, or NULL: as drctl.conf says */
     GPtrArray *networks; /* of struct plan_network */
     GPtrArray *vms;      /* of struct plan_vm */
 };

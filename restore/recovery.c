@@ -14,6 +14,7 @@ void recovery_free(struct recovery *recovery)
     g_free(recovery->name);
     g_free(recovery->uuid);
     g_free(recovery->uri);
+    g_free(recovery->images);
     g_free(recovery->definition);
     g_free(recovery->adopted);
     origin_free(recovery->origin);
@@ -21,6 +22,7 @@ void recovery_free(struct recovery *recovery)
     g_free(recovery->before);
     g_free(recovery->run);
     g_free(recovery->dir);
+    g_free(recovery->link);
     g_free(recovery);
 }
 
@@ -188,6 +190,11 @@ static bool check_passage_to_layers(const struct recovery *recovery, const struc
     return true;
 }
 
+const char *recovery_images(const struct recovery *recovery, const struct config *config)
+{
+    return recovery->images ? recovery->images : config->images;
+}
+
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings)
 {
@@ -196,7 +203,7 @@ void recovery_check_access(const struct recovery *recovery, const struct site *s
     g_autoptr(GError) cause = NULL;
 
     if (!check_passage_to_layers(recovery, &user, &cause) ||
-        !overlay_check_passage(site->config->images, &user, &cause))
+        !overlay_check_passage(recovery_images(recovery, site->config), &user, &cause))
         block(findings, "%s", cause->message);
 }
 
@@ -280,14 +287,14 @@ static bool step_overlay(void *context, GError **error)
     struct recovery *recovery = context;
     struct qemu_user user = host_qemu_user(recovery->host);
 
-    return overlay_create(recovery->dir, recovery->origin, &user, error);
+    return overlay_create(recovery->dir, recovery->link, recovery->origin, &user, error);
 }
 
 static bool undo_overlay(void *context, GError **error)
 {
     struct recovery *recovery = context;
 
-    return tree_remove(recovery->dir, error);
+    return overlay_remove(recovery->dir, recovery->link, error);
 }
 
 static void free_texts(void *texts)
@@ -466,7 +473,10 @@ bool recovery_run(struct recovery *recovery, const struct site *site, struct run
     recovery->site = site;
     recovery->host = site_host(site, recovery->uri, error);
     recovery->run = g_strdup(run_id(run));
-    recovery->dir = overlay_dir(site->config, recovery->name, recovery->uuid, recovery->run);
+    recovery->dir = overlay_dir(recovery_images(recovery, site->config), recovery->name,
+                                recovery->uuid, recovery->run);
+    recovery->link =
+        overlay_dir(site->config->images, recovery->name, recovery->uuid, recovery->run);
     if (!recovery->host)
         return false;
     lock = lock_vm(recovery, error);

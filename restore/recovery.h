@@ -21,6 +21,7 @@ struct recovery {
     char *name;            /* of the domain, as it will be */
     char *uuid;            /* likewise */
     char *uri;             /* host that gets it */
+    char *images;          /* directory for its overlays, or NULL: that of drctl.conf */
     char *definition;      /* adapted to that host, not placed yet; NULL when ADOPTED */
     bool aside;            /* a stale copy of it is here, and makes room */
     char *adopted;         /* run that has brought it up already, or NULL */
@@ -36,6 +37,7 @@ struct recovery {
         *aside_host; /* likewise: that had the stale copy; NULL: not put aside in this process */
     char *run;
     char *dir;
+    char *link; /* in the images of drctl.conf, to DIR; or DIR itself */
     bool begun_start;
     bool started; /* in this process */
 };
@@ -53,6 +55,8 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                     struct findings *findings, GError **error);
 /* Which disks must be copied? */
 void recovery_check_chains(const struct recovery *recovery, struct findings *findings);
+/* The directory for its overlays. */
+const char *recovery_images(const struct recovery *recovery, const struct config *config);
 /* Can QEMU at the recovery's host get at the files at all? Blocks if not. */
 void recovery_check_access(const struct recovery *recovery, const struct site *site,
                            struct findings *findings);

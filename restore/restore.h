@@ -125,6 +125,12 @@ struct preflight_host {
     uint64_t memory_bytes; /* likewise */
     uint64_t free_bytes;   /* UINT64_MAX: not known */
 };
+/* A file system that the disks would lie on. */
+struct preflight_storage {
+    char *path;            /* of the first directory there */
+    uint64_t growth_bytes; /* what they can grow to */
+    uint64_t free_bytes;
+};
 /* A check of a recovery plan against the hosts as they are; nothing is touched. */
 struct preflight {
     char *plan;
@@ -132,7 +138,8 @@ struct preflight {
     unsigned vms;
     unsigned blocked;      /* of them */
     uint64_t growth_bytes; /* what the overlays can grow to */
-    uint64_t space_bytes;  /* what is free for them */
+    uint64_t space_bytes;  /* what is free for them, on all of these: */
+    GPtrArray *storages;   /* of struct preflight_storage */
     GPtrArray *hosts;      /* of struct preflight_host */
     GPtrArray *findings;   /* of struct preflight_finding */
 };

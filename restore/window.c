@@ -12,6 +12,7 @@ static void vm_free(void *data)
     g_free(vm->name);
     g_free(vm->uuid);
     g_free(vm->host);
+    g_free(vm->images);
     g_free(vm);
 }
 
@@ -34,13 +35,15 @@ void window_free(struct window *window)
     g_free(window);
 }
 
-static void add_vm(struct window *window, const char *name, const char *uuid, const char *host)
+static void add_vm(struct window *window, const char *name, const char *uuid, const char *host,
+                   const char *images)
 {
     struct window_vm *vm = g_new0(struct window_vm, 1);
 
     vm->name = g_strdup(name);
     vm->uuid = g_strdup(uuid);
     vm->host = g_strdup(host);
+    vm->images = g_strdup(images);
     g_ptr_array_add(window->vms, vm);
 }
 
@@ -76,6 +79,7 @@ json_t *window_json(const struct window *window)
         json_set_string(entry, "vm", vm->name);
         json_set_string(entry, "uuid", vm->uuid);
         json_set_string(entry, "host", vm->host);
+        json_set_string(entry, "images", vm->images);
         json_array_append_new(vms, entry);
     }
     json_object_set_new(json, "vms", vms);
@@ -108,7 +112,7 @@ static bool read_vms(struct window *window, const json_t *json, GError **error)
             !json_need_string(value, "uuid", &uuid, error) ||
             !json_need_string(value, "host", &host, error))
             return false;
-        add_vm(window, name, uuid, host);
+        add_vm(window, name, uuid, host, json_get_string(value, "images"));
     }
     return true;
 }
@@ -174,7 +178,8 @@ bool window_open(const struct site *site, const struct failover_plan *plan, cons
 
         /* What an earlier run brought up is not this one's to remove. */
         if (!vm->blocked && vm->recovery && !vm->recovery->adopted)
-            add_vm(window, vm->recovery->name, vm->recovery->uuid, vm->recovery->uri);
+            add_vm(window, vm->recovery->name, vm->recovery->uuid, vm->recovery->uri,
+                   vm->recovery->images);
     }
     return window->vms->len == 0 || save(site->catalog, window, error);
 }
@@ -342,11 +347,12 @@ static bool step_remove(void *context, GError **error)
     const struct rollback *rollback = context;
     const struct window_vm *vm = rollback->vm;
     AUTO(domain) domain = NULL;
-    g_autofree char *dir =
-        overlay_dir(rollback->site->config, vm->name, vm->uuid, rollback->window->run);
+    const char *images = rollback->site->config->images, *run = rollback->window->run;
+    g_autofree char *link = overlay_dir(images, vm->name, vm->uuid, run);
+    g_autofree char *dir = overlay_dir(vm->images ? vm->images : images, vm->name, vm->uuid, run);
 
     return find_own(rollback, &domain, error) && (!domain || domain_undefine(domain, error)) &&
-           tree_remove(dir, error);
+           overlay_remove(dir, link, error);
 }
 
 static bool step_give(void *context, GError **error)

@@ -44,7 +44,8 @@ struct window {
 struct window_vm {
     char *name; /* of the domain */
     char *uuid;
-    char *host; /* URI */
+    char *host;   /* URI */
+    char *images; /* where its overlays are, or NULL: in those of drctl.conf */
 };
 void window_free(struct window *window);
 DEFINE_CLEANUP(window)
@@ -72,5 +73,5 @@ bool window_roll_back(const struct site *site, const struct window *window, char
 /* The window that the interrupted rollback RUN works on. */
 struct window *window_of_rollback(const struct site *site, const char *run, GError **error);
 
-/* {run, name, from, until, on_timeout, due, vms: [{vm, uuid, host}]} */
+/* {run, name, from, until, on_timeout, due, vms: [{vm, uuid, host, images}]} */
 json_t *window_json(const struct window *window);

@@ -68,7 +68,7 @@ static void create(const char *dir, const struct origin *origin, const struct qe
 {
     g_autoptr(GError) error = NULL;
 
-    unit_ok(overlay_create(dir, origin, user, &error), error);
+    unit_ok(overlay_create(dir, dir, origin, user, &error), error);
 }
 
 static mode_t mode_of(const char *path)
@@ -178,7 +178,7 @@ START_TEST(a_missing_image_is_an_error_and_leaves_no_overlay)
     g_autoptr(GError) error = NULL;
 
     ck_assert_int_eq(unlink(disk->chain[0]), 0);
-    unit_fails(overlay_create(run_dir, origin, &same_user, &error), error, ERROR_FAILED,
+    unit_fails(overlay_create(run_dir, run_dir, origin, &same_user, &error), error, ERROR_FAILED,
                "qemu-img");
     ck_assert(!g_file_test(path, G_FILE_TEST_EXISTS));
 }
@@ -242,8 +242,8 @@ START_TEST(a_name_that_is_no_file_name_gives_way_to_the_uuid)
 {
     struct config config = {.images = (char *)"/images"};
     const char *uuid = "11111111-2222-3333-4444-555555555555";
-    g_autofree char *plain = overlay_dir(&config, "db", uuid, "r-1");
-    g_autofree char *odd = overlay_dir(&config, "Mein Büro", uuid, "r-1");
+    g_autofree char *plain = overlay_dir(config.images, "db", uuid, "r-1");
+    g_autofree char *odd = overlay_dir(config.images, "Mein Büro", uuid, "r-1");
 
     ck_assert_str_eq(plain, "/images/db.r-1");
     ck_assert_str_eq(odd, "/images/11111111-2222-3333-4444-555555555555.r-1");

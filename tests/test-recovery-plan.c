@@ -20,13 +20,14 @@ static struct recovery_plan *parsed(const char *text)
 START_TEST(reads_all_that_the_manual_has)
 {
     AUTO(recovery_plan)
-    plan = parsed("# all\n[plan]\nvapps = shop; crm\nsite = dc1\nhydrate = no\n"
-                  "commit-after = 30min\non-timeout = rollback\n"
+    plan = parsed("# all\n[plan]\nvapps = shop; crm\nsite = dc1\n"
+                  "hydrate = no\ncommit-after = 30min\non-timeout = rollback\nstorage = big\n"
                   "[network prod]\ntarget = lan\n"
                   "address = 192.0.2.0/24 -> 198.51.100.0/24; fd00:1::/64 -> fd00:2::/64\n"
                   "gateway = 198.51.100.1\ndns = 198.51.100.2; fd00:2::2\n"
                   "[network br0]\ntarget = disconnected\n"
-                  "[vm db]\nhost = qemu:///system\nmemory = 2GiB\ncpus = 2\noptional = yes\n"
+                  "[vm db]\nhost = qemu:///system\nstorage = /srv/fast\nmemory = 2GiB\ncpus = "
+                  "2\noptional = yes\n"
                   "apart = app; web\ntogether = mq\naddress eth0 = 198.51.100.10/24\n"
                   "before = /bin/a; b\nafter = c\nin-guest = d\nhook-timeout = 90s\n[vm app]\n");
     const struct plan_network *prod = recovery_plan_network(plan, "prod");
@@ -39,6 +40,8 @@ START_TEST(reads_all_that_the_manual_has)
     ck_assert_int_eq(plan->hydrate, 0);
     ck_assert_int_eq(plan->commit.after_ms, 30 * 60 * 1000);
     ck_assert(plan->commit.rolls_back);
+    ck_assert_str_eq(plan->storage, "big");
+    ck_assert_str_eq(db->storage, "/srv/fast");
     ck_assert_str_eq(prod->target, "lan");
     ck_assert_uint_eq(prod->rules->len, 2);
     ck_assert_str_eq(prod->gateway, "198.51.100.1");
@@ -74,6 +77,8 @@ START_TEST(refuses_what_is_wrong_and_names_it)
         {PLAN("commit-after = 31d\n"), "[plan] commit-after: '31d' is not a duration"},
         {PLAN("on-timeout = commit\n"), "[plan] on-timeout: is of use only beside"},
         {PLAN("commit-after = 1h\non-timeout = stay\n"), "'stay' is not one of commit, rollback"},
+        {PLAN("storage = srv/big\n"), "[plan] storage: 'srv/big' is neither an absolute path"},
+        {PLAN("[vm a]\nstorage = a/b\n"), "[vm a] storage: 'a/b' is neither"},
         {PLAN("[host a]\n"), "[host a]: there is no such group"},
         {PLAN("[vm]\n"), "[vm]: the name is missing"},
         {PLAN("[vm a]\n[vm  a]\n"), "VM 'a' is there twice"},
