@@ -6,6 +6,7 @@
 #include "drctl/resume.h"
 #include "drctl/vm-results.h"
 #include "drctl/windows.h"
+#include "drctl/wizard.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -59,8 +60,8 @@ static void print_findings(const struct failover_plan *plan)
         const struct failover_vm *vm = plan->vms->pdata[i];
 
         for (unsigned k = 0; k < vm->findings->len; k++)
-            printf("  %s %s: %s\n", vm->blocked && k + 1 == vm->findings->len ? "!" : "-", vm->name,
-                   (char *)vm->findings->pdata[k]);
+            print_wrapped(vm->blocked && k + 1 == vm->findings->len ? "  ! " : "  - ", "%s: %s",
+                          vm->name, (char *)vm->findings->pdata[k]);
     }
 }
 
@@ -132,14 +133,19 @@ static bool asks_for_acceptance(const struct failover_plan *plan)
 /* Asked only where somebody sits who has just read the plan, and will read the next one. */
 static bool is_accepted(struct context *context, const struct failover_plan *plan)
 {
+    bool accepted;
+
     if (plan->resumes || context->json || option_set(context, "yes") ||
         option_set(context, "dry-run") || !isatty(STDIN_FILENO))
         return false;
-    return confirm(
-        "\nNo point of some of these VMs is whole. They can start nevertheless: the guests "
-        "get I/O errors where they read what is lost.\n"
-        "Type \"accept damage\" for that, or press Enter to leave these VMs out:",
-        "accept damage", "--accept-damage", NULL);
+    accepted =
+        confirm("\nNo point of some of these VMs is whole. They can start nevertheless: the guests "
+                "get I/O errors where they read what is lost.\n"
+                "Type \"accept damage\" for that, or press Enter to leave these VMs out:",
+                "accept damage", "--accept-damage", NULL);
+    if (accepted)
+        wizard_set_option(context, "accept-damage", NULL);
+    return accepted;
 }
 
 #define ASK_SOURCE_MS 3000
@@ -160,10 +166,44 @@ static void warn_of_source(struct context *context, const struct failover_plan *
     fflush(stdout);
 }
 
+static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
+{
+    double worst = 0;
+
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (vm->point)
+            worst = MAX(worst, failover_rpo_seconds(vm, started_ms));
+    }
+    return worst;
+}
+
+/* By what is lost now, and by how long it took before. */
+static void print_expected(struct context *context, const struct failover_plan *plan)
+{
+    json_auto_t *forecast = run_forecast(context->catalog, "failover", plan->vapp, NULL);
+    double seconds = json_number_value(json_object_get(forecast, "rto_seconds"));
+    g_autofree char *rpo = duration_format((double)(int64_t)worst_rpo(plan, time_now_ms()));
+    g_autofree char *rto = duration_format(seconds);
+
+    putchar('\n');
+    if (seconds > 0)
+        print_wrapped("",
+                      "Expected: ready after %s, as the last times; what was written in the last "
+                      "%s is lost.",
+                      rto, rpo);
+    else
+        print_wrapped("",
+                      "Expected: what was written in the last %s is lost. How long it takes is not "
+                      "known: %s was not failed over here yet.",
+                      rpo, plan->vapp);
+}
+
 static bool confirm_plan(struct context *context, const struct failover_plan *plan, GError **error)
 {
     g_autofree char *question = g_strdup_printf("\nBefore you go on: these VMs must not run at %s "
-                                                "any more, and must not start there again.\n"
+                                                "any more,\nand must not start there again.\n"
                                                 "Type the name of the vApp (%s) to start it here:",
                                                 plan->site, plan->vapp);
 
@@ -172,6 +212,8 @@ static bool confirm_plan(struct context *context, const struct failover_plan *pl
     if (context->json)
         return fail(error, ERROR_USAGE,
                     "--json shows no plan to confirm: add --yes, or look with --dry-run first");
+    print_expected(context, plan);
+    wizard_show_command(context);
     warn_of_source(context, plan);
     return confirm(question, plan->vapp, "--yes", error);
 }
@@ -220,19 +262,6 @@ static json_t *result_json(const struct failover_plan *plan, const struct failov
     json_object_set_new(json, "committed", json_boolean(plan->commit.after_ms == 0));
     json_object_set_new(json, "vms", vms);
     return json;
-}
-
-static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
-{
-    double worst = 0;
-
-    for (unsigned i = 0; i < plan->vms->len; i++) {
-        const struct failover_vm *vm = plan->vms->pdata[i];
-
-        if (vm->point)
-            worst = MAX(worst, failover_rpo_seconds(vm, started_ms));
-    }
-    return worst;
 }
 
 /* It will be looked for later, by somebody else. */
@@ -287,6 +316,27 @@ static void print_result(struct context *context, const struct failover_plan *pl
            "%s, there.\n",
            context->config->store, plan->site, plan->vapp);
     print_next(plan);
+    print_wrapped("",
+                  "The VMs run on overlays over their points in %s; the points stay as they are.",
+                  context->config->store);
+    print_wrapped("",
+                  "They belong to this site now: points of the old copies at %s are refused, and "
+                  "its guard, if it has one (drctl guard install), does not let them start.",
+                  plan->site);
+}
+
+/* Whoever was asked for everything is told how it goes on. */
+static void print_next(struct context *context, const struct failover_plan *plan,
+                       const struct failover_result *result)
+{
+    if (!context->asked)
+        return;
+    printf("\nWhat comes next:\n"
+           "  drctl run show %s  what was done (--report FILE: to hand on)\n"
+           "  drctl vapp status %s  how they are now\n"
+           "  drctl fence %s  at %s, as soon as it is back: its old copies stay down\n",
+           result->run, plan->vapp, plan->vapp, plan->site);
+    wizard_show_command(context);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */
@@ -305,6 +355,7 @@ static bool execute(struct context *context, const struct site *site,
         print_json(json);
     } else if (result.vms) {
         print_result(context, plan, &result);
+        print_next(context, plan, &result);
     }
     failover_result_clear(&result);
     return ok;
@@ -333,7 +384,7 @@ static bool read_policy(struct context *context, struct commit_policy *policy, b
 
 /* The plan, shown. */
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
-                                       bool accept_damage, GError **error)
+                                       GError **error)
 {
     struct commit_policy policy = {0};
     struct failover_plan *plan;
@@ -346,6 +397,7 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
         .skip_optional = option_set(context, "skip-optional"),
         .accept_damage = accept_damage,
         .commit = said ? &policy : NULL,
+        .accept_damage = option_set(context, "accept-damage"),
     };
 
     plan = failover_plan_make(site, &request, error);
@@ -384,6 +436,7 @@ static bool check_options(const struct context *context, GError **error)
 }
 
 static bool cmd_failover(struct context *context, GError **error)
+static bool fail_over(struct context *context, GError **error)
 {
     struct site site;
 
@@ -393,15 +446,20 @@ static bool cmd_failover(struct context *context, GError **error)
         return cmd_move(context, false, error);
     if (!context_site(context, true, &site, error))
         return false;
-    AUTO(failover_plan)
-    plan = make_plan(context, &site, option_set(context, "accept-damage"), error);
+    AUTO(failover_plan) plan = make_plan(context, &site, error);
 
     if (plan && asks_for_acceptance(plan) && is_accepted(context, plan)) {
         failover_plan_free(plan);
         puts("");
-        plan = make_plan(context, &site, true, error);
+        plan = make_plan(context, &site, error);
     }
     return plan && execute_shown(context, &site, plan, option_set(context, "dry-run"), error);
+}
+
+static bool cmd_failover(struct context *context, GError **error)
+{
+    return context->args[0] ? fail_over(context, error)
+                            : wizard_run(context, wizard_failover, fail_over, error);
 }
 
 bool failover_resume(struct context *context, const json_t *run, GError **error)
@@ -432,8 +490,7 @@ static const struct option failover_options[] = {
 const struct command failover_commands[] = {
     {
         .name = "failover",
-        .args = "VAPP|VM",
-        .min_args = 1,
+        .args = "[VAPP|VM]",
         .max_args = 1,
         .flags = COMMAND_JSON,
         .summary = "start a vApp of a lost site here, from its newest recovery points",
@@ -442,7 +499,9 @@ const struct command failover_commands[] = {
             "(drctl plan). Shows what it will do and asks; then makes overlays over the\n"
             "newest complete points, defines the VMs, starts them in the order of the vApp and "
             "waits\n"
-            "until each is ready. A failover that was interrupted is finished by the same command.",
+            "until each is ready. A failover that was interrupted is finished by the same "
+            "command.\n"
+            "On a terminal without arguments it asks for what it has to know.",
         .options = failover_options,
         .run = cmd_failover,
     },

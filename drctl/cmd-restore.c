@@ -2,6 +2,7 @@
 #include "drctl/command.h"
 #include "drctl/output.h"
 #include "drctl/resume.h"
+#include "drctl/wizard.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -122,6 +123,7 @@ static bool decide(struct context *context, GError **error)
 }
 
 static bool cmd_restore(struct context *context, GError **error)
+static bool restore(struct context *context, GError **error)
 {
     struct restore_request request = {
         .vm = context->args[0],
@@ -140,6 +142,12 @@ static bool cmd_restore(struct context *context, GError **error)
     if (option_set(context, "commit") || option_set(context, "rollback"))
         return decide(context, error);
     return check_request(&request, error) && execute(context, &request, error);
+}
+
+static bool cmd_restore(struct context *context, GError **error)
+{
+    return context->args[0] ? restore(context, error)
+                            : wizard_run(context, wizard_restore, restore, error);
 }
 
 bool restore_resume(struct context *context, const json_t *run, GError **error)
@@ -180,8 +188,7 @@ static const struct option restore_options[] = {
 const struct command restore_commands[] = {
     {
         .name = "restore",
-        .args = "VM",
-        .min_args = 1,
+        .args = "[VM]",
         .max_args = 1,
         .flags = COMMAND_JSON,
         .summary = "bring back any recovery point",
@@ -190,6 +197,9 @@ const struct command restore_commands[] = {
             "an\n"
             "overlay over the point, so nothing is copied first. With --to-dir it becomes files.\n"
             "With --over the VM itself gets disks of the point. Nothing is ever overwritten.",
+            "Nothing is ever overwritten. On a terminal without arguments it asks for what it has "
+            "to "
+            "know.",
         .options = restore_options,
         .run = cmd_restore,
     },

@@ -135,6 +135,12 @@ static bool parse_option(struct context *context, char *const *argv, unsigned *u
     return true;
 }
 
+bool fail_usage(const struct command *command, GError **error)
+{
+    return fail(error, ERROR_USAGE, "usage: drctl %s%s%s [OPTION]...; see: drctl help %s",
+                command->name, *command->args ? " " : "", command->args, command->name);
+}
+
 static bool check_arg_count(const struct context *context, unsigned count, GError **error)
 {
     const struct command *command = context->command;
@@ -142,8 +148,7 @@ static bool check_arg_count(const struct context *context, unsigned count, GErro
     if ((int)count >= command->min_args &&
         (command->max_args < 0 || (int)count <= command->max_args))
         return true;
-    return fail(error, ERROR_USAGE, "usage: drctl %s%s%s [OPTION]...; see: drctl help %s",
-                command->name, *command->args ? " " : "", command->args, command->name);
+    return fail_usage(command, error);
 }
 
 bool command_parse(struct context *context, char *const *argv, GError **error)

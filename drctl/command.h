@@ -40,6 +40,7 @@ struct context {
     GHashTable *options; /* name -> value, "" for switches */
     bool json;
     bool quiet;
+    bool asked; /* for its arguments, by a wizard */
     struct progress *progress;
 
     struct config *config;
@@ -81,5 +82,7 @@ const struct command *command_find(char *const *argv, unsigned *words);
 bool command_is_group(const char *word);
 /* Fill ARGS and OPTIONS of CONTEXT; ERROR_USAGE. */
 bool command_parse(struct context *context, char *const *argv, GError **error);
+/* How it is to be called: ERROR_USAGE; returns false. */
+bool fail_usage(const struct command *command, GError **error);
 void command_help(const struct command *command);
 void program_help(void);

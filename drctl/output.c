@@ -103,6 +103,45 @@ void print_json_line(const json_t *json)
     fflush(stdout);
 }
 
+/* --- lines ----------------------------------------------------------------------------------- */
+
+static glong width_of(int fd)
+{
+    struct winsize size;
+
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
+void print_wrapped(const char *lead, const char *format, ...)
+{
+    glong indent = g_utf8_strlen(lead, -1), at = indent;
+    glong width = isatty(STDOUT_FILENO) ? width_of(STDOUT_FILENO) : G_MAXLONG;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) words = NULL;
+    va_list args;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    words = g_strsplit(text, " ", -1);
+    fputs(lead, stdout);
+    for (char **word = words; *word; word++) {
+        glong length = g_utf8_strlen(*word, -1);
+
+        /* The last column stays free: some terminals go on to the next line by themselves. */
+        if (at > indent && at + 1 + length >= width) {
+            printf("\n%*s", (int)indent, "");
+            at = indent;
+        } else if (word != words) {
+            putchar(' ');
+            at++;
+        }
+        fputs(*word, stdout);
+        at += length;
+    }
+    putchar('\n');
+}
+
 /* --- questions ------------------------------------------------------------------------------- */
 
 bool confirm(const char *question, const char *expected, const char *instead, GError **error)
@@ -142,13 +181,6 @@ static void clear_line(struct terminal_progress *terminal)
     terminal->line_open = false;
 }
 
-static glong terminal_width(void)
-{
-    struct winsize size;
-
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
-}
-
 /* A line that is longer than the terminal could not be cleared again. */
 static void draw_status(struct terminal_progress *terminal)
 {
@@ -157,7 +189,7 @@ static void draw_status(struct terminal_progress *terminal)
 
     if (!length || !terminal->draws)
         return;
-    part = g_utf8_substring(terminal->status, 0, MIN(length, terminal_width() - 1));
+    part = g_utf8_substring(terminal->status, 0, MIN(length, width_of(STDERR_FILENO) - 1));
     fprintf(stderr, "\r\033[K%s", part);
     fflush(stderr);
     terminal->line_open = true;
@@ -223,13 +255,21 @@ static void on_bytes(struct progress *progress, const char *subject, uint64_t do
     g_mutex_unlock(&terminal->lock);
 }
 
+/* One that cannot go back in a line. */
+static bool is_dumb(void)
+{
+    const char *term = g_getenv("TERM");
+
+    return !term || !*term || g_str_equal(term, "dumb");
+}
+
 struct progress *progress_terminal_new(bool quiet)
 {
     struct terminal_progress *terminal = g_new0(struct terminal_progress, 1);
 
     terminal->progress = (struct progress){.note = on_note, .bytes = on_bytes};
     terminal->quiet = quiet;
-    terminal->draws = !quiet && isatty(STDERR_FILENO);
+    terminal->draws = !quiet && isatty(STDERR_FILENO) && !is_dumb();
     g_mutex_init(&terminal->lock);
     return &terminal->progress;
 }

@@ -20,11 +20,14 @@ DEFINE_CLEANUP(table)
 void print_json(const json_t *json);
 void print_json_line(const json_t *json);
 
+/* A text behind LEAD; on a terminal in lines that fit, all but the first as far to the right as LEAD is long. */
+void print_wrapped(const char *lead, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
 /* Ask on the terminal; true only for exactly EXPECTED (case counts). Without a terminal:
  * ERROR_USAGE that names the switch INSTEAD ("--yes"). */
 bool confirm(const char *question, const char *expected, const char *instead, GError **error);
 
-/* Progress on stderr: one line that is redrawn on a terminal, notes only elsewhere. */
+/* Progress on stderr: one line that is redrawn on a terminal; notes only elsewhere, and where TERM is dumb. */
 struct progress *progress_terminal_new(bool quiet);
 /* Keep TEXT in the line that is redrawn, under all notes, cut to the width of the terminal; NULL: nothing.
  * Where stderr is no terminal nothing is shown. */

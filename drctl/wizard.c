@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/wizard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "drctl/ask.h"
+
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,+@%="
+
+void wizard_set_argument(struct context *context, const char *argument)
+{
+    g_auto(GStrv) old = context->args;
+
+    context->args = g_new0(char *, 2);
+    context->args[0] = g_strdup(argument);
+}
+
+void wizard_set_option(struct context *context, const char *name, const char *value)
+{
+    g_hash_table_replace(context->options, g_strdup(name), g_strdup(value ? value : ""));
+}
+
+/* --- the command line ------------------------------------------------------------------------ */
+
+static void append_word(GString *line, const char *word)
+{
+    g_autofree char *quoted =
+        *word && strspn(word, PLAIN) == strlen(word) ? g_strdup(word) : g_shell_quote(word);
+
+    g_string_append_printf(line, " %s", quoted);
+}
+
+static void append_option(GString *line, const struct context *context, const char *name,
+                          bool has_value)
+{
+    if (!option_set(context, name))
+        return;
+    g_string_append_printf(line, " --%s", name);
+    if (has_value)
+        append_word(line, option_value(context, name));
+}
+
+/* With --yes, where there is that: it stands for the name that is typed. */
+static char *command_line(const struct context *context)
+{
+    GString *line = g_string_new("drctl");
+    bool asks = false;
+
+    append_option(line, context, "config", true);
+    g_string_append_printf(line, " %s", context->command->name);
+    for (char **arg = context->args; *arg; arg++)
+        append_word(line, *arg);
+    for (const struct option *option = context->command->options; option->name; option++) {
+        if (g_str_equal(option->name, "yes"))
+            asks = !option_set(context, "dry-run");
+        else
+            append_option(line, context, option->name, option->arg != NULL);
+    }
+    if (asks)
+        g_string_append(line, " --yes");
+    return g_string_free(line, FALSE);
+}
+
+void wizard_show_command(const struct context *context)
+{
+    g_autofree char *line = context->asked ? command_line(context) : NULL;
+
+    if (line)
+        printf("\nThe same without these questions:\n  %s\n", line);
+    fflush(stdout);
+}
+
+bool wizard_run(struct context *context, wizard_fn *ask, wizard_fn *run, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    if (!can_ask() || context->json)
+        return fail_usage(context->command, error);
+    context->asked = true;
+    if (ask(context, &cause))
+        return run(context, error);
+    /* Also while something was looked at. */
+    if (error_is(cause, ERROR_CANCELLED))
+        return fail(error, ERROR_CANCELLED, "left: nothing was changed");
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}

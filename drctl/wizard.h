@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A command on a terminal that was given no argument asks for what it has to know. The answers become arguments
+ * and options of the context, as if they had been typed; then the command runs as it does with them, by the
+ * same function: a wizard does nothing itself. What could have been typed is shown.
+ */
+#pragma once
+
+#include "drctl/command.h"
+
+typedef bool wizard_fn(struct context *context, GError **error);
+/* ASK, then RUN. ERROR_USAGE where nobody can be asked. */
+bool wizard_run(struct context *context, wizard_fn *ask, wizard_fn *run, GError **error);
+/* Has a wizard asked? Then say how it goes without. */
+void wizard_show_command(const struct context *context);
+
+/* The answers, for ASK. VALUE: NULL for a switch. */
+void wizard_set_argument(struct context *context, const char *argument);
+void wizard_set_option(struct context *context, const char *name, const char *value);
+
+wizard_fn wizard_failover, wizard_restore;
