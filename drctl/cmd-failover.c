@@ -278,7 +278,8 @@ static void print_lost(const struct failover_plan *plan)
     }
 }
 
-static void print_next(const struct failover_plan *plan)
+/* Is it for good, and do the VMs come off their points? */
+static void print_commitment(const struct failover_plan *plan)
 {
     g_autofree char *policy = commit_policy_text(&plan->commit, plan->vapp);
 
@@ -309,20 +310,15 @@ static void print_result(struct context *context, const struct failover_plan *pl
                                    : "as no VM is ready",
            rpo);
     print_lost(plan);
-    printf("The VMs run on overlays over their points in %s; the points stay as they are.\n"
-           "They belong to this site now: points of the old copies at %s are refused, and its "
-           "guard, if it has one\n"
-           "(drctl guard install), does not let them start. When that site is back: drctl failback "
-           "%s, there.\n",
-           context->config->store, plan->site, plan->vapp);
-    print_next(plan);
     print_wrapped("",
                   "The VMs run on overlays over their points in %s; the points stay as they are.",
                   context->config->store);
     print_wrapped("",
                   "They belong to this site now: points of the old copies at %s are refused, and "
-                  "its guard, if it has one (drctl guard install), does not let them start.",
-                  plan->site);
+                  "its guard, if it has one (drctl guard install), does not let them start. When "
+                  "that site is back: drctl failback %s, there.",
+                  plan->site, plan->vapp);
+    print_commitment(plan);
 }
 
 /* Whoever was asked for everything is told how it goes on. */
@@ -334,7 +330,7 @@ static void print_next(struct context *context, const struct failover_plan *plan
     printf("\nWhat comes next:\n"
            "  drctl run show %s  what was done (--report FILE: to hand on)\n"
            "  drctl vapp status %s  how they are now\n"
-           "  drctl fence %s  at %s, as soon as it is back: its old copies stay down\n",
+           "  drctl failback %s  at %s, as soon as it is back\n",
            result->run, plan->vapp, plan->vapp, plan->site);
     wizard_show_command(context);
 }
@@ -395,7 +391,6 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
     struct failover_request request = {
         .name = context->args[0],
         .skip_optional = option_set(context, "skip-optional"),
-        .accept_damage = accept_damage,
         .commit = said ? &policy : NULL,
         .accept_damage = option_set(context, "accept-damage"),
     };
@@ -435,7 +430,6 @@ static bool check_options(const struct context *context, GError **error)
     return true;
 }
 
-static bool cmd_failover(struct context *context, GError **error)
 static bool fail_over(struct context *context, GError **error)
 {
     struct site site;

@@ -122,7 +122,6 @@ static bool decide(struct context *context, GError **error)
     return true;
 }
 
-static bool cmd_restore(struct context *context, GError **error)
 static bool restore(struct context *context, GError **error)
 {
     struct restore_request request = {
@@ -196,10 +195,8 @@ const struct command restore_commands[] = {
             "With --as the point becomes a new VM that can run beside the original; it starts on "
             "an\n"
             "overlay over the point, so nothing is copied first. With --to-dir it becomes files.\n"
-            "With --over the VM itself gets disks of the point. Nothing is ever overwritten.",
-            "Nothing is ever overwritten. On a terminal without arguments it asks for what it has "
-            "to "
-            "know.",
+            "With --over the VM itself gets disks of the point. Nothing is ever overwritten.\n"
+            "On a terminal without arguments it asks for what it has to know.",
         .options = restore_options,
         .run = cmd_restore,
     },

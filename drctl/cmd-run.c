@@ -103,11 +103,8 @@ static bool cmd_run_resume(struct context *context, GError **error)
         const char *kind;
         bool (*resume)(struct context *context, const json_t *run, GError **error);
     } kinds[] = {
-        {"failover", failover_resume},
-        {"planned", move_resume},
-        {"failback", move_resume},
-        {"restore", restore_resume},
-        {"rollback", rollback_resume},
+        {"failover", failover_resume}, {"planned", move_resume},      {"failback", move_resume},
+        {"restore", restore_resume},   {"rollback", rollback_resume},
     };
     json_auto_t *run = named_run(context, error);
     const char *kind = json_get_string(run, "kind");

@@ -446,9 +446,8 @@ static bool open_file(struct archive *archive, const char *path, enum tarball_ki
         int why = archive_errno(archive);
 
         /* What is no archive has the errno of a wrong character. */
-        return why > 0 && why != ARCHIVE_ERRNO_FILE_FORMAT
-                   ? fail_errno(error, why, "cannot read it")
-                   : fail(error, ERROR_INTEGRITY, "%s", problem(archive));
+        return why > 0 && why != EILSEQ ? fail_errno(error, why, "cannot read it")
+                                        : fail(error, ERROR_INTEGRITY, "%s", problem(archive));
     }
     return archive_filter_count(archive) == filters ||
            fail(error, ERROR_INTEGRITY, "it is not a %s",

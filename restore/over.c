@@ -164,7 +164,7 @@ static bool step_overlay(void *context, GError **error)
     const struct over *self = context;
     struct qemu_user user = host_qemu_user(self->host);
 
-    return overlay_create(self->dir, self->origin, &user, error);
+    return overlay_create(self->dir, self->dir, self->origin, &user, error);
 }
 
 static bool undo_overlay(void *context, GError **error)
@@ -336,7 +336,7 @@ static bool execute(struct over *self, const struct restore_request *request, st
     if (!old)
         return false;
     result->run = g_strdup(run_id(old));
-    self->dir = overlay_dir(self->site->config, self->name, self->uuid, result->run);
+    self->dir = overlay_dir(self->site->config->images, self->name, self->uuid, result->run);
     if (!do_steps(self, old, n_steps, error))
         return request_fail(old, error);
     tell(self, result);

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside restore/: the plan of a failover and its way into the run's journal and back. The journal's
- * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], vms: [{vm, uuid, order,
- * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, aside,
- * definition, customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
- * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, vms: [{vm, uuid, order,
  * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, commit_after_ms, rolls_back, vms: [{vm, uuid, order,
- * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, images, definition,
- * customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
+ * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, aside, images,
+ * definition, customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
  * again but the files of the points. Older journals have the definition of their one vApp in place of
  * parts and skipped.
  */

@@ -90,7 +90,6 @@ struct failover_request {
     bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
     bool moved;         /* the VMs run at another site until now: a copy of one here is stale */
     const struct commit_policy *commit; /* NULL: as the recovery plan says */
-    bool afresh; /* as if no failover had been interrupted: to look at, not to execute */
 };
 
 /* Plan to bring up what the recovery plan, vApp or single VM of that name consists of, from the newest
