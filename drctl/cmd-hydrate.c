@@ -79,7 +79,7 @@ static bool check_options(struct context *context, GError **error)
     bool stop = option_set(context, "stop");
 
     if (stop && (option_set(context, "background") || option_value(context, "limit")))
-        return fail(error, ERROR_USAGE, "--stop stops: it goes with nothing but --json");
+        return fail(error, ERROR_USAGE, "--stop goes neither with --background nor with --limit");
     return true;
 }
 
@@ -119,10 +119,10 @@ static bool judge(struct context *context, const GPtrArray *hydrations, GError *
 static bool execute(struct context *context, const struct site *site, const GPtrArray *hydrations,
                     uint64_t rate, GError **error)
 {
-    if (option_set(context, "stop"))
-        return hydration_end(hydrations, error);
     if (option_set(context, "dry-run"))
         return true;
+    if (option_set(context, "stop"))
+        return hydration_end(hydrations, error);
     if (option_set(context, "background")) {
         hydration_begin(site, hydrations, rate);
         return true;
