@@ -462,7 +462,9 @@ static struct failover_plan *plan_afresh(const struct site *site,
     if (run)
         return plan_from_run(site, run, error);
     plan->hydrate = recovery->hydrate < 0 ? site->config->hydrate : recovery->hydrate == 1;
-    plan->commit = request->commit ? *request->commit : recovery->commit;
+    /* A move has ended at the other site before it begins here: it has a way back of its own. */
+    if (!request->moved)
+        plan->commit = request->commit ? *request->commit : recovery->commit;
     planner.mixed = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;
     planner.moved = request->moved;

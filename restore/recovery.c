@@ -4,6 +4,8 @@
 #include <string.h>
 
 #define DEFINITION_MAX_BYTES (4u << 20)
+/* Of the file beside the directory of the overlays. */
+#define ASIDE_SUFFIX ".aside.xml"
 /* Behind a definition that was put aside: libvirt started that VM at each boot of the host. */
 #define AUTOSTARTS "<!-- autostart -->\n"
 
@@ -212,7 +214,7 @@ void recovery_check_access(const struct recovery *recovery, const struct site *s
 /* Beside the directory of the run; g_free. */
 static char *aside_path(const struct recovery *recovery)
 {
-    return g_strconcat(recovery->dir, ".aside.xml", NULL);
+    return g_strconcat(recovery->dir, ASIDE_SUFFIX, NULL);
 }
 
 /* The definition that was put aside, NULL when there is none; g_free. */
@@ -260,18 +262,27 @@ static bool step_aside(void *context, GError **error)
     return !domain || is_ours || set_aside(recovery, domain, error);
 }
 
-static bool undo_aside(void *context, GError **error)
+bool recovery_bring_back(struct host *host, const char *dir, GError **error)
 {
-    struct recovery *recovery = context;
-    g_autofree char *path = aside_path(recovery);
-    g_autofree char *text = read_aside(recovery);
-    struct host *host = recovery->aside_host ? recovery->aside_host : recovery->host;
-    AUTO(domain) domain = text ? host_define(host, text, error) : NULL;
+    g_autofree char *path = g_strconcat(dir, ASIDE_SUFFIX, NULL);
+    g_autofree char *text = NULL;
+    AUTO(domain) domain = NULL;
 
-    if (!text)
+    if (!g_file_test(path, G_FILE_TEST_EXISTS))
         return true;
+    if (!file_read(path, DEFINITION_MAX_BYTES, &text, NULL, error))
+        return false;
+    domain = host_define(host, text, error);
     return domain && domain_set_autostart(domain, g_str_has_suffix(text, AUTOSTARTS), error) &&
            tree_remove(path, error);
+}
+
+static bool undo_aside(void *context, GError **error)
+{
+    const struct recovery *recovery = context;
+    struct host *host = recovery->aside_host ? recovery->aside_host : recovery->host;
+
+    return !recovery->aside || recovery_bring_back(host, recovery->dir, error);
 }
 
 static bool step_grant(void *context, GError **error)

@@ -55,6 +55,9 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                     struct findings *findings, GError **error);
 /* Which disks must be copied? */
 void recovery_check_chains(const struct recovery *recovery, struct findings *findings);
+/* Define again at HOST the old copy that was put aside for the VM whose overlays were in DIR, if there was one. Safe
+ * to repeat. */
+bool recovery_bring_back(struct host *host, const char *dir, GError **error);
 /* The directory for its overlays. */
 const char *recovery_images(const struct recovery *recovery, const struct config *config);
 /* Can QEMU at the recovery's host get at the files at all? Blocks if not. */

@@ -341,18 +341,20 @@ static bool step_stop(void *context, GError **error)
     return find_own(context, &domain, error) && (!domain || domain_destroy(domain, error));
 }
 
-/* The definition goes first: there is never one whose disks are gone. */
+/* The definition goes first: there is never one whose disks are gone. An old copy that made room comes back. */
 static bool step_remove(void *context, GError **error)
 {
     const struct rollback *rollback = context;
     const struct window_vm *vm = rollback->vm;
+    struct host *host = site_host(rollback->site, vm->host, error);
     AUTO(domain) domain = NULL;
     const char *images = rollback->site->config->images, *run = rollback->window->run;
     g_autofree char *link = overlay_dir(images, vm->name, vm->uuid, run);
     g_autofree char *dir = overlay_dir(vm->images ? vm->images : images, vm->name, vm->uuid, run);
 
-    return find_own(rollback, &domain, error) && (!domain || domain_undefine(domain, error)) &&
-           overlay_remove(dir, link, error);
+    return host && find_own(rollback, &domain, error) &&
+           (!domain || domain_undefine(domain, error)) && overlay_remove(dir, link, error) &&
+           recovery_bring_back(host, dir, error);
 }
 
 static bool step_give(void *context, GError **error)

@@ -160,6 +160,30 @@ START_TEST(a_vm_that_another_site_has_taken_over_is_not_given_away)
 }
 END_TEST
 
+START_TEST(an_old_copy_that_made_room_is_there_again)
+{
+    AUTO(lab) lab = lab_open("room");
+    AUTO(lost_guest) guest = lost_guest(lab, "room-vm", "");
+    AUTO(owner) owner = owner_new(guest->uuid, "room-vm", "dc1", 9, NULL);
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) old = host_define(lab->hosts->pdata[0], guest->xml, &error);
+    g_autofree char *before = domain_text(lab, "room-vm", "devices/disk/source/@file");
+    g_autofree char *after = NULL;
+
+    unit_ok(old != NULL, error);
+    unit_ok(owner_claim(lab->config->store, owner, &error), error);
+    make_plan_file(lab, "room-vm", "commit-after = 1h\n");
+    fail_over(lab, "room-vm");
+    ck_assert_int_eq(state_of_guest(lab, "room-vm"), DOMAIN_RUNNING);
+    roll_back(lab, "room-vm");
+    ck_assert_int_eq(state_of_guest(lab, "room-vm"), DOMAIN_OFF);
+    after = domain_text(lab, "room-vm", "devices/disk/source/@file");
+    ck_assert_str_eq(after, before);
+    assert_owner(lab, guest, "dc1", 11);
+    VIRSH("undefine", "room-vm");
+}
+END_TEST
+
 /* ---- Committed */
 
 static void wait_until_hydrated(const struct lab *lab, const char *name)
@@ -378,6 +402,7 @@ int main(void)
         what_an_earlier_run_brought_up_is_not_taken_back_with_it,
         a_vm_that_is_another_one_now_is_left_alone,
         a_vm_that_another_site_has_taken_over_is_not_given_away,
+        an_old_copy_that_made_room_is_there_again,
         vms_stay_on_their_points_until_their_failover_is_committed,
         without_a_plan_a_failover_is_committed_at_once, what_is_asked_for_comes_before_the_plan,
         a_timer_ends_what_nobody_has_committed, a_rollback_goes_on_when_killed_with_stop_running,
