@@ -213,7 +213,7 @@ static bool confirm_plan(struct context *context, const struct failover_plan *pl
         return fail(error, ERROR_USAGE,
                     "--json shows no plan to confirm: add --yes, or look with --dry-run first");
     print_expected(context, plan);
-    wizard_show_command(context);
+    wizard_show_command(context, true);
     warn_of_source(context, plan);
     return confirm(question, plan->vapp, "--yes", error);
 }
@@ -332,7 +332,7 @@ static void print_next(struct context *context, const struct failover_plan *plan
            "  drctl vapp status %s  how they are now\n"
            "  drctl failback %s  at %s, as soon as it is back\n",
            result->run, plan->vapp, plan->vapp, plan->site);
-    wizard_show_command(context);
+    wizard_show_command(context, true);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */

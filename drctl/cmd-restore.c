@@ -145,8 +145,12 @@ static bool restore(struct context *context, GError **error)
 
 static bool cmd_restore(struct context *context, GError **error)
 {
-    return context->args[0] ? restore(context, error)
-                            : wizard_run(context, wizard_restore, restore, error);
+    bool decides = option_set(context, "commit") || option_set(context, "rollback");
+
+    if (context->args[0])
+        return restore(context, error);
+    return decides ? fail_usage(context->command, error)
+                   : wizard_run(context, wizard_restore, restore, error);
 }
 
 bool restore_resume(struct context *context, const json_t *run, GError **error)

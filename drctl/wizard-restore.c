@@ -146,7 +146,7 @@ static bool ask_last(const struct context *context, GError **error)
 {
     bool good;
 
-    wizard_show_command(context);
+    wizard_show_command(context, false);
     if (!ask_yes("\nNothing that is there is overwritten. Go on?", true, &good, error))
         return false;
     return good || fail(error, ERROR_CANCELLED, "left: nothing was changed");

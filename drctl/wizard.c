@@ -41,30 +41,24 @@ static void append_option(GString *line, const struct context *context, const ch
         append_word(line, option_value(context, name));
 }
 
-/* With --yes, where there is that: it stands for the name that is typed. */
-static char *command_line(const struct context *context)
+static char *command_line(const struct context *context, bool confirmed)
 {
     GString *line = g_string_new("drctl");
-    bool asks = false;
 
     append_option(line, context, "config", true);
     g_string_append_printf(line, " %s", context->command->name);
     for (char **arg = context->args; *arg; arg++)
         append_word(line, *arg);
-    for (const struct option *option = context->command->options; option->name; option++) {
-        if (g_str_equal(option->name, "yes"))
-            asks = !option_set(context, "dry-run");
-        else
-            append_option(line, context, option->name, option->arg != NULL);
-    }
-    if (asks)
+    for (const struct option *option = context->command->options; option->name; option++)
+        append_option(line, context, option->name, option->arg != NULL);
+    if (confirmed)
         g_string_append(line, " --yes");
     return g_string_free(line, FALSE);
 }
 
-void wizard_show_command(const struct context *context)
+void wizard_show_command(const struct context *context, bool confirmed)
 {
-    g_autofree char *line = context->asked ? command_line(context) : NULL;
+    g_autofree char *line = context->asked ? command_line(context, confirmed) : NULL;
 
     if (line)
         printf("\nThe same without these questions:\n  %s\n", line);

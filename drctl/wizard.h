@@ -11,8 +11,8 @@
 typedef bool wizard_fn(struct context *context, GError **error);
 /* ASK, then RUN. ERROR_USAGE where nobody can be asked. */
 bool wizard_run(struct context *context, wizard_fn *ask, wizard_fn *run, GError **error);
-/* Has a wizard asked? Then say how it goes without. */
-void wizard_show_command(const struct context *context);
+/* Has a wizard asked? Then say how it goes without; CONFIRMED: with --yes, which stands for a name that is typed. */
+void wizard_show_command(const struct context *context, bool confirmed);
 
 /* The answers, for ASK. VALUE: NULL for a switch. */
 void wizard_set_argument(struct context *context, const char *argument);

@@ -148,20 +148,21 @@ bool qcow2_header_decode(const uint8_t cluster[CLUSTER_BYTES], const char *name,
                          struct qcow2_header *header, GError **error)
 {
     g_autofree uint8_t *ours = g_malloc(CLUSTER_BYTES);
+    unsigned at = 0;
 
     if (!check_fixed(cluster, name, error) || !get_tables(cluster, name, header, error) ||
         !get_backing(cluster, name, header, error))
         return false;
     /* Whatever else there is, such as further extensions, would show here. */
     qcow2_header_encode(header, ours);
-    for (unsigned i = 0; i < CLUSTER_BYTES; i++)
-        if (cluster[i] != ours[i])
-            return fail(
-                error, ERROR_INTEGRITY,
+    if (memcmp(cluster, ours, CLUSTER_BYTES) == 0)
+        return true;
+    while (cluster[at] == ours[at])
+        at++;
+    return fail(error, ERROR_INTEGRITY,
                 "%s: byte %u of the header is 0x%02x where images of points have 0x%02x: an "
                 "extension or something else that is not ours",
-                name, i, cluster[i], ours[i]);
-    return true;
+                name, at, cluster[at], ours[at]);
 }
 
 bool refcounts_add(struct refcounts *refs, uint64_t offset, uint64_t len)

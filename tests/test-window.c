@@ -208,7 +208,7 @@ static void wait_until_hydrated(const struct lab *lab, const char *name)
 START_TEST(vms_stay_on_their_points_until_their_failover_is_committed)
 {
     AUTO(shop) shop = shop_with_window("good", "hydrate = yes\n");
-    char *names[] = {"good", NULL};
+    char *names[] = {(char *)"good", NULL};
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) found = NULL;
     AUTO(window) window = NULL;
