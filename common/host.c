@@ -121,6 +121,27 @@ const char *host_uri(const struct host *host)
     return host->uri;
 }
 
+/* In session mode QEMU runs as the user of the daemon. */
+static bool uri_is_session(const char *uri)
+{
+    g_autoptr(GUri) parsed = g_uri_parse(uri, G_URI_FLAGS_NONE, NULL);
+
+    return parsed && g_str_equal(g_uri_get_path(parsed), "/session");
+}
+
+bool host_is_session(const struct host *host)
+{
+    return uri_is_session(host->uri);
+}
+
+bool host_is_local(const struct host *host)
+{
+    g_autoptr(GUri) parsed = g_uri_parse(host->uri, G_URI_FLAGS_NONE, NULL);
+    const char *server = parsed ? g_uri_get_host(parsed) : NULL;
+
+    return !server || !*server;
+}
+
 char *host_capabilities(struct host *host, GError **error)
 {
     char *xml = virConnectGetCapabilities(host->connection);
@@ -155,22 +176,6 @@ char *host_domain_capabilities(struct host *host, const char *emulator, const ch
          machine ? machine : "(default)", emulator ? emulator : "(default)", host->uri,
          libvirt_error_text());
     return NULL;
-}
-
-/* In session mode QEMU runs as the user of the daemon. */
-static bool uri_is_session(const char *uri)
-{
-    g_autoptr(GUri) parsed = g_uri_parse(uri, G_URI_FLAGS_NONE, NULL);
-
-    return parsed && g_str_equal(g_uri_get_path(parsed), "/session");
-}
-
-bool host_is_local(const struct host *host)
-{
-    g_autoptr(GUri) parsed = g_uri_parse(host->uri, G_URI_FLAGS_NONE, NULL);
-    const char *server = parsed ? g_uri_get_host(parsed) : NULL;
-
-    return !server || !*server;
 }
 
 /* "+64055:+107" */
@@ -358,6 +363,27 @@ GPtrArray *host_storage_pools(struct host *host, GError **error)
         good = good && add_pool(host, objects, pool, error);
     }
     return good ? g_steal_pointer(&objects) : NULL;
+}
+
+bool host_network_start(struct host *host, const char *name, const char *xml, GError **error)
+{
+    g_autoptr(virNetwork) there = virNetworkLookupByName(host->connection, name);
+    g_autoptr(virNetwork) made = NULL;
+
+    if (there && virNetworkIsActive(there) == 1)
+        return true;
+    made = virNetworkCreateXML(host->connection, xml);
+    return made || host_fail(host, error, "start network %s", name);
+}
+
+bool host_network_stop(struct host *host, const char *name, GError **error)
+{
+    g_autoptr(virNetwork) network = virNetworkLookupByName(host->connection, name);
+
+    if (!network)
+        return libvirt_error_code() == VIR_ERR_NO_NETWORK ||
+               host_fail(host, error, "find network %s", name);
+    return virNetworkDestroy(network) == 0 || host_fail(host, error, "stop network %s", name);
 }
 
 char *host_pool_directory(struct host *host, const char *pool, GError **error)

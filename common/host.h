@@ -26,6 +26,8 @@ struct host *host_open(const char *uri, GError **error);
 void host_free(struct host *host);
 DEFINE_CLEANUP(host)
 const char *host_uri(const struct host *host);
+/* Are its guests those of an ordinary user, who may not make networks? */
+bool host_is_session(const struct host *host);
 /* <capabilities> of the host; g_free. */
 char *host_capabilities(struct host *host, GError **error);
 /* <domainCapabilities> for these (each may be NULL = libvirt's default); ERROR_NOT_FOUND when the
@@ -58,6 +60,11 @@ GPtrArray *host_storage_pools(struct host *host, GError **error); /* of struct h
 /* The directory of active pool POOL, g_free; ERROR_CONFIG when it is not active, or is not one of files in a
  * directory. */
 char *host_pool_directory(struct host *host, const char *pool, GError **error);
+/* Start a network that is gone when it is stopped, or with the host. One of that name that runs already is
+ * fine. */
+bool host_network_start(struct host *host, const char *name, const char *xml, GError **error);
+/* Stop it; one that is not there is fine. */
+bool host_network_stop(struct host *host, const char *name, GError **error);
 /* Path of volume VOLUME in pool POOL, g_free; for <disk type='volume'>. */
 char *host_volume_path(struct host *host, const char *pool, const char *volume, GError **error);
 
@@ -109,6 +116,11 @@ bool domain_destroy(struct domain *domain, GError **error);
 bool domain_undefine(struct domain *domain, GError **error);
 /* The same, but all its files stay; a domain with saved memory is refused. */
 bool domain_forget(struct domain *domain, GError **error);
+
+/* What the first screen of the guest shows now: *DATA (g_free) of *LEN bytes, of media type *TYPE (g_free),
+ * which is QEMU's choice: "image/png", or "image/x-portable-pixmap" of an old one. */
+bool domain_screenshot(struct domain *domain, char **type, char **data, size_t *len,
+                       GError **error);
 
 /* Guest agent. TIMEOUT_S bounds the answer of the agent (virDomainAgentSetResponseTimeout), because
  * libvirt's default is to wait for ever; 0 means 1. */

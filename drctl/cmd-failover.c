@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/failover-plan.h"
 #include "drctl/live.h"
 #include "drctl/move.h"
 #include "drctl/output.h"
 #include "drctl/resume.h"
+#include "drctl/testing.h"
 #include "drctl/vm-results.h"
 #include "drctl/windows.h"
 #include "drctl/wizard.h"
@@ -13,83 +15,6 @@
 
 /* --- the plan -------------------------------------------------------------------------------- */
 
-static json_t *plan_vm_json(const struct failover_vm *vm, int64_t now)
-{
-    json_t *json = json_object(), *findings = json_array();
-    g_autofree char *time = vm->point ? time_format(vm->point_time_ms) : NULL;
-
-    json_set_string(json, "vm", vm->name);
-    json_set_string(json, "uuid", vm->uuid);
-    json_set_u64(json, "order", vm->order);
-    json_set_string(json, "point", vm->point);
-    json_set_string(json, "time", time);
-    json_set_string(json, "consistency", vm->point ? consistency_name(vm->consistency) : NULL);
-    json_set_string(json, "host", vm->host);
-    if (vm->point)
-        json_set_real(json, "rpo_seconds", failover_rpo_seconds(vm, now));
-    json_object_set_new(json, "blocked", json_boolean(vm->blocked));
-    json_object_set_new(json, "lost", lost_disks_json(vm->lost));
-    json_object_set_new(json, "accepts_damage", json_boolean(vm->accepts_damage));
-    for (unsigned i = 0; i < vm->findings->len; i++)
-        json_array_append_new(findings, json_string(vm->findings->pdata[i]));
-    json_object_set_new(json, "findings", findings);
-    return json;
-}
-
-static json_t *plan_json(const struct failover_plan *plan)
-{
-    json_t *json = json_object(), *vms = json_array(), *skipped = json_array();
-
-    json_set_string(json, "vapp", plan->vapp);
-    json_set_string(json, "site", plan->site);
-    json_set_string(json, "resumes", plan->resumes);
-    commit_policy_json(&plan->commit, json);
-    json_object_set_new(json, "hydrate", json_boolean(plan->hydrate));
-    for (unsigned i = 0; i < plan->skipped->len; i++)
-        json_array_append_new(skipped, json_string(plan->skipped->pdata[i]));
-    json_object_set_new(json, "skipped", skipped);
-    for (unsigned i = 0; i < plan->vms->len; i++)
-        json_array_append_new(vms, plan_vm_json(plan->vms->pdata[i], time_now_ms()));
-    json_object_set_new(json, "vms", vms);
-    return json;
-}
-
-static void print_findings(const struct failover_plan *plan)
-{
-    for (unsigned i = 0; i < plan->vms->len; i++) {
-        const struct failover_vm *vm = plan->vms->pdata[i];
-
-        for (unsigned k = 0; k < vm->findings->len; k++)
-            print_wrapped(vm->blocked && k + 1 == vm->findings->len ? "  ! " : "  - ", "%s: %s",
-                          vm->name, (char *)vm->findings->pdata[k]);
-    }
-}
-
-/* Which host a VM gets is worth a column where there is a choice. */
-static void print_vms(struct context *context, const struct failover_plan *plan)
-{
-    static const char *const headers[] = {">ORDER",      "VM", "POINT", ">LOST",
-                                          "CONSISTENCY", "",   NULL};
-    static const char *const with_hosts[] = {">ORDER",      "VM", "POINT", ">LOST",
-                                             "CONSISTENCY", "",   "HOST",  NULL};
-    AUTO(table) table = table_new(context->hosts->len > 1 ? with_hosts : headers);
-    int64_t now = time_now_ms();
-
-    for (unsigned i = 0; i < plan->vms->len; i++) {
-        const struct failover_vm *vm = plan->vms->pdata[i];
-        g_autofree char *order = g_strdup_printf("%u", vm->order);
-        g_autofree char *rpo = vm->point ? duration_format(failover_rpo_seconds(vm, now)) : NULL;
-
-        table_row(table, (const char *[]){order, vm->name, vm->point, rpo,
-                                          vm->point ? consistency_name(vm->consistency) : NULL,
-                                          vm->blocked          ? "cannot start"
-                                          : vm->accepts_damage ? "damaged"
-                                                               : "",
-                                          vm->host});
-    }
-    table_print(table);
-}
-
 static void print_plan(struct context *context, const struct failover_plan *plan)
 {
     g_autofree char *policy = commit_policy_text(&plan->commit, plan->vapp);
@@ -98,24 +23,10 @@ static void print_plan(struct context *context, const struct failover_plan *plan
            context->config->site);
     if (plan->resumes)
         printf("This goes on with run %s, which was interrupted.\n\n", plan->resumes);
-    print_vms(context, plan);
-    for (unsigned i = 0; i < plan->skipped->len; i++)
-        printf("  - %s: optional, left out\n", (char *)plan->skipped->pdata[i]);
-    print_findings(plan);
+    failover_plan_print(context, plan);
     if (policy)
         printf("\nIt is not committed at once: %s.\n", policy);
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
-}
-
-/* A plan that cannot do anything is not worth a question, nor a run. */
-static bool check_plan(const struct failover_plan *plan, GError **error)
-{
-    for (unsigned i = 0; i < plan->vms->len; i++)
-        if (!((const struct failover_vm *)plan->vms->pdata[i])->blocked)
-            return true;
-    return fail(error, ERROR_CONFLICT,
-                "cannot fail over %s: none of its VMs can start here; why stands in the plan%s",
-                plan->vapp, plan->resumes ? "" : " (drctl failover --dry-run)");
 }
 
 /* Is there a VM that would start if somebody accepted what it has lost? */
@@ -378,6 +289,34 @@ static bool read_policy(struct context *context, struct commit_policy *policy, b
     return true;
 }
 
+/* RFC 3339, or how long ago. */
+static bool parse_instant(const char *text, int64_t *ms, GError **error)
+{
+    int64_t ago_ms;
+
+    if (time_parse(text, ms, NULL))
+        return true;
+    if (!duration_parse(text, &ago_ms, NULL))
+        return fail(
+            error, ERROR_USAGE,
+            "--at %s: write a time such as 2026-11-20T22:15:00Z, or how long ago, such as 2h",
+            text);
+    *ms = time_now_ms() - ago_ms;
+    return true;
+}
+
+static bool read_points(struct context *context, struct failover_request *request, GError **error)
+{
+    const char *point = option_value(context, "point"), *at = option_value(context, "at");
+
+    request->proven = g_strcmp0(point, "proven") == 0;
+    if (point && !request->proven && !g_str_equal(point, "latest"))
+        request->point = point;
+    if (request->point && at)
+        return fail(error, ERROR_USAGE, "--point names the point already: leave out --at");
+    return !at || parse_instant(at, &request->until_ms, error);
+}
+
 /* The plan, shown. */
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
                                        GError **error)
@@ -393,10 +332,13 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
         .skip_optional = option_set(context, "skip-optional"),
         .commit = said ? &policy : NULL,
         .accept_damage = option_set(context, "accept-damage"),
+        .test = option_set(context, "test"),
     };
 
+    if (!read_points(context, &request, error))
+        return NULL;
     plan = failover_plan_make(site, &request, error);
-    if (plan && !context->json)
+    if (plan && !context->json && !request.test)
         print_plan(context, plan);
     return plan;
 }
@@ -406,12 +348,12 @@ static bool execute_shown(struct context *context, const struct site *site,
                           const struct failover_plan *plan, bool dry_run, GError **error)
 {
     if (dry_run && context->json) {
-        json_auto_t *json = plan_json(plan);
+        json_auto_t *json = failover_plan_json(plan);
 
         print_json(json);
     }
     fflush(stdout);
-    if (!check_plan(plan, error))
+    if (!failover_plan_check(plan, error))
         return false;
     return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
 }
@@ -419,11 +361,15 @@ static bool execute_shown(struct context *context, const struct site *site,
 /* A planned one has all that there is, and all of the vApp, or does not happen. */
 static bool check_options(const struct context *context, GError **error)
 {
-    static const char *const others[] = {"accept-damage", "skip-optional"};
+    static const char *const others[] = {"accept-damage", "skip-optional", "test", "point", "at"};
+    static const char *const of_tests[] = {"cap", "keep"};
     bool planned = option_set(context, "planned");
 
     if (!planned && option_set(context, "from"))
         return fail(error, ERROR_USAGE, "--from goes with --planned");
+    for (unsigned i = 0; !option_set(context, "test") && i < G_N_ELEMENTS(of_tests); i++)
+        if (option_set(context, of_tests[i]))
+            return fail(error, ERROR_USAGE, "--%s goes with --test", of_tests[i]);
     for (unsigned i = 0; planned && i < G_N_ELEMENTS(others); i++)
         if (option_set(context, others[i]))
             return fail(error, ERROR_USAGE, "--%s does not go with --planned", others[i]);
@@ -440,7 +386,12 @@ static bool fail_over(struct context *context, GError **error)
         return cmd_move(context, false, error);
     if (!context_site(context, true, &site, error))
         return false;
+    if (option_set(context, "test"))
+        testing_sweep(context, &site);
     AUTO(failover_plan) plan = make_plan(context, &site, error);
+
+    if (option_set(context, "test"))
+        return plan && testing_run(context, &site, plan, error);
 
     if (plan && asks_for_acceptance(plan) && is_accepted(context, plan)) {
         failover_plan_free(plan);
@@ -478,6 +429,12 @@ static const struct option failover_options[] = {
     {"from", "REMOTE", "with --planned: where it runs; default: the only remote site"},
     {"commit-after", "TIME", "it can be taken back for that time, such as 30min"},
     {"on-timeout", "ACTION", "what becomes of it then: commit (default) or rollback"},
+    {"point", "POINT",
+     "from this point or round; `latest`; `proven`: the newest that a test passed with"},
+    {"at", "TIME", "from the newest points that are not newer: 2026-11-20T22:15:00Z, or 2h (ago)"},
+    {"test", NULL, "only a test: copies that can reach nothing, looked at and removed again"},
+    {"keep", "TIME", "with --test: leave the copies for so long, or until Ctrl-C"},
+    {"cap", "SIZE", "with --test: what the copies may write; default: half of what is free"},
     {0},
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
 #include "drctl/output.h"
+#include "drctl/testing.h"
 #include "drctl/windows.h"
 
 #include <stdio.h>
@@ -85,9 +86,10 @@ static json_t *head_json(const struct recovery_plan *plan)
     return json;
 }
 
-static void list_plan(const struct site *site, const struct recovery_plan *plan, json_t *list,
-                      struct table *table)
+static void list_plan(const struct site *site, const struct recovery_plan *plan, const json_t *runs,
+                      json_t *list, struct table *table)
 {
+    g_autofree char *tested = testing_text(runs, plan);
     AUTO(preflight) preflight = NULL;
     g_autofree char *expired = NULL;
     g_autofree char *vapps = g_strjoinv(", ", plan->vapps);
@@ -101,23 +103,25 @@ static void list_plan(const struct site *site, const struct recovery_plan *plan,
         check = g_strdup(cause->message);
     json_object_set_new(json, "check", check_json(preflight, expired));
     json_set_string(json, "problem", cause ? cause->message : NULL);
+    testing_describe(runs, plan, json);
     json_array_append_new(list, json);
-    table_row(table, (const char *[]){plan->name, vapps, plan->site, check});
+    table_row(table, (const char *[]){plan->name, vapps, plan->site, tested, check});
 }
 
 static bool cmd_plan_list(struct context *context, GError **error)
 {
-    static const char *const headers[] = {"PLAN", "VAPPS", "FROM", "CHECK", NULL};
+    static const char *const headers[] = {"PLAN", "VAPPS", "FROM", "TESTED", "CHECK", NULL};
     AUTO(table) table = table_new(headers);
     json_auto_t *list = json_array();
+    json_auto_t *runs = NULL;
     struct site site;
     g_autoptr(GPtrArray) plans =
         plan_site(context, &site, error) ? recovery_plan_load_all(site.config->dir, error) : NULL;
 
-    if (!plans)
+    if (!plans || !(runs = run_list(site.catalog, error)))
         return false;
     for (unsigned i = 0; i < plans->len; i++)
-        list_plan(&site, plans->pdata[i], list, table);
+        list_plan(&site, plans->pdata[i], runs, list, table);
     if (context->json)
         print_json(list);
     else if (plans->len > 0)
@@ -157,6 +161,7 @@ static json_t *network_json(const struct plan_network *network)
 
     json_set_string(json, "network", network->name);
     json_set_string(json, "target", network->disconnected ? NULL : network_target(network));
+    json_set_string(json, "test", network->test_disconnected ? "disconnected" : "isolated");
     for (unsigned i = 0; i < network->rules->len; i++) {
         g_autofree char *rule = ip_rule_text(&g_array_index(network->rules, struct ip_rule, i));
 
@@ -276,9 +281,10 @@ static void print_vms(const struct recovery_plan *plan)
     }
 }
 
-static void print_plan(const struct recovery_plan *plan, const struct preflight *preflight,
-                       const char *expired)
+static void print_plan(const struct recovery_plan *plan, const json_t *runs,
+                       const struct preflight *preflight, const char *expired)
 {
+    g_autofree char *tested = testing_text(runs, plan);
     g_autofree char *vapps = g_strjoinv(", then ", plan->vapps);
     g_autofree char *check = check_text(preflight, expired);
     g_autofree char *policy = commit_policy_text(&plan->commit, plan->name);
@@ -292,7 +298,7 @@ static void print_plan(const struct recovery_plan *plan, const struct preflight 
         printf("Its failovers are not committed at once: %s.\n", policy);
     print_networks(plan);
     print_vms(plan);
-    printf("\nCheck: %s.\n", check);
+    printf("\nLast tested: %s.\nCheck: %s.\n", tested, check);
 }
 
 /* The plan of that name, or the default one of a vApp or VM that is known. */
@@ -311,18 +317,21 @@ static bool cmd_plan_show(struct context *context, GError **error)
     AUTO(recovery_plan)
     plan = plan_site(context, &site, error) ? find_plan(&site, context->args[0], error) : NULL;
     AUTO(preflight) preflight = NULL;
+    json_auto_t *runs = NULL;
     g_autofree char *expired = NULL;
 
     if (!plan || !recovery_plan_is_known(&site, plan, error) ||
-        !preflight_load(&site, plan->name, &preflight, &expired, error))
+        !preflight_load(&site, plan->name, &preflight, &expired, error) ||
+        !(runs = run_list(site.catalog, error)))
         return false;
     if (context->json) {
         json_auto_t *json = plan_json(plan);
 
         json_object_set_new(json, "check", check_json(preflight, expired));
+        testing_describe(runs, plan, json);
         print_json(json);
     } else {
-        print_plan(plan, preflight, expired);
+        print_plan(plan, runs, preflight, expired);
     }
     return true;
 }

@@ -40,11 +40,21 @@ static char *verdict_text(const struct verdict *verdict, const struct lack *lack
     return verdict->verified_ms ? time_format_local(verdict->verified_ms) : NULL;
 }
 
+/* "-" where no test has used it; g_free. */
+static char *proof_text(const struct proof *proof)
+{
+    if (!proof)
+        return NULL;
+    return proof->verdict == PROOF_PASSED ? time_format_local(proof->time_ms)
+                                          : g_strdup(proof_verdict_name(proof->verdict));
+}
+
 static void point_row(struct table *table, struct store *store, const struct manifest *manifest,
                       const struct verdict *verdict, const struct lack *lack, int64_t now)
 {
     g_autofree char *base = base_text(store, manifest);
     g_autofree char *verified = verdict_text(verdict, lack);
+    g_autofree char *proven = proof_text(verdict->proof);
     g_autofree char *time = time_format_local(manifest->time_ms);
     g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);
     g_autofree char *changed = bytes_format(manifest_changed_bytes(manifest));
@@ -52,18 +62,23 @@ static void point_row(struct table *table, struct store *store, const struct man
 
     table_row(table, (const char *[]){manifest->vm, manifest->point, time, age,
                                       consistency_name(manifest->consistency), changed, stored,
-                                      base, manifest->site, verified});
+                                      base, manifest->site, verified, proven});
 }
 
 static json_t *point_json(const struct manifest *manifest, const char *dir,
                           const struct verdict *verdict, const struct lack *lack)
 {
     json_t *json = manifest_summary(manifest, dir);
+    const struct proof *proof = verdict->proof;
     g_autofree char *time = verdict->verified_ms ? time_format(verdict->verified_ms) : NULL;
+    g_autofree char *proven =
+        proof && proof->verdict == PROOF_PASSED ? time_format(proof->time_ms) : NULL;
 
     json_set_string(json, "verified", time);
     json_set_string(json, "damage", verdict->damage);
     lack_to_json(lack, manifest, json);
+    json_set_string(json, "proven", proven);
+    json_object_set_new(json, "tested", proof_json(verdict->proof));
     return json;
 }
 
@@ -72,7 +87,7 @@ static bool print_points(struct context *context, struct store *store, GPtrArray
 {
     static const char *const headers[] = {"VM",          "POINT",    "TIME",    ">AGE",
                                           "CONSISTENCY", ">CHANGED", ">STORED", "BASE",
-                                          "FROM",        "VERIFIED", NULL};
+                                          "FROM",        "VERIFIED", "PROVEN",  NULL};
     const char *vm = context->args[0];
     bool local = store == context->store;
     AUTO(table) table = table_new(headers);

@@ -114,6 +114,10 @@ static bool cmd_run_resume(struct context *context, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
         if (g_strcmp0(kinds[i].kind, kind) == 0)
             return kinds[i].resume(context, run, error);
+    if (g_strcmp0(kind, "test") == 0)
+        return fail(error, ERROR_CONFLICT,
+                    "a test is not resumed: drctl test cleanup %s removes what it left",
+                    json_get_string(run, "title"));
     return fail(error, ERROR_CONFLICT,
                 "a run of %s is not resumed: the next drctl %s goes on from what this one has done",
                 kind, kind);

@@ -4,6 +4,7 @@
 #include "drctl/jobs.h"
 #include "drctl/output.h"
 #include "drctl/ownership.h"
+#include "drctl/testing.h"
 #include "drctl/verification.h"
 #include "drctl/windows.h"
 
@@ -126,7 +127,24 @@ static json_t *received_json(struct context *context, const struct manifest *new
     json_set_string(json, "whole_point", NULL);
     json_set_string(json, "remedy", NULL);
     ownership_describe(context->config, newest->uuid, domain, json);
+    json_set_string(json, "tested", NULL);
+    json_set_string(json, "proven", NULL);
     return json;
+}
+
+/* When any of its points was used by a test, and the newest that is proven. Points come newest first, tests in
+ * any order. */
+static void note_test(const char *store, json_t *json, const struct manifest *manifest)
+{
+    g_autofree char *dir = store_point_dir(store, manifest->uuid, manifest->point);
+    AUTO(proof) proof = proof_load(dir);
+    g_autofree char *time = proof ? time_format(proof->time_ms) : NULL;
+    const char *last = json_get_string(json, "tested");
+
+    if (proof && (!last || strcmp(time, last) > 0))
+        json_set_string(json, "tested", time);
+    if (proof && proof->verdict == PROOF_PASSED && !json_get_string(json, "proven"))
+        json_set_string(json, "proven", manifest->point);
 }
 
 static void add(json_t *json, const char *key, uint64_t number)
@@ -173,6 +191,7 @@ static bool received_list(struct context *context, json_t *list, GError **error)
             g_hash_table_insert(by_uuid, manifest->uuid, json);
         }
         count_point(map, json, manifest);
+        note_test(context->config->store, json, manifest);
     }
     damage_map_note(map, context->progress);
     return true;
@@ -217,6 +236,19 @@ static char *number_text(const json_t *json, const char *key)
     return g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(json, key)));
 }
 
+/* How long ago the VM was tested last; and whether that, or an earlier test, has proven a point. */
+static char *tested_text(const json_t *json)
+{
+    const char *tested = json_get_string(json, "tested");
+    g_autofree char *age = NULL;
+    int64_t ms;
+
+    if (!tested || !time_parse(tested, &ms, NULL))
+        return NULL;
+    age = duration_format((double)(time_now_ms() - ms) / 1000);
+    return g_strconcat(age, json_get_string(json, "proven") ? "" : ", unproven", NULL);
+}
+
 static void print_protected(json_t *list)
 {
     static const char *const headers[] = {"VM",   "TO",   "STATE",   "LAST POINT",
@@ -245,9 +277,9 @@ static void print_protected(json_t *list)
 
 static void print_received(json_t *list)
 {
-    static const char *const headers[] = {"VM",          "FROM",     "LAST POINT",  ">AGE",
-                                          ">POINTS",     ">DAMAGED", ">ON DAMAGED", ">STORED",
-                                          "CONSISTENCY", "OWNER",    "PROBLEM",     NULL};
+    static const char *const headers[] = {
+        "VM",      "FROM",        "LAST POINT", ">AGE",  ">POINTS", ">DAMAGED", ">ON DAMAGED",
+        ">STORED", "CONSISTENCY", "TESTED",     "OWNER", "PROBLEM", NULL};
     AUTO(table) table = table_new(headers);
     size_t i;
     json_t *json;
@@ -259,13 +291,14 @@ static void print_received(json_t *list)
         g_autofree char *stored = bytes_text(json, "stored_bytes");
         g_autofree char *points = number_text(json, "points");
         g_autofree char *damaged = number_text(json, "damaged");
+        g_autofree char *tested = tested_text(json);
         g_autofree char *on_damaged = number_text(json, "base_damaged");
         const char *problem = json_get_string(json, "problem");
 
         table_row(table,
                   (const char *[]){json_get_string(json, "vm"), json_get_string(json, "site"),
                                    json_get_string(json, "point"), age, points, damaged, on_damaged,
-                                   stored, json_get_string(json, "consistency"),
+                                   stored, json_get_string(json, "consistency"), tested,
                                    json_get_string(json, "owner"), problem ? problem : ""});
     }
     table_print(table);
@@ -326,6 +359,7 @@ static bool cmd_status(struct context *context, GError **error)
     if (!received_list(context, received, error) || !protected_list(context, protected, error))
         return false;
     json_set_string(status, "site", context->config->site);
+    testing_remind(context);
     windows = window_list(context->catalog, error);
     if (!windows)
         return false;

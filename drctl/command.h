@@ -73,7 +73,8 @@ extern const struct command archive_commands[], commit_commands[], config_comman
     guard_commands[], heal_commands[], help_commands[], hydrate_commands[], init_commands[],
     mount_commands[], plan_commands[], points_commands[], prune_commands[], release_commands[],
     replicate_commands[], restore_commands[], run_commands[], serve_commands[], site_commands[],
-    status_commands[], store_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
+    status_commands[], store_commands[], test_commands[], vapp_commands[], verify_commands[],
+    watchdog_commands[];
 
 /* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
  * NULL if none. */

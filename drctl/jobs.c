@@ -209,7 +209,7 @@ static void add_objects(struct bundle *bundle, const char *folder, GPtrArray *ob
         const struct host_object *object = objects->pdata[i];
         g_autofree char *path = g_strdup_printf("%s/%s.xml", folder, object->name);
 
-        if (name_is_safe(object->name))
+        if (name_is_safe(object->name) && !g_str_has_prefix(object->name, TEST_NETWORK_PREFIX))
             bundle_add(bundle, path, object->xml);
     }
 }

@@ -81,6 +81,7 @@ void note_unreadable(struct context *context, const struct manifest *point, cons
 void verdict_clear(struct verdict *verdict)
 {
     g_clear_pointer(&verdict->damage, g_free);
+    g_clear_pointer(&verdict->proof, proof_free);
 }
 
 void verdict_of(struct context *context, const struct manifest *point, struct verdict *verdict)
@@ -92,7 +93,7 @@ void verdict_of(struct context *context, const struct manifest *point, struct ve
     g_autoptr(GError) why = NULL;
     const char *time;
 
-    *verdict = (struct verdict){0};
+    *verdict = (struct verdict){.proof = proof_load(dir)};
     if (!damage_load(dir, &damage, &why))
         verdict->damage = g_strdup(why->message);
     else if (damage)
@@ -100,4 +101,22 @@ void verdict_of(struct context *context, const struct manifest *point, struct ve
     if (catalog_get(context->catalog, CATALOG_VERIFIED, key, &json, NULL) && json &&
         (time = json_get_string(json, "time")))
         time_parse(time, &verdict->verified_ms, NULL);
+}
+
+json_t *proof_json(const struct proof *proof)
+{
+    g_autofree char *time = proof ? time_format(proof->time_ms) : NULL;
+    json_t *json;
+
+    if (!proof)
+        return json_null();
+    json = json_object();
+    json_set_string(json, "run", proof->run);
+    json_set_string(json, "time", time);
+    json_set_string(json, "verdict", proof_verdict_name(proof->verdict));
+    if (proof->rto_seconds > 0)
+        json_set_real(json, "rto_seconds", proof->rto_seconds);
+    else
+        json_set_string(json, "rto_seconds", NULL);
+    return json;
 }

@@ -18,7 +18,10 @@ void note_unreadable(struct context *context, const struct manifest *point, cons
 struct verdict {
     int64_t verified_ms; /* 0: not since its commit */
     char *damage;        /* one line, or NULL: none is noted */
+    struct proof *proof; /* of the last test that used it, or NULL */
 };
 void verdict_clear(struct verdict *verdict);
 #define AUTO_VERDICT __attribute__((cleanup(verdict_clear))) struct verdict
 void verdict_of(struct context *context, const struct manifest *point, struct verdict *verdict);
+/* {"run", "time", "verdict", "rto_seconds"}; null for NULL. */
+json_t *proof_json(const struct proof *proof);

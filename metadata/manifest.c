@@ -3,6 +3,7 @@
 
 #include "metadata/damage.h"
 #include "metadata/manifest.h"
+#include "metadata/proof.h"
 
 static const char *const consistency_names[CONSISTENCIES] = {
     [CONSISTENCY_CRASH] = "crash",
@@ -65,7 +66,7 @@ struct manifest *manifest_new(void)
 bool name_is_of_store(const char *name)
 {
     return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SHA256SUMS_NAME) == 0 ||
-           strcmp(name, DAMAGE_NAME) == 0;
+           strcmp(name, DAMAGE_NAME) == 0 || strcmp(name, PROOF_NAME) == 0;
 }
 
 void manifest_free(struct manifest *manifest)

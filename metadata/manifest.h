@@ -32,7 +32,8 @@
 /* Of one disk: what a qcow2 with 64 KiB clusters can be, with its L1 table of at most 32 MiB. */
 #define MANIFEST_MAX_VIRTUAL_BYTES (UINT64_C(1) << 51)
 
-/* Names that the store gives itself, as damage.h's DAMAGE_NAME; no file of a point is called so. */
+/* Names that the store gives itself, as damage.h's DAMAGE_NAME and proof.h's PROOF_NAME; no file of a
+ * point is called so. */
 #define MANIFEST_NAME "manifest.json"
 #define SHA256SUMS_NAME "SHA256SUMS"
 bool name_is_of_store(const char *name);

@@ -17,6 +17,7 @@
 #include "metadata/damage.h"
 #include "metadata/owner.h"
 #include "metadata/guarded.h"
+#include "metadata/proof.h"
 #include "metadata/store.h"
 #include "metadata/reconnect.h"
 #include "metadata/bundle.h"

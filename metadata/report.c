@@ -59,7 +59,8 @@ static json_t *names_of_vms(const json_t *run)
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
     json_t *names = json_array();
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(sources); i++) {
+    /* Where VMs are named, steps can have other subjects, too. */
+    for (unsigned i = 0; i < (sources[0] || sources[1] ? 2 : G_N_ELEMENTS(sources)); i++) {
         const json_t *element;
         size_t k;
 

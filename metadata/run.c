@@ -296,12 +296,14 @@ static json_t *step_record(struct run *run, const char *subject, const struct st
     return record;
 }
 
-/* The end of a step or of its undoing, with the error that it ended with or NULL. */
+/* The end of a step or of its undoing, with the error that it ended with or NULL. When a step that is undone
+ * had ended stays known: it tells how long it took. */
 static void set_end(json_t *record, const char *state, const GError *cause)
 {
     json_set_string(record, "state", state);
     json_set_string(record, "error", cause ? cause->message : NULL);
-    set_time(record, "ended", time_now_ms());
+    if (!json_get_string(record, "ended"))
+        set_time(record, "ended", time_now_ms());
 }
 
 static bool step_end(struct run *run, const char *key, json_t *record, const char *state,

@@ -175,8 +175,8 @@ char **store_damaged(struct store *store, const char *vm_uuid, GError **error);
 bool store_similar(struct store *store, const struct sketch *sketch, const char *before,
                    struct similar_image **image, GError **error);
 /* A point goes if neither the policy of the request nor that of the site of the store keeps it, and
- * nothing else forbids it: the two newest points stay, and the newest that was verified, what is in
- * use, and what several points are based on. The content of a dropped point goes into the one
+ * nothing else forbids it: the two newest points stay, the newest that was verified, the newest that is
+ * proven, what is in use, and what several points are based on. The content of a dropped point goes into the one
  * that is based on it. Crash-safe: a kill leaves every point as it was, or without those that were to
  * go. On an error some may be gone already. */
 bool store_prune(struct store *store, const struct prune_request *request,

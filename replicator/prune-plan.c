@@ -162,6 +162,26 @@ static bool is_labelled(const struct manifest *manifest)
     return manifest->label && time_now_ms() - manifest->time_ms < LABELLED_KEPT_MS;
 }
 
+static bool was_proven(const struct prune_plan *plan, const char *point)
+{
+    g_autofree char *dir = store_point_dir(plan->store->path, plan->vm_uuid, point);
+
+    return proof_passed(dir);
+}
+
+/* The newest point that IS something stays for that. */
+static void keep_newest_that(struct prune_plan *plan,
+                             bool (*is)(const struct prune_plan *plan, const char *point),
+                             const char *rule)
+{
+    for (unsigned i = 0; i < plan->count; i++) {
+        if (!is(plan, plan->points[i].manifest->point))
+            continue;
+        keep_if_dropped(&plan->points[i], rule);
+        return;
+    }
+}
+
 static void keep_newest(struct prune_plan *plan)
 {
     for (unsigned i = 0; i < MIN(plan->count, NEWEST_KEPT); i++)
@@ -169,12 +189,8 @@ static void keep_newest(struct prune_plan *plan)
     for (unsigned i = 0; i < plan->count; i++)
         if (is_labelled(plan->points[i].manifest))
             keep_if_dropped(&plan->points[i], plan->points[i].manifest->label);
-    for (unsigned i = 0; i < plan->count; i++) {
-        if (!was_whole(plan, plan->points[i].manifest->point))
-            continue;
-        keep_if_dropped(&plan->points[i], "last verified");
-        return;
-    }
+    keep_newest_that(plan, was_whole, "last verified");
+    keep_newest_that(plan, was_proven, "last proven");
 }
 
 /* The point that DISK of POINT stands on, or NULL. */

@@ -314,8 +314,9 @@ static bool exchange(struct pruning *self, struct new_point *made, unsigned i, G
     g_autofree char *final = store_point_dir(self->store->path, old->uuid, old->point);
     AUTO(file_lock) lock = close_for(self, i, i + 1, false, error);
 
-    /* It may have been found damaged meanwhile. */
-    if (!lock || !check_undamaged(made, error) || !path_exchange(made->incoming->dir, final, error))
+    /* It may have been found damaged, or proven, meanwhile. */
+    if (!lock || !check_undamaged(made, error) || !proof_copy(final, made->incoming->dir, error) ||
+        !path_exchange(made->incoming->dir, final, error))
         return false;
     local_cache_put(self->store, made->manifest);
     self->before += manifest_bytes(old);

@@ -161,6 +161,17 @@ struct customization *customization_new(const struct recovery_plan *plan, const 
     return g_steal_pointer(&customization);
 }
 
+void customization_keep_inside(struct customization *customization, struct findings *findings)
+{
+    if (!customization || (!customization->before && !customization->after))
+        return;
+    remark(findings,
+           "`before` and `after` of the plan are not run in a test: they can reach what is "
+           "real");
+    g_clear_pointer(&customization->before, g_free);
+    g_clear_pointer(&customization->after, g_free);
+}
+
 /* ---- To the journal and back */
 
 static json_t *nic_to_json(const struct guest_nic *nic)

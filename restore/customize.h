@@ -36,6 +36,8 @@ struct customization {
 struct customization *customization_new(const struct recovery_plan *plan, const char *vm,
                                         const struct xml_node *from, const struct xml_node *to,
                                         struct findings *findings);
+/* Forget what would happen outside of the guest; CUSTOMIZATION may be NULL. */
+void customization_keep_inside(struct customization *customization, struct findings *findings);
 void customization_free(struct customization *customization);
 DEFINE_CLEANUP(customization)
 /* By a rule or by name? */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "restore/plan.h"
 
-#include <string.h>
-
 /* A plan while it is executed. Its VMs start in threads of their own; each has its own struct
  * recovery, and the run is made for that. */
 struct execution {
@@ -26,17 +24,6 @@ void failover_result_clear(struct failover_result *result)
     g_clear_pointer(&result->vms, g_ptr_array_unref);
     g_clear_pointer(&result->vm_rto_seconds, g_free);
     *result = (struct failover_result){0};
-}
-
-static struct failover_vm *find_vm(const struct failover_plan *plan, const char *name)
-{
-    for (unsigned i = 0; i < plan->vms->len; i++) {
-        struct failover_vm *vm = plan->vms->pdata[i];
-
-        if (strcmp(vm->name, name) == 0)
-            return vm;
-    }
-    g_return_val_if_reached(NULL);
 }
 
 static struct hook_facts facts_of(const struct execution *execution, const struct failover_vm *vm)
@@ -71,16 +58,11 @@ static bool start_vm(void *context, const struct vapp_vm *vm, struct domain **do
                      GError **error)
 {
     struct execution *execution = context;
-    const struct failover_vm *planned = find_vm(execution->plan, vm->name);
-    struct hook_facts facts;
+    const struct failover_vm *planned = plan_vm_named(execution->plan, vm->name);
+    struct hook_facts facts = facts_of(execution, planned);
 
-    if (planned->blocked || !planned->recovery)
-        return fail(error, ERROR_CONFLICT, "%s",
-                    planned->findings->len
-                        ? (char *)planned->findings->pdata[planned->findings->len - 1]
-                        : "it was not planned");
-    facts = facts_of(execution, planned);
-    return customize_before(planned->recovery->customization, &facts, execution->run, planned->name,
+    return failover_vm_may_start(planned, error) &&
+           customize_before(planned->recovery->customization, &facts, execution->run, planned->name,
                             error) &&
            bring_up(execution, planned->recovery, domain, error);
 }
@@ -97,7 +79,7 @@ static bool finish_vm(void *context, const struct vapp_vm *vm, struct domain *do
                       GError **error)
 {
     struct execution *execution = context;
-    const struct failover_vm *planned = find_vm(execution->plan, vm->name);
+    const struct failover_vm *planned = plan_vm_named(execution->plan, vm->name);
     const struct customization *customization = planned->recovery->customization;
     struct hook_facts facts = facts_of(execution, planned);
     g_autoptr(GError) cause = NULL;
@@ -149,19 +131,6 @@ static enum run_state verdict(const GPtrArray *results)
     return done ? RUN_PARTIAL : RUN_FAILED;
 }
 
-/* From the first start of the run until the VM was ready, which may both have been in another process. */
-static bool measure_vm(struct run *run, const struct failover_vm *vm, double *seconds,
-                       GError **error)
-{
-    int64_t ready_ms;
-
-    if (!run_step_done(run, vm->recovery->name, &recovery_ready, &ready_ms, error))
-        return false;
-    if (ready_ms)
-        *seconds = (double)MAX(ready_ms - run_started_ms(run), 1) / 1000;
-    return true;
-}
-
 static bool measure(const struct execution *execution, struct failover_result *result,
                     GError **error)
 {
@@ -171,7 +140,8 @@ static bool measure(const struct execution *execution, struct failover_result *r
         double *seconds = &result->vm_rto_seconds[i];
 
         if (one->state == VAPP_VM_DONE &&
-            !measure_vm(execution->run, find_vm(execution->plan, one->vm->name), seconds, error))
+            !recovery_rto(plan_vm_named(execution->plan, one->vm->name)->recovery, execution->run,
+                          seconds, error))
             return false;
         result->rto_seconds = MAX(result->rto_seconds, *seconds);
     }
@@ -197,7 +167,7 @@ static json_t *result_to_json(const struct failover_plan *plan,
     set_rto(json, result->rto_seconds);
     for (unsigned i = 0; i < result->vms->len; i++) {
         const struct vapp_result *one = result->vms->pdata[i];
-        const struct failover_vm *vm = find_vm(plan, one->vm->name);
+        const struct failover_vm *vm = plan_vm_named(plan, one->vm->name);
         json_t *entry = json_object();
 
         json_set_string(entry, "vm", vm->name);
@@ -280,7 +250,7 @@ static void hydrate(const struct execution *execution, const GPtrArray *results)
         const struct vapp_result *result = results->pdata[i];
 
         if (result->state == VAPP_VM_DONE)
-            g_ptr_array_add(uuids, find_vm(execution->plan, result->vm->name)->recovery->uuid);
+            g_ptr_array_add(uuids, plan_vm_named(execution->plan, result->vm->name)->recovery->uuid);
     }
     hydration_after_failover(execution->site, uuids);
 }
@@ -290,9 +260,7 @@ static void hydrate(const struct execution *execution, const GPtrArray *results)
 /* Two failovers of one vApp would each start some of its VMs, in nobody's order. */
 struct file_lock *failover_lock(const struct site *site, const char *name, GError **error)
 {
-    g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, name, -1);
-    g_autofree char *file = g_strdup_printf("failover-%.16s.lock", hash);
-    g_autofree char *path = g_build_filename(catalog_lock_dir(site->catalog), file, NULL);
+    g_autofree char *path = plan_lock_path(site, FAILOVER_KIND, name);
     g_autofree char *what = g_strdup_printf("cannot fail over %s again now: its failover", name);
 
     return file_lock_take(path, what, error);
@@ -347,6 +315,7 @@ bool failover_execute(const struct site *site, const struct failover_plan *plan,
 
     if (!run || !window_open(site, plan, run_id(run), error) || !own_vms(&execution, error))
         return false;
+    test_give_way(site);
     vapp_start(plan->order, &actions, &result->vms, &cause);
     tell_notes(&execution, result->vms);
     if (!conclude(&execution, result, error_is(cause, ERROR_CANCELLED), error))

@@ -344,20 +344,22 @@ static void remark_causes(struct findings *findings, const GPtrArray *causes)
                causes->len - CAUSES_TOLD);
 }
 
-struct origin *origin_newest(const struct site *site, const char *vm_uuid,
-                             struct findings *findings, GError **error)
+void origin_release(struct origin *origin)
 {
-    g_autoptr(GPtrArray) points = store_points(site->store, vm_uuid, error);
+    g_hash_table_remove_all(origin->locks);
+}
+
+struct origin *origin_first(const struct site *site, const GPtrArray *points,
+                            struct findings *findings, GError **error)
+{
     g_autoptr(GPtrArray) causes = g_ptr_array_new_with_free_func(g_free);
     struct origin *origin = NULL;
 
-    if (!points)
-        return NULL;
     for (unsigned i = 0; i < points->len && !origin; i++) {
         const struct manifest *manifest = points->pdata[i];
         g_autoptr(GError) cause = NULL;
 
-        origin = origin_open(site, vm_uuid, manifest->point, &cause);
+        origin = origin_open(site, manifest->uuid, manifest->point, &cause);
         if (!origin)
             g_ptr_array_add(causes, g_strdup(cause->message));
     }
@@ -370,6 +372,14 @@ struct origin *origin_newest(const struct site *site, const char *vm_uuid,
     else if (!origin)
         fail(error, ERROR_NOT_FOUND, "it has no recovery point here");
     return origin;
+}
+
+struct origin *origin_newest(const struct site *site, const char *vm_uuid,
+                             struct findings *findings, GError **error)
+{
+    g_autoptr(GPtrArray) points = store_points(site->store, vm_uuid, error);
+
+    return points ? origin_first(site, points, findings, error) : NULL;
 }
 
 /* The newest manifest of each VM among POINTS, newest first; borrowed. */

@@ -48,6 +48,11 @@ bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct
                    GError **error);
 /* Forget all disks but DISKS ("vda,vdb"; NULL: none is forgotten). ERROR_NOT_FOUND when one is not in the point. */
 bool origin_only(struct origin *origin, const char *disks, GError **error);
+/* The same of POINTS (struct manifest, newest first) of one VM. */
+struct origin *origin_first(const struct site *site, const GPtrArray *points,
+                            struct findings *findings, GError **error);
+/* Let points of these VMs be dropped again; those that overlays lie upon are not. */
+void origin_release(struct origin *origin);
 void origin_free(struct origin *origin);
 DEFINE_CLEANUP(origin)
 

@@ -145,6 +145,7 @@ char *recovery_plan_draft(const struct site *site, const char *name, GError **er
         plan->vapp, site->config->site, plan->vapp, plan->vapp);
     if (site_name_is_valid(plan->site) && strcmp(plan->site, site->config->site) != 0)
         g_string_append_printf(draft.text, "site = %s\n", plan->site);
+    g_string_append(draft.text, "#test-every = 30d\n");
     draft_vms(&draft, &planner, plan);
     /* A name from elsewhere may be more than a group can say. */
     check =

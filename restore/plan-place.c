@@ -63,7 +63,8 @@ static void measure(const struct planner *planner, struct planned *planned)
     planned->memory_bytes =
         wishes && wishes->memory_bytes ? wishes->memory_bytes : definition_memory_bytes(domain);
     planned->cpus = wishes && wishes->cpus ? wishes->cpus : definition_cpus(domain);
-    planned->networks = wanted_networks(planner->recovery, domain);
+    if (!planner->bubble)
+        planned->networks = wanted_networks(planner->recovery, domain);
 }
 
 /* ---- What the allotment asks */
@@ -168,9 +169,10 @@ static struct allot_host *list_hosts(const struct planner *planner)
     return hosts;
 }
 
-static struct allot_vm allot_vm_of(const struct planned *planned)
+/* All VMs of a test are at one host, whatever the plan wishes. */
+static struct allot_vm allot_vm_of(const struct planner *planner, const struct planned *planned)
 {
-    const struct plan_vm *wishes = planned->wishes;
+    const struct plan_vm *wishes = planner->bubble ? NULL : planned->wishes;
 
     return (struct allot_vm){
         .name = planned->vm->name,
@@ -212,7 +214,7 @@ void planner_place(struct planner *planner)
             (!planned->recovery && planned->fixed == ALLOT_NOWHERE))
             continue;
         g_ptr_array_add(vms, planned);
-        places[all.n_vms++] = allot_vm_of(planned);
+        places[all.n_vms++] = allot_vm_of(planner, planned);
     }
     allot(&all);
     for (unsigned i = 0; i < vms->len; i++) {

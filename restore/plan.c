@@ -11,81 +11,6 @@
 /* Less than this in the images directory is worth a word. */
 #define IMAGES_FREE_MIN (UINT64_C(1) << 30)
 
-struct failover_vm *failover_vm_new(const struct vapp_vm *vm)
-{
-    struct failover_vm *planned = g_new0(struct failover_vm, 1);
-
-    planned->name = g_strdup(vm->name);
-    planned->order = vm->order;
-    planned->findings = g_ptr_array_new_with_free_func(g_free);
-    planned->lost = lost_disks_new();
-    return planned;
-}
-
-void failover_vm_free(struct failover_vm *vm)
-{
-    if (!vm)
-        return;
-    g_free(vm->name);
-    g_free(vm->uuid);
-    g_free(vm->point);
-    g_free(vm->host);
-    g_ptr_array_unref(vm->findings);
-    g_ptr_array_unref(vm->lost);
-    recovery_free(vm->recovery);
-    g_free(vm);
-}
-
-static void vm_free(void *data)
-{
-    failover_vm_free(data);
-}
-
-static void part_free(void *data)
-{
-    struct plan_part *part = data;
-
-    g_free(part->name);
-    g_free(part->definition);
-    g_free(part);
-}
-
-struct failover_plan *plan_new(void)
-{
-    struct failover_plan *plan = g_new0(struct failover_plan, 1);
-
-    plan->vms = g_ptr_array_new_with_free_func(vm_free);
-    plan->parts = g_ptr_array_new_with_free_func(part_free);
-    plan->skipped = g_ptr_array_new_with_free_func(g_free);
-    return plan;
-}
-
-void failover_plan_free(struct failover_plan *plan)
-{
-    if (!plan)
-        return;
-    g_free(plan->vapp);
-    g_free(plan->site);
-    g_free(plan->resumes);
-    vapp_free(plan->order);
-    g_ptr_array_unref(plan->vms);
-    g_ptr_array_unref(plan->parts);
-    g_ptr_array_unref(plan->skipped);
-    g_free(plan);
-}
-
-void failover_vm_conclude(struct failover_vm *vm, const struct findings *findings)
-{
-    g_ptr_array_unref(vm->findings);
-    vm->findings = findings_list(findings, &vm->blocked);
-    vm->n_blockers = findings->blockers->len;
-}
-
-double failover_rpo_seconds(const struct failover_vm *vm, int64_t started_ms)
-{
-    return (double)(started_ms - vm->point_time_ms) / 1000;
-}
-
 /* ---- One VM */
 
 static void platform_free_element(void *data)
@@ -168,7 +93,7 @@ static void remark_newer(const struct planner *planner, const struct failover_vm
     g_autoptr(GPtrArray) points = store_points(planner->site->store, vm->uuid, NULL);
     const struct manifest *newest = points && points->len > 0 ? points->pdata[0] : taken;
 
-    if (strcmp(newest->point, taken->point) != 0)
+    if (choice_is_free(&planner->choice) && strcmp(newest->point, taken->point) != 0)
         remark(findings,
                "its point %s is newer, but not every VM has a whole one of that instant: all are "
                "taken from round %s",
@@ -178,11 +103,14 @@ static void remark_newer(const struct planner *planner, const struct failover_vm
 static struct origin *vm_origin(const struct planner *planner, const struct failover_vm *vm,
                                 struct findings *findings, GError **error)
 {
+    g_autoptr(GPtrArray) points = NULL;
     char *key;
     void *origin;
 
-    if (!g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin))
-        return origin_newest(planner->site, vm->uuid, findings, error);
+    if (!g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin)) {
+        points = choice_points(&planner->choice, vm->uuid, error);
+        return points ? origin_first(planner->site, points, findings, error) : NULL;
+    }
     g_free(key);
     remark_newer(planner, vm, ((struct origin *)origin)->manifest, findings);
     return origin;
@@ -227,8 +155,12 @@ static void find_origin(const struct planner *planner, struct planned *planned)
     judge_damage(planner, vm, recovery->origin, planned->findings);
     if (planner->mixed[GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm->name))])
         remark(planned->findings, "its point and those of the other VMs are not of one instant");
-    recovery->name = g_strdup(vm->name);
-    recovery->uuid = g_strdup(vm->uuid);
+    if (planner->bubble) {
+        planner_name_copy(planner, vm->name, recovery);
+    } else {
+        recovery->name = g_strdup(vm->name);
+        recovery->uuid = g_strdup(vm->uuid);
+    }
     recovery->plan = planner->recovery;
     recovery->aside = planned->stale != NULL;
     recovery->before = g_steal_pointer(&planned->stale);
@@ -256,7 +188,8 @@ static bool look_at_vm(struct planner *planner, struct planned *planned, GError 
 
     if (!find_uuid(planner, planned->vm, planned->findings))
         return true;
-    if (!planner_look_here(planner, planned, &adopted, error))
+    /* A test is beside whatever is here. */
+    if (!planner->bubble && !planner_look_here(planner, planned, &adopted, error))
         return false;
     if (!adopted)
         find_origin(planner, planned);
@@ -272,6 +205,8 @@ static void customize(const struct planner *planner, const struct planned *plann
     if (from && to)
         recovery->customization = customization_new(
             planner->recovery, planned->vm->name, xml_root(from), xml_root(to), planned->findings);
+    if (planner->bubble)
+        customization_keep_inside(recovery->customization, planned->findings);
 }
 
 static void conclude_vm(const struct planner *planner, struct planned *planned)
@@ -285,9 +220,11 @@ static void conclude_vm(const struct planner *planner, struct planned *planned)
         recovery_check_access(planned->recovery, planner->site, planned->findings);
         vm->recovery = g_steal_pointer(&planned->recovery);
         vm->recovery->plan = NULL;
-        g_clear_pointer(&vm->recovery->before, g_free);
+        vm->recovery->bubble = NULL;
     }
-    check_readiness(planned->definition, vm, planned->findings);
+    /* What is seen of a test is seen by other means. */
+    if (!planner->bubble)
+        check_readiness(planned->definition, vm, planned->findings);
     failover_vm_conclude(vm, planned->findings);
 }
 
@@ -349,7 +286,7 @@ static GPtrArray *histories_of(const struct planner *planner, const struct vapp 
         if (GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm->name)) != part)
             continue;
         uuid = planner_uuid(planner, vm->name, NULL);
-        points = uuid ? store_points(planner->site->store, uuid, error) : NULL;
+        points = uuid ? choice_list(&planner->choice, uuid, error) : NULL;
         if (uuid && !points)
             return NULL;
         if (points && points->len > 0)
@@ -386,6 +323,21 @@ static bool choose_rounds(struct planner *planner, const struct failover_plan *p
         if (!choose_round(planner, plan->order, part, error))
             return false;
     return true;
+}
+
+static bool settle_choice(struct planner *planner, const struct vapp *order,
+                          const struct failover_request *request, GError **error)
+{
+    g_autoptr(GPtrArray) uuids = g_ptr_array_new_with_free_func(g_free);
+
+    for (unsigned i = 0; i < order->vms->len; i++) {
+        const struct vapp_vm *vm = order->vms->pdata[i];
+        char *uuid = planner_uuid(planner, vm->name, NULL);
+
+        if (uuid)
+            g_ptr_array_add(uuids, uuid);
+    }
+    return choice_settle(&planner->choice, planner->site, request, uuids, error);
 }
 
 static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError **error)
@@ -444,6 +396,35 @@ void planner_clear(struct planner *planner)
     g_clear_pointer(&planner->origins, g_hash_table_unref);
     g_clear_pointer(&planner->storages, g_hash_table_unref);
     g_clear_pointer(&planner->mixed, g_free);
+    choice_clear(&planner->choice);
+    g_clear_pointer(&planner->copies, g_free);
+}
+
+/* An interrupted failover has its points, some VMs may run from them already. */
+static struct failover_plan *go_on(const struct site *site, const struct failover_request *request,
+                                   const char *run, GError **error)
+{
+    if (!request_has_choice(request))
+        return plan_from_run(site, run, error);
+    fail(error, ERROR_CONFLICT,
+         "run %s was interrupted while it brought up %s from points that it had chosen: finish it "
+         "first, without --point and --at",
+         run, request->name);
+    return NULL;
+}
+
+static bool is_afresh(const struct failover_request *request)
+{
+    return request->afresh || request->test;
+}
+
+static bool prepare(struct planner *planner, const struct failover_request *request,
+                    struct failover_plan *plan, GError **error)
+{
+    if (request->test)
+        return planner_prepare_test(planner, plan, error);
+    planner_discount_tests(planner);
+    return true;
 }
 
 static struct failover_plan *plan_afresh(const struct site *site,
@@ -456,11 +437,11 @@ static struct failover_plan *plan_afresh(const struct site *site,
 
     planner_init(&planner, site, recovery);
     if (!planner_find_order(&planner, request, plan, error) ||
-        (!request->afresh &&
+        (!is_afresh(request) &&
          !run_find_interrupted(site->catalog, FAILOVER_KIND, plan->vapp, &run, error)))
         return NULL;
     if (run)
-        return plan_from_run(site, run, error);
+        return go_on(site, request, run, error);
     plan->hydrate = recovery->hydrate < 0 ? site->config->hydrate : recovery->hydrate == 1;
     /* A move has ended at the other site before it begins here: it has a way back of its own. */
     if (!request->moved)
@@ -468,10 +449,12 @@ static struct failover_plan *plan_afresh(const struct site *site,
     planner.mixed = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;
     planner.moved = request->moved;
-    if (probe_hosts(&planner, error) && choose_rounds(&planner, plan, error) &&
-        plan_vms(&planner, plan, error))
+    if (probe_hosts(&planner, error) && prepare(&planner, request, plan, error) &&
+        settle_choice(&planner, plan->order, request, error) &&
+        choose_rounds(&planner, plan, error) && plan_vms(&planner, plan, error))
         return g_steal_pointer(&plan);
-    g_prefix_error(error, "cannot fail over %s: ", plan->vapp);
+    g_prefix_error(error, "cannot %s %s: ", request->test ? "test the failover of" : "fail over",
+                   plan->vapp);
     return NULL;
 }
 
@@ -486,11 +469,11 @@ struct failover_plan *failover_plan_make(const struct site *site,
     AUTO(recovery_plan) recovery = NULL;
     g_autofree char *run = NULL;
 
-    if (!request->afresh &&
+    if (!is_afresh(request) &&
         !run_find_interrupted(site->catalog, FAILOVER_KIND, request->name, &run, error))
         return NULL;
     if (run)
-        return plan_from_run(site, run, error);
+        return go_on(site, request, run, error);
     if (!recovery_plan_find(site->config->dir, request->name, &recovery, error))
         return NULL;
     if (!recovery)

@@ -16,6 +16,14 @@
 struct failover_vm *failover_vm_new(const struct vapp_vm *vm);
 void failover_vm_free(struct failover_vm *vm);
 DEFINE_CLEANUP(failover_vm)
+/* The one called NAME, which is there. */
+struct failover_vm *plan_vm_named(const struct failover_plan *plan, const char *name);
+/* ERROR_CONFLICT says what forbids to start it. */
+bool failover_vm_may_start(const struct failover_vm *vm, GError **error);
+/* "STORE/locks/<what>-<hash of vApp>.lock"; g_free. */
+char *plan_lock_path(const struct site *site, const char *what, const char *vapp);
+/* Does anybody hold such a lock, of whatever vApp? */
+bool plan_any_locked(const struct site *site, const char *what);
 /* Empty, without an order. */
 struct failover_plan *plan_new(void);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside restore/: a failover while it is planned. plan-order.c finds the vApps, plan-here.c what of each VM
- * is here already, plan.c what it is brought up from, plan-place.c which host gets it and what its definition becomes there.
+ * is here already, plan.c what it is brought up from, plan-place.c which host gets it and what its definition becomes there,
+ * plan-test.c what is different in a test.
  */
 #pragma once
 
+#include "restore/choice.h"
 #include "restore/inventory.h"
 #include "restore/plan.h"
 #include "restore/recovery-plan.h"
@@ -42,6 +44,9 @@ struct planner {
     unsigned running;     /* VMs that run here already */
     bool accepts_damage;
     bool moved; /* the VMs run at another site until now */
+    struct choice choice;
+    struct bubble *bubble; /* of a test, borrowed from the plan; NULL: it is no test */
+    char *copies;          /* what the names of a test's VMs begin with: "shop-test-1." */
 };
 
 void planner_init(struct planner *planner, const struct site *site,
@@ -66,3 +71,11 @@ bool planner_find_order(struct planner *planner, const struct failover_request *
                         struct failover_plan *plan, GError **error);
 /* A host for each VM that has a recovery, and its definition as it is there. */
 void planner_place(struct planner *planner);
+
+/* From here on it is a test: PLAN gets a bubble at one host, the only one that is left to place VMs at, and names
+ * that no domain has. */
+bool planner_prepare_test(struct planner *planner, struct failover_plan *plan, GError **error);
+/* Before a real failover: tests give way when it begins, so that what their VMs hold is free. */
+void planner_discount_tests(struct planner *planner);
+/* RECOVERY is of a copy of VM in the bubble. */
+void planner_name_copy(const struct planner *planner, const char *vm, struct recovery *recovery);

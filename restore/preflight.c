@@ -335,6 +335,25 @@ static void add_vm(struct preflight *preflight, const struct site *site,
     add_load(preflight, site, vm);
 }
 
+/* A plan that nobody has tried for long is a hope. */
+static void check_tests(struct preflight *preflight, const struct site *site,
+                        const struct recovery_plan *recovery)
+{
+    json_auto_t *runs = recovery->test_every_ms ? run_list(site->catalog, NULL) : NULL;
+    g_autofree char *every = duration_format((double)recovery->test_every_ms / 1000);
+    g_autofree char *when = NULL;
+    AUTO_TEST_RECORD last;
+
+    test_find_last(runs, recovery->name, &last);
+    if (!runs || test_due_ms(recovery, &last) > preflight->checked_ms)
+        return;
+    when = last.run ? time_format_local(last.ended_ms) : g_strdup("never");
+    add_general(preflight,
+                "a test failover is due every %s, the last one was: %s" REMEDY
+                "drctl failover %s --test",
+                every, when, recovery->name);
+}
+
 static struct preflight *check(const struct site *site, const struct recovery_plan *recovery,
                                GError **error)
 {
@@ -352,6 +371,7 @@ static struct preflight *check(const struct site *site, const struct recovery_pl
     check_space(preflight, site);
     check_networks(preflight, site, recovery, plan);
     check_hooks(preflight, recovery);
+    check_tests(preflight, site, recovery);
     return g_steal_pointer(&preflight);
 }
 

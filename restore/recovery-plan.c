@@ -9,6 +9,8 @@
 #define MEMORY_MAX (UINT64_C(1) << 44)
 #define CPUS_MAX 4096
 #define HOOK_MAX_MS (24 * 60 * 60 * INT64_C(1000))
+#define TEST_EVERY_MIN_MS (60 * 60 * INT64_C(1000))
+#define TEST_EVERY_MAX_MS (10 * 365 * 24 * TEST_EVERY_MIN_MS)
 #define ADDRESS_KEY "address "
 
 static void network_free(void *data)
@@ -150,12 +152,14 @@ static bool read_storage(const struct keyfile *keyfile, const char *group, char 
 static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *keyfile,
                             GError **error)
 {
-    static const char *const keys[] = {"vapps",        "site",       "hydrate", "storage",
-                                       "commit-after", "on-timeout", NULL};
+    static const char *const keys[] = {"vapps",        "site",       "hydrate",    "storage",
+                                       "commit-after", "on-timeout", "test-every", NULL};
 
     if (!keyfile_check_keys(keyfile, "plan", keys, error) ||
         !keyfile_list(keyfile, "plan", "vapps", &plan->vapps, error) ||
-        !keyfile_string(keyfile, "plan", "site", &plan->site, error))
+        !keyfile_string(keyfile, "plan", "site", &plan->site, error) ||
+        !keyfile_duration(keyfile, "plan", "test-every", TEST_EVERY_MIN_MS, TEST_EVERY_MAX_MS,
+                          &plan->test_every_ms, error))
         return false;
     if (plan->site && !site_name_is_valid(plan->site))
         return keyfile_fail(keyfile, "plan", "site", error, "'%s' is not the name of a site",
@@ -174,6 +178,19 @@ static bool read_target(struct plan_network *network, const struct keyfile *keyf
     network->disconnected = g_strcmp0(network->target, "disconnected") == 0;
     if (network->disconnected)
         g_clear_pointer(&network->target, g_free);
+    return true;
+}
+
+/* What has no cable here needs none in a test. */
+static bool read_test(struct plan_network *network, const struct keyfile *keyfile,
+                      const char *group, GError **error)
+{
+    static const char *const words[] = {"isolated", "disconnected", NULL};
+    unsigned word = network->disconnected;
+
+    if (!keyfile_word(keyfile, group, "test", words, &word, error))
+        return false;
+    network->test_disconnected = word == 1;
     return true;
 }
 
@@ -220,7 +237,7 @@ static bool read_route(struct plan_network *network, const struct keyfile *keyfi
 static bool read_network(struct recovery_plan *plan, const struct keyfile *keyfile,
                          const char *group, const char *name, GError **error)
 {
-    static const char *const keys[] = {"target", "address", "gateway", "dns", NULL};
+    static const char *const keys[] = {"target", "test", "address", "gateway", "dns", NULL};
     struct plan_network *network;
 
     if (recovery_plan_network(plan, name))
@@ -231,7 +248,8 @@ static bool read_network(struct recovery_plan *plan, const struct keyfile *keyfi
     g_ptr_array_add(plan->networks, network);
     if (!keyfile_check_keys(keyfile, group, keys, error) ||
         !read_target(network, keyfile, group, error) ||
-        !read_rules(network, keyfile, group, error) || !read_route(network, keyfile, group, error))
+        !read_test(network, keyfile, group, error) || !read_rules(network, keyfile, group, error) ||
+        !read_route(network, keyfile, group, error))
         return false;
     if (network->disconnected && network->rules->len > 0)
         return keyfile_fail(keyfile, group, "address", error,

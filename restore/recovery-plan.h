@@ -23,11 +23,12 @@
 /* [network NAME]: what becomes of a NIC that is plugged into network, bridge or link NAME. */
 struct plan_network {
     char *name;
-    char *target;      /* network or bridge here; NULL: the one of the same name */
-    bool disconnected; /* no cable */
-    GArray *rules;     /* of struct ip_rule */
-    char *gateway;     /* or NULL */
-    char **dns;        /* or NULL */
+    char *target;           /* network or bridge here; NULL: the one of the same name */
+    bool disconnected;      /* no cable */
+    bool test_disconnected; /* nor in a test; else it has one of its own there */
+    GArray *rules;          /* of struct ip_rule */
+    char *gateway;          /* or NULL */
+    char **dns;             /* or NULL */
 };
 
 /* address NIC = ADDRESS/BITS */
@@ -61,6 +62,7 @@ struct recovery_plan {
     char *site;   /* where the VMs come from, or NULL: whoever knows them */
     int hydrate;  /* 0 or 1; -1: as drctl.conf says */
     struct commit_policy commit;
+    int64_t test_every_ms; /* how often a test failover is due; 0: whenever somebody likes */
     char *storage;       /* pool or absolute directory for the disks, or NULL: as drctl.conf says */
     GPtrArray *networks; /* of struct plan_network */
     GPtrArray *vms;      /* of struct plan_vm */

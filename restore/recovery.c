@@ -19,6 +19,7 @@ void recovery_free(struct recovery *recovery)
     g_free(recovery->images);
     g_free(recovery->definition);
     g_free(recovery->adopted);
+    g_free(recovery->subject);
     origin_free(recovery->origin);
     customization_free(recovery->customization);
     g_free(recovery->before);
@@ -121,6 +122,11 @@ static bool find_own(struct recovery *recovery, struct domain **domain, GError *
     return true;
 }
 
+static const char *subject_of(const struct recovery *recovery)
+{
+    return recovery->subject ? recovery->subject : recovery->name;
+}
+
 /* ---- Planning */
 
 bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool as_copy,
@@ -144,9 +150,11 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
                                .lost = lost,
                                .plan = recovery->plan,
                                .before = before ? xml_root(before) : NULL,
-                               .vm = recovery->name};
+                               .vm = subject_of(recovery)};
     /* First, so that files of the original are not in the way. */
-    if (as_copy)
+    if (recovery->bubble)
+        bubble_take(recovery->bubble, &rewrite, recovery->name, recovery->uuid);
+    else if (as_copy)
         rewrite_rename(xml_root(xml), recovery->name, recovery->uuid, findings);
     rewrite_adapt(&rewrite);
     /* What was looked for at the hosts is what gets defined, whatever the file says. */
@@ -365,18 +373,22 @@ static bool step_define(void *context, GError **error)
            domain_set_autostart(domain, aside && g_str_has_suffix(aside, AUTOSTARTS), error);
 }
 
-static bool undo_define(void *context, GError **error)
+/* What is somebody else's is the reason why the step failed, and not ours to take back. */
+static bool find_own_to_undo(struct recovery *recovery, struct domain **domain, GError **error)
 {
-    struct recovery *recovery = context;
-    AUTO(domain) domain = NULL;
     g_autoptr(GError) cause = NULL;
 
-    if (find_own(recovery, &domain, &cause))
-        return !domain || domain_undefine(domain, error);
-    if (error_is(cause, ERROR_CONFLICT))
-        return true; /* somebody else's, and the reason why the step failed */
+    if (find_own(recovery, domain, &cause) || error_is(cause, ERROR_CONFLICT))
+        return true;
     g_propagate_error(error, g_steal_pointer(&cause));
     return false;
+}
+
+static bool undo_define(void *context, GError **error)
+{
+    AUTO(domain) domain = NULL;
+
+    return find_own_to_undo(context, &domain, error) && (!domain || domain_undefine(domain, error));
 }
 
 static bool make_run(struct recovery *recovery, struct domain *domain, GError **error)
@@ -413,6 +425,21 @@ static const struct step steps[] = {
     {.name = "start", .run = step_start},
 };
 
+/* Of a test: what a guest has written is nobody's loss. */
+static bool undo_start(void *context, GError **error)
+{
+    AUTO(domain) domain = NULL;
+
+    return find_own_to_undo(context, &domain, error) && (!domain || domain_destroy(domain, error));
+}
+
+static const struct step throw_away_steps[] = {
+    {.name = "grant", .run = step_grant},
+    {.name = "overlay", .run = step_overlay, .undo = undo_overlay},
+    {.name = "define", .run = step_define, .undo = undo_define},
+    {.name = "start", .run = step_start, .undo = undo_start},
+};
+
 /* The host gets its own name for a VM at a time: two runs must not both find that a domain does
  * not exist yet. */
 static struct file_lock *lock_vm(const struct recovery *recovery, GError **error)
@@ -444,7 +471,7 @@ struct run_subject recovery_steps(const char *name, const struct recovery *recov
 
 static bool do_steps(struct recovery *recovery, struct run *run, bool start, GError **error)
 {
-    struct run_subject todo = recovery_steps(recovery->name, recovery, start);
+    struct run_subject todo = recovery_steps(subject_of(recovery), recovery, start);
     g_autoptr(GError) cause = NULL;
     g_autoptr(GError) undo_cause = NULL;
 
@@ -476,23 +503,38 @@ static bool find_result(struct recovery *recovery, bool start, struct domain **d
     return true;
 }
 
+/* From here on it is of RUN. */
+static struct file_lock *enter(struct recovery *recovery, const struct site *site, struct run *run,
+                               GError **error)
+{
+    recovery->site = site;
+    recovery->host = site_host(site, recovery->uri, error);
+    if (!recovery->run) {
+        recovery->run = g_strdup(run_id(run));
+        recovery->dir = overlay_dir(recovery_images(recovery, site->config), recovery->name,
+                                    recovery->uuid, recovery->run);
+        recovery->link =
+            overlay_dir(site->config->images, recovery->name, recovery->uuid, recovery->run);
+    }
+    return recovery->host ? lock_vm(recovery, error) : NULL;
+}
+
 bool recovery_run(struct recovery *recovery, const struct site *site, struct run *run, bool start,
                   struct domain **domain, GError **error)
 {
-    AUTO(file_lock) lock = NULL;
+    AUTO(file_lock) lock = enter(recovery, site, run, error);
 
-    recovery->site = site;
-    recovery->host = site_host(site, recovery->uri, error);
-    recovery->run = g_strdup(run_id(run));
-    recovery->dir = overlay_dir(recovery_images(recovery, site->config), recovery->name,
-                                recovery->uuid, recovery->run);
-    recovery->link =
-        overlay_dir(site->config->images, recovery->name, recovery->uuid, recovery->run);
-    if (!recovery->host)
-        return false;
-    lock = lock_vm(recovery, error);
     return lock && do_steps(recovery, run, start, error) &&
            find_result(recovery, start, domain, error);
+}
+
+bool recovery_remove(struct recovery *recovery, const struct site *site, struct run *run,
+                     GError **error)
+{
+    AUTO(file_lock) lock = enter(recovery, site, run, error);
+
+    return lock && run_undo(run, subject_of(recovery), throw_away_steps,
+                            G_N_ELEMENTS(throw_away_steps), recovery, error);
 }
 
 /* ---- Until it is ready */
@@ -517,10 +559,20 @@ bool recovery_wait_ready(const struct recovery *recovery, struct run *run, const
     struct wait wait = {vm, domain};
     int64_t done_ms;
 
-    if (!run_step_done(run, recovery->name, &recovery_ready, &done_ms, error))
+    if (!run_step_done(run, subject_of(recovery), &recovery_ready, &done_ms, error))
         return false;
     /* A console does not print again what it has printed. */
     if (done_ms && !recovery->started && (vm->ready == READY_LOG || vapp_is_ready(vm, domain)))
         return true;
-    return run_again(run, recovery->name, &recovery_ready, &wait, error);
+    return run_again(run, subject_of(recovery), &recovery_ready, &wait, error);
+}
+
+bool recovery_rto(const struct recovery *recovery, struct run *run, double *seconds, GError **error)
+{
+    int64_t ready_ms;
+
+    if (!run_step_done(run, subject_of(recovery), &recovery_ready, &ready_ms, error))
+        return false;
+    *seconds = ready_ms ? (double)MAX(ready_ms - run_started_ms(run), 1) / 1000 : 0;
+    return true;
 }

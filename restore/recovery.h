@@ -5,12 +5,14 @@
  *
  *     aside -> grant -> overlay -> define -> start
  *
- * Each step may have happened already, wholly or in part, in a process that was killed. A domain
+ * Those of a test failover are undone again, in reverse. Each step may have happened already, wholly or
+ * in part, in a process that was killed. A domain
  * that carries the mark of this run in its <metadata> is ours; any other one of that name or UUID is
  * never touched.
  */
 #pragma once
 
+#include "restore/bubble.h"
 #include "restore/customize.h"
 #include "restore/origin.h"
 #include "restore/overlay.h"
@@ -27,9 +29,12 @@ struct recovery {
     char *adopted;         /* run that has brought it up already, or NULL */
     struct origin *origin; /* NULL when ADOPTED or blocked */
     struct customization *customization; /* or NULL: nothing is done beside it */
+    char *
+        subject; /* what the VM is called in the recovery plan and in the journal; NULL: by its name */
     /* While it is planned. */
     const struct recovery_plan *plan; /* borrowed; NULL: nothing is to be changed */
     char *before;                     /* definition of the copy that makes room, or NULL */
+    struct bubble *bubble;            /* borrowed; that it is put into in a test, or NULL */
     /* Of the run. */
     const struct site *site; /* borrowed */
     struct host *host;       /* borrowed from the site */
@@ -77,6 +82,15 @@ bool recovery_run(struct recovery *recovery, const struct site *site, struct run
 bool recovery_wait_ready(const struct recovery *recovery, struct run *run, const struct vapp_vm *vm,
                          struct domain *domain, GError **error);
 extern const struct step recovery_ready; /* its step */
+/* From the first start of RUN until RECOVERY's step of that name was done, which may both have been in
+ * another process; 0: it is not done. */
+bool recovery_rto(const struct recovery *recovery, struct run *run, double *seconds,
+                  GError **error);
+
+/* Take back all that recovery_run() did in RUN, a guest that runs too; what was never begun is left alone.
+ * Only name, uuid, uri and subject need be known. */
+bool recovery_remove(struct recovery *recovery, const struct site *site, struct run *run,
+                     GError **error);
 
 /* The mark in DOMAIN's <metadata>; *MARK (zeroed by the caller) stays empty unless it is one of ours. */
 bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **error);

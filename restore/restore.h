@@ -51,6 +51,7 @@ GPtrArray *site_vapps(const struct site *site, GError **error);
 /* --- Failover ------------------------------------------------------------------------------- */
 
 struct recovery; /* of restore/: how one VM is brought up */
+struct bubble;   /* of restore/: where the VMs of a test are */
 
 struct failover_vm {
     char *name;
@@ -81,6 +82,7 @@ struct failover_plan {
     bool hydrate;                /* its VMs come off their points by themselves, see hydrate.h */
     struct commit_policy commit; /* can it be taken back? */
     GPtrArray *vms;              /* of struct failover_vm, in start order */
+    struct bubble *bubble;       /* private: of a test failover, or NULL */
 };
 
 struct failover_request {
@@ -90,6 +92,14 @@ struct failover_request {
     bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
     bool moved;         /* the VMs run at another site until now: a copy of one here is stale */
     const struct commit_policy *commit; /* NULL: as the recovery plan says */
+    bool test; /* for test_execute(): copies in a bubble, beside whatever is here */
+    /* Which points: all zero is the newest complete ones, of one round where there are rounds. An
+     * interrupted failover has its own: ERROR_CONFLICT. */
+    const char
+        *point; /* this one, of any of the VMs, or this round; VMs that have no point of it get
+                        * their newest one that is not newer. ERROR_NOT_FOUND. */
+    int64_t until_ms; /* not newer than that; 0: no matter */
+    bool proven;      /* only points that a test has proven restorable */
 };
 
 /* Plan to bring up what the recovery plan, vApp or single VM of that name consists of, from the newest
@@ -360,3 +370,5 @@ void files_result_clear(struct files_result *result);
 /* Nothing is overwritten: ERROR_CONFLICT. Of a failure what was copied before stays. */
 bool files_execute(const struct site *site, const struct files_request *request,
                    struct files_result *result, GError **error);
+
+#include "restore/test-failover.h"

@@ -53,22 +53,28 @@ static char *nic_problem(const struct platform *platform, const struct xml_node 
                            type ? type : "(none)");
 }
 
-/* A NIC whose cable is not plugged in, as every libvirt and QEMU can start it, privileged or not:
- * user networking, which needs nothing of the host, with its link down. (<interface type='null'>
- * would say it better, but starting one kills libvirt 9.0.) What only other types know goes. */
-void rewrite_unplug(struct xml_node *nic)
+/* What only other types know goes. */
+void rewrite_bare_nic(struct xml_node *nic)
 {
-    static const char *const kept[] = {"mac", "model", "address", "boot",
-                                       "rom", "acpi",  "alias",   NULL};
+    static const char *const kept[] = {"mac",  "model", "address", "boot", "rom",
+                                       "acpi", "alias", "link",    NULL};
     g_autoptr(GPtrArray) children = xml_find_all(nic, "*");
 
     for (unsigned i = 0; i < children->len; i++)
         if (!is_in(xml_name(children->pdata[i]), kept))
             xml_remove(children->pdata[i]);
-    xml_set_attr(nic, "type", "user");
     xml_set_attr(nic, "managed", NULL);
     xml_set_attr(nic, "trustGuestRxFilters", NULL);
-    xml_set_attr(xml_add(nic, "link", NULL), "state", "down");
+}
+
+/* As every libvirt and QEMU can start it, privileged or not: user networking, which needs nothing of the
+ * host, with its link down. (<interface type='null'> would say it better, but starting one kills libvirt
+ * 9.0.) */
+void rewrite_unplug(struct xml_node *nic)
+{
+    rewrite_bare_nic(nic);
+    xml_set_attr(nic, "type", "user");
+    xml_set_attr(xml_child(nic, "link"), "state", "down");
 }
 
 static void adapt_nics(const struct rewrite *rewrite)
@@ -402,6 +408,13 @@ static void rename_sysinfo(const struct xml_node *domain, const char *uuid)
 void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
                     struct findings *findings)
 {
+    rewrite_rename_alone(domain, name, uuid, findings);
+    rename_nics(domain);
+}
+
+void rewrite_rename_alone(struct xml_node *domain, const char *name, const char *uuid,
+                          struct findings *findings)
+{
     g_autofree char *old = xml_string(domain, "name/text()");
     g_autoptr(GPtrArray) nodes = xml_find_all(domain, CHARACTER_DEVICES);
 
@@ -409,7 +422,6 @@ void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
         rename_character_device(nodes->pdata[i], old, name, findings);
     rewrite_identify(domain, name, uuid);
     rename_sysinfo(domain, uuid);
-    rename_nics(domain);
     rename_displays(domain);
     rename_vsock(domain);
 }

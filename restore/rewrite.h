@@ -57,6 +57,12 @@ char *nic_network(const struct xml_node *nic);
 void rewrite_rename(struct xml_node *domain, const char *name, const char *uuid,
                     struct findings *findings);
 
+/* The same for a copy into a network of its own, whose NICs keep their MAC addresses. */
+void rewrite_rename_alone(struct xml_node *domain, const char *name, const char *uuid,
+                          struct findings *findings);
+/* Leave of a NIC what the guest sees of it, without what it is plugged into. */
+void rewrite_bare_nic(struct xml_node *nic);
+
 /* NAME and UUID, whatever the definition says. */
 void rewrite_identify(struct xml_node *domain, const char *name, const char *uuid);
 

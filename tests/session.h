@@ -37,7 +37,7 @@ G_GNUC_UNUSED static inline void session_start(void)
 {
     /* mkdtemp() makes 0700, but the session is another user's when root runs the tests. */
     chmod(unit_base, 0711);
-    session_dir = unit_dir();
+    session_dir = g_build_filename(unit_base, "s", NULL); /* short: see session-libvirtd */
     session_uri = g_strchomp(run((const char *const[]){SESSION, "up", session_dir, NULL}));
 }
 

@@ -22,10 +22,11 @@ START_TEST(reads_all_that_the_manual_has)
     AUTO(recovery_plan)
     plan = parsed("# all\n[plan]\nvapps = shop; crm\nsite = dc1\n"
                   "hydrate = no\ncommit-after = 30min\non-timeout = rollback\nstorage = big\n"
-                  "[network prod]\ntarget = lan\n"
+                  "test-every = 7d\n[network prod]\ntarget = lan\ntest = disconnected\n"
                   "address = 192.0.2.0/24 -> 198.51.100.0/24; fd00:1::/64 -> fd00:2::/64\n"
                   "gateway = 198.51.100.1\ndns = 198.51.100.2; fd00:2::2\n"
-                  "[network br0]\ntarget = disconnected\n"
+                  "[network br0]\ntarget = disconnected\n[network br1]\n"
+                  "[network br2]\ntarget = disconnected\ntest = isolated\n"
                   "[vm db]\nhost = qemu:///system\nstorage = /srv/fast\nmemory = 2GiB\ncpus = "
                   "2\noptional = yes\n"
                   "apart = app; web\ntogether = mq\naddress eth0 = 198.51.100.10/24\n"
@@ -42,11 +43,15 @@ START_TEST(reads_all_that_the_manual_has)
     ck_assert(plan->commit.rolls_back);
     ck_assert_str_eq(plan->storage, "big");
     ck_assert_str_eq(db->storage, "/srv/fast");
+    ck_assert_int_eq(plan->test_every_ms, INT64_C(7) * 24 * 60 * 60 * 1000);
     ck_assert_str_eq(prod->target, "lan");
     ck_assert_uint_eq(prod->rules->len, 2);
     ck_assert_str_eq(prod->gateway, "198.51.100.1");
     ck_assert_str_eq(prod->dns[1], "fd00:2::2");
     ck_assert(!prod->disconnected && recovery_plan_network(plan, "br0")->disconnected);
+    ck_assert(prod->test_disconnected && recovery_plan_network(plan, "br0")->test_disconnected);
+    ck_assert(!recovery_plan_network(plan, "br1")->test_disconnected &&
+              !recovery_plan_network(plan, "br2")->test_disconnected);
     ck_assert_str_eq(db->host, "qemu:///system");
     ck_assert_uint_eq(db->memory_bytes, UINT64_C(2) << 30);
     ck_assert_uint_eq(db->cpus, 2);
@@ -79,6 +84,9 @@ START_TEST(refuses_what_is_wrong_and_names_it)
         {PLAN("commit-after = 1h\non-timeout = stay\n"), "'stay' is not one of commit, rollback"},
         {PLAN("storage = srv/big\n"), "[plan] storage: 'srv/big' is neither an absolute path"},
         {PLAN("[vm a]\nstorage = a/b\n"), "[vm a] storage: 'a/b' is neither"},
+        {PLAN("test-every = often\n"), "[plan] test-every: 'often' is not a duration from 1 h"},
+        {PLAN("[network n]\ntest = lan\n"),
+         "[network n] test: 'lan' is not one of isolated, disconnected"},
         {PLAN("[host a]\n"), "[host a]: there is no such group"},
         {PLAN("[vm]\n"), "[vm]: the name is missing"},
         {PLAN("[vm a]\n[vm  a]\n"), "VM 'a' is there twice"},

@@ -85,9 +85,18 @@ START_TEST(stops_at_a_failure_and_repeats_that_step_later)
 }
 END_TEST
 
+/* When step I of run ID ended; g_free. */
+static char *step_ended(struct catalog *catalog, const char *id, size_t i)
+{
+    json_auto_t *shown = show(catalog, id);
+
+    return g_strdup(json_get_string(json_array_get(json_object_get(shown, "steps"), i), "ended"));
+}
+
 START_TEST(undoes_what_was_begun_in_reverse_order)
 {
     g_autofree char *store = unit_dir(), *dir = unit_dir(), *states = NULL;
+    g_autofree char *ended = NULL, *again = NULL;
     g_autoptr(GError) error = NULL;
     AUTO(catalog) catalog = open_catalog(store);
     AUTO(run) run = begin(catalog, "failover", "shop");
@@ -100,8 +109,12 @@ START_TEST(undoes_what_was_begun_in_reverse_order)
     states = steps_of(catalog, run_id(run));
     ck_assert_str_eq(states, "db/grant=undone db/overlay=undo-failed db/define=undone ");
     job.fail_at = 0;
+    ended = step_ended(catalog, run_id(run), 1);
     unit_ok(run_undo(run, "db", steps, N_STEPS, &job, &error), error);
     assert_traced(&job, "abcCBAB");
+    /* How long it took is known still. */
+    again = step_ended(catalog, run_id(run), 1);
+    ck_assert_str_eq(ended, again);
     unit_ok(run_steps(run, "db", steps, N_STEPS, &job, &error), error);
     assert_traced(&job, "abcCBABabcd");
 }

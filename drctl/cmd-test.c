@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/command.h"
+#include "drctl/output.h"
+
+#include <stdio.h>
+
+static bool cmd_test_cleanup(struct context *context, GError **error)
+{
+    const char *vapp = context->args[0];
+    g_autoptr(GPtrArray) cleaned = NULL;
+    json_auto_t *list = json_array();
+    struct site site;
+    bool good;
+
+    if (!context_site(context, true, &site, error))
+        return false;
+    good = test_cleanup(&site, vapp, &cleaned, error);
+    for (unsigned i = 0; i < cleaned->len; i++) {
+        json_array_append_new(list, json_string(cleaned->pdata[i]));
+        if (!context->json)
+            printf("%s: cleaned up\n", (const char *)cleaned->pdata[i]);
+    }
+    if (context->json)
+        print_json(list);
+    else if (good && cleaned->len == 0)
+        fputs("No test has left anything.\n", stderr);
+    return good;
+}
+
+const struct command test_commands[] = {
+    {
+        .name = "test cleanup",
+        .args = "[VAPP]",
+        .max_args = 1,
+        .flags = COMMAND_JSON,
+        .summary = "remove what an interrupted test failover has left",
+        .text =
+            "A test cleans up by itself, also when it fails or is interrupted. What a test leaves\n"
+            "that was killed is removed by this, and by the next failover or test.",
+        .run = cmd_test_cleanup,
+    },
+    {0},
+};

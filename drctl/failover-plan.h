@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Showing the plan of a failover, a real one or a test.
+ */
+#pragma once
+
+#include "drctl/command.h"
+
+json_t *failover_plan_json(const struct failover_plan *plan);
+/* Table and findings. */
+void failover_plan_print(struct context *context, const struct failover_plan *plan);
+/* A plan that cannot do anything is not worth a question, nor a run: ERROR_CONFLICT. */
+bool failover_plan_check(const struct failover_plan *plan, GError **error);
