@@ -8,6 +8,7 @@
 
 /* How long a real failover waits for the memory of a test's VMs. */
 #define GIVE_WAY_MS 10000
+#define SETTLE_US (2 * 1000 * 1000)
 #define GIVE_WAY_TICK_US (100 * 1000)
 
 struct file_lock *test_lock(const struct site *site, const char *vapp, GError **error)
@@ -104,13 +105,32 @@ bool test_undo(const struct site *site, struct run *run, GError **error)
 
 /* ---- Tests that were interrupted */
 
+/* What a process that was killed had asked of libvirt last may still be done after its death: to look at once would
+ * find nothing to undo. */
+static void let_settle(const struct site *site, const char *id)
+{
+    json_auto_t *run = run_show(site->catalog, id, NULL);
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step)
+    {
+        if (g_strcmp0(json_get_string(step, "state"), "interrupted") != 0)
+            continue;
+        g_usleep(SETTLE_US);
+        return;
+    }
+}
+
 static bool clean_run(const struct site *site, const char *id, GError **error)
 {
-    AUTO(run) run = run_resume(site->catalog, id, error);
     g_autofree char *dir = evidence_dir(site, id);
     json_auto_t *evidence = evidence_load(dir);
     json_auto_t *result = evidence_for_run(evidence, dir);
+    AUTO(run) run = NULL;
 
+    let_settle(site, id);
+    run = run_resume(site->catalog, id, error);
     /* It may have been killed when it had seen all. */
     if (run && test_undo(site, run, error))
         return run_finish(run, RUN_CANCELLED, result, error);
