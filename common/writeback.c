@@ -28,8 +28,8 @@ static void begin_writing(const char *path)
 static void *writeback_main(void *data)
 {
     struct writeback *writeback = data;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writeback->mutex);
 
+    g_mutex_lock(&writeback->mutex);
     while (!writeback->ended) {
         if (g_cond_wait_until(&writeback->cond, &writeback->mutex,
                               g_get_monotonic_time() + INTERVAL_US))
@@ -38,6 +38,7 @@ static void *writeback_main(void *data)
         begin_writing(writeback->path);
         g_mutex_lock(&writeback->mutex);
     }
+    g_mutex_unlock(&writeback->mutex);
     return NULL;
 }
 

@@ -250,7 +250,8 @@ static void hydrate(const struct execution *execution, const GPtrArray *results)
         const struct vapp_result *result = results->pdata[i];
 
         if (result->state == VAPP_VM_DONE)
-            g_ptr_array_add(uuids, plan_vm_named(execution->plan, result->vm->name)->recovery->uuid);
+            g_ptr_array_add(uuids,
+                            plan_vm_named(execution->plan, result->vm->name)->recovery->uuid);
     }
     hydration_after_failover(execution->site, uuids);
 }
