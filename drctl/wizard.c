@@ -10,8 +10,7 @@
 
 void wizard_set_argument(struct context *context, const char *argument)
 {
-    g_auto(GStrv) old = context->args;
-
+    g_strfreev(context->args);
     context->args = g_new0(char *, 2);
     context->args[0] = g_strdup(argument);
 }

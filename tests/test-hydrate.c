@@ -192,7 +192,6 @@ START_TEST(points_are_taken_of_a_vm_that_comes_off_its_own)
 {
     AUTO(lab) lab = lab_open("both");
     AUTO(lost_guest) guest = lost_guest(lab, "both-vm", "");
-    g_autoptr(GError) error = NULL;
     struct hydration *paused;
 
     fail_over(lab, "both-vm");
