@@ -116,8 +116,6 @@ END_TEST
 START_TEST(what_an_earlier_run_brought_up_is_not_taken_back_with_it)
 {
     AUTO(shop) shop = shop_with_window("part", "");
-    AUTO(window) window = NULL;
-    g_autoptr(GError) error = NULL;
 
     fail_over(shop->lab, "part-db");
     guest_write("part-db", "write -P 85 2M 1M");
@@ -285,7 +283,7 @@ static char *drctl(const struct shop *shop, const char *const *args)
 START_TEST(a_timer_ends_what_nobody_has_committed)
 {
     AUTO(shop) shop = shop_new("timer", "");
-    g_autofree char *failover = NULL, *status = NULL, *early = NULL, *due = NULL;
+    g_autofree char *failover = NULL, *status = NULL, *due = NULL;
 
     g_clear_pointer(&shop->lab, lab_free);
     failover = DRCTL_RUN(shop, "failover", "timer", "--yes", "--commit-after", "3s", "--on-timeout",
