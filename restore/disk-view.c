@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "restore/look.h"
 
@@ -45,11 +46,13 @@ static char *export_text(const char *path)
     return json_text(json, 0);
 }
 
+/* QEMU makes the file first, and then writes into it. */
 static bool wait_for(struct child *child, const char *pid_file, GError **error)
 {
     int64_t deadline_ms = time_monotonic_ms() + READY_MS;
+    struct stat status;
 
-    while (!g_file_test(pid_file, G_FILE_TEST_EXISTS)) {
+    while (stat(pid_file, &status) < 0 || status.st_size == 0) {
         if (!interrupt_check(error) || !child_runs(child, error))
             return false;
         if (time_monotonic_ms() >= deadline_ms)

@@ -56,9 +56,10 @@ static char *type_at(const struct disk_view *view, uint64_t offset)
     g_autofree char *at = g_strdup_printf("%" PRIu64, offset);
     const char *const argv[] = {
         "blkid", "-p", "-O", at, "-s", "TYPE", "-o", "value", disk_view_path(view), NULL};
-    char *type = NULL;
+    g_autofree char *type = NULL;
 
-    return disk_view_run(view, argv, &type, NULL) && *g_strstrip(type) ? type : NULL;
+    return disk_view_run(view, argv, &type, NULL) && *g_strstrip(type) ? g_steal_pointer(&type)
+                                                                       : NULL;
 }
 
 static void add_system(struct looking *self, unsigned partition, uint64_t offset, uint64_t bytes)
