@@ -21,7 +21,7 @@ START_TEST(writes_times_in_utc_and_in_local_time)
     assert_text(time_format(-1), "1969-12-31T23:59:59.999Z");
     assert_text(time_format(INT64_MAX), "9999-12-31T23:59:59.999Z");
     assert_text(time_format(INT64_MIN), "0001-01-01T00:00:00.000Z");
-    g_setenv("TZ", "XXX-2", TRUE);
+    g_setenv("TZ", "EET-2", TRUE);
     tzset();
     assert_text(time_format_local(INSTANT), "2026-11-21 00:15:00");
 }
