@@ -77,23 +77,19 @@ static GPtrArray *collect_all(struct catalog *catalog, enum catalog_table table,
     return catalog_each(catalog, table, prefix, collect, all, error) ? g_steal_pointer(&all) : NULL;
 }
 
-/* Numbers do not sort as text: "r-20261120-2215-10" is newer than "r-20261120-2215-9". */
+/* They begin with the time. Numbers do not sort as text: "r-20261120-2215-10" is newer than
+ * "r-20261120-2215-9". */
+bool run_is_before(const char *one, const char *other)
+{
+    return one && other && strverscmp(one, other) < 0;
+}
+
 static int compare_newest_first(const void *a, const void *b)
 {
     const char *left = json_get_string(*(json_t *const *)a, "run");
     const char *right = json_get_string(*(json_t *const *)b, "run");
-    size_t minute = strlen("r-YYYYMMDD-HHMM-");
-    uint64_t left_n, right_n;
-    int order;
 
-    if (!left || !right)
-        return !left - !right;
-    order = strncmp(right, left, minute);
-    if (order != 0 || strlen(left) < minute || strlen(right) < minute)
-        return order;
-    left_n = g_ascii_strtoull(left + minute, NULL, 10);
-    right_n = g_ascii_strtoull(right + minute, NULL, 10);
-    return (left_n < right_n) - (left_n > right_n);
+    return left && right ? strverscmp(right, left) : !left - !right;
 }
 
 GPtrArray *runs_newest_first(struct catalog *catalog, GError **error)

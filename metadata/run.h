@@ -44,6 +44,8 @@ bool run_find_interrupted(struct catalog *catalog, const char *kind, const char 
 void run_free(struct run *run);
 DEFINE_CLEANUP(run)
 const char *run_id(const struct run *run);
+/* Of two ids: was ONE begun before OTHER? False if either is NULL. */
+bool run_is_before(const char *one, const char *other);
 const json_t *run_plan(const struct run *run); /* NULL if it was begun without */
 int64_t run_started_ms(const struct run *run); /* the first start, also when resumed */
 

@@ -37,12 +37,6 @@ static void count_adopted(const struct planner *planner, struct planned *planned
     planned->cpus = definition_cpus(xml_root(xml));
 }
 
-/* Of the ids of two runs, which begin with the time: was ONE begun before OTHER? */
-static bool is_before(const char *one, const char *other)
-{
-    return one && other && strverscmp(one, other) < 0;
-}
-
 /* Why is this copy older than what the VM has written elsewhere since? NULL: it is not known to be. MARK is of a
  * run that has brought it up here, or empty. g_free. */
 static char *stale_text(const struct planner *planner, struct domain *domain,
@@ -61,7 +55,7 @@ static char *stale_text(const struct planner *planner, struct domain *domain,
     if (strcmp(owner->site, config->site) != 0)
         return g_strdup_printf("the VM belongs to site %s", text);
     /* The VM came back to this site by another run than this copy. */
-    return is_before(mark->run, owner->run)
+    return run_is_before(mark->run, owner->run)
                ? g_strdup_printf("run %s has made the VM this site's anew since", owner->run)
                : NULL;
 }
