@@ -311,8 +311,28 @@ struct rollback {
     struct claim *claim;
 };
 
-/* The VM as the failover has made it; *DOMAIN is NULL when it is gone, or another one now. */
-static bool find_own(const struct rollback *rollback, struct domain **domain, GError **error)
+/* The directory of its overlays; g_free. */
+static char *overlays_of(const struct rollback *rollback)
+{
+    const struct window_vm *vm = rollback->vm;
+    const char *images = vm->images ? vm->images : rollback->site->config->images;
+
+    return overlay_dir(images, vm->name, vm->uuid, rollback->window->run);
+}
+
+/* Is the VM with this MARK, which has the place of the failover's, to be left alone? An old copy that made room for
+ * it comes back, but not before its disks are gone. */
+static bool is_another(const struct rollback *rollback, const struct recovered *mark)
+{
+    g_autofree char *dir = overlays_of(rollback);
+
+    return run_is_before(rollback->window->run, mark->run) || g_file_test(dir, G_FILE_TEST_EXISTS);
+}
+
+/* The VM as the failover has made it; *DOMAIN is NULL when it is gone. *IS_TAKEN: another one has its place, and
+ * perhaps its disks. One that only has its name is nobody's business. */
+static bool find_own(const struct rollback *rollback, struct domain **domain, bool *is_taken,
+                     GError **error)
 {
     const struct window_vm *vm = rollback->vm;
     AUTO(domain) found = NULL;
@@ -320,25 +340,29 @@ static bool find_own(const struct rollback *rollback, struct domain **domain, GE
     bool ours;
 
     *domain = NULL;
-    if (!site_find_domain(rollback->site, vm->name, vm->uuid, &found, &mark, error))
+    if (!site_find_domain(rollback->site, vm->uuid, vm->uuid, &found, &mark, error))
         return false;
     ours = g_strcmp0(mark.run, rollback->window->run) == 0;
+    *is_taken = found && !ours && is_another(rollback, &mark);
     recovered_clear(&mark);
-    if (found && !ours)
-        progress_note(rollback->site->progress,
-                      "%s: the VM that is here is not the one that run %s brought up: it is left "
-                      "alone",
-                      vm->name, rollback->window->run);
-    else
+    if (ours)
         *domain = g_steal_pointer(&found);
     return true;
 }
 
 static bool step_stop(void *context, GError **error)
 {
+    const struct rollback *rollback = context;
     AUTO(domain) domain = NULL;
+    bool is_taken;
 
-    return find_own(context, &domain, error) && (!domain || domain_destroy(domain, error));
+    if (!find_own(rollback, &domain, &is_taken, error))
+        return false;
+    if (domain)
+        return domain_destroy(domain, error);
+    progress_note(rollback->site->progress, "%s: the VM that run %s brought up is not here",
+                  rollback->vm->name, rollback->window->run);
+    return true;
 }
 
 /* The definition goes first: there is never one whose disks are gone. An old copy that made room comes back. */
@@ -348,21 +372,38 @@ static bool step_remove(void *context, GError **error)
     const struct window_vm *vm = rollback->vm;
     struct host *host = site_host(rollback->site, vm->host, error);
     AUTO(domain) domain = NULL;
-    const char *images = rollback->site->config->images, *run = rollback->window->run;
-    g_autofree char *link = overlay_dir(images, vm->name, vm->uuid, run);
-    g_autofree char *dir = overlay_dir(vm->images ? vm->images : images, vm->name, vm->uuid, run);
+    g_autofree char *dir = overlays_of(rollback);
+    g_autofree char *link = overlay_dir(rollback->site->config->images, vm->name, vm->uuid,
+                                        rollback->window->run);
+    bool is_taken;
 
-    return host && find_own(rollback, &domain, error) &&
-           (!domain || domain_undefine(domain, error)) && overlay_remove(dir, link, error) &&
-           recovery_bring_back(host, dir, error);
+    if (!host || !find_own(rollback, &domain, &is_taken, error))
+        return false;
+    if (is_taken)
+        return true;
+    /* It may have been started again since it was stopped. */
+    return (!domain || (domain_destroy(domain, error) && domain_undefine(domain, error))) &&
+           overlay_remove(dir, link, error) && recovery_bring_back(host, dir, error);
 }
 
 static bool step_give(void *context, GError **error)
 {
     const struct rollback *rollback = context;
+    const struct window_vm *vm = rollback->vm;
+    const char *site = rollback->window->from;
+    AUTO(domain) domain = NULL;
+    g_autofree char *dir = overlays_of(rollback);
+    bool is_taken;
 
-    return claim_give(rollback->claim, rollback->vm->uuid, rollback->vm->name,
-                      rollback->window->from, error);
+    if (!find_own(rollback, &domain, &is_taken, error))
+        return false;
+    if (!is_taken)
+        return claim_give(rollback->claim, vm->uuid, vm->name, site, error);
+    progress_note(rollback->site->progress,
+                  "%s: another VM has its place here: it is left alone, with what lies in %s, and "
+                  "is not given to %s",
+                  vm->name, dir, site);
+    return true;
 }
 
 /* The names of the steps are journaled. None of the VMs runs here any more before the first is given away. */

@@ -143,6 +143,61 @@ START_TEST(a_vm_that_is_another_one_now_is_left_alone)
 }
 END_TEST
 
+/* As somebody who has written its definition anew, by hand. */
+static void forget_mark(const struct lab *lab, const char *name)
+{
+    g_autofree char *text = VIRSH_OUTPUT("dumpxml", name, "--inactive");
+    g_autoptr(GError) error = NULL;
+    AUTO(xml) xml = xml_parse(text, name, &error);
+    AUTO(domain) defined = NULL;
+    g_autofree char *without = NULL;
+
+    unit_ok(xml != NULL, error);
+    xml_remove(xml_find(xml_root(xml), "metadata"));
+    without = xml_dump(xml);
+    defined = host_define(lab->hosts->pdata[0], without, &error);
+    unit_ok(defined != NULL, error);
+}
+
+START_TEST(a_vm_that_was_defined_anew_keeps_its_disks_and_its_owner)
+{
+    AUTO(shop) shop = shop_with_window("anew", "");
+
+    fail_over(shop->lab, "anew");
+    forget_mark(shop->lab, "anew-db");
+    roll_back(shop->lab, "anew");
+    ck_assert_int_eq(state_of_guest(shop->lab, "anew-db"), DOMAIN_RUNNING);
+    ck_assert(guest_reads(shop->lab, "anew-db", 34, 1));
+    assert_owner(shop->lab, shop->guests[0], "dr1", 1);
+    ck_assert(!is_here(shop->lab, "anew-app"));
+    assert_owner(shop->lab, shop->guests[1], "dc1", 2);
+    remove_guest(shop->lab, "anew-db");
+}
+END_TEST
+
+START_TEST(what_a_later_run_brought_up_is_not_taken_back_with_an_earlier_one)
+{
+    AUTO(shop) shop = shop_with_window("later", "");
+    g_autoptr(GPtrArray) windows = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fail_over(shop->lab, "later");
+    remove_guest(shop->lab, "later-db");
+    fail_over(shop->lab, "later");
+    windows = windows_of(shop->lab->catalog, "later", &error);
+    unit_ok(windows != NULL, error);
+    ck_assert_uint_eq(windows->len, 2);
+    unit_ok(window_commit(&shop->lab->site, windows->pdata[0], &error), error);
+    roll_back(shop->lab, "later");
+    ck_assert_int_eq(state_of_guest(shop->lab, "later-db"), DOMAIN_RUNNING);
+    ck_assert(guest_reads(shop->lab, "later-db", 34, 1));
+    assert_owner(shop->lab, shop->guests[0], "dr1", 1);
+    ck_assert(!is_here(shop->lab, "later-app"));
+    assert_owner(shop->lab, shop->guests[1], "dc1", 2);
+    remove_guest(shop->lab, "later-db");
+}
+END_TEST
+
 START_TEST(a_vm_that_another_site_has_taken_over_is_not_given_away)
 {
     AUTO(shop) shop = shop_with_window("third", "");
@@ -321,6 +376,17 @@ static void kill_rollback(const char *name, const char *step, const char *state)
     kill_when(pid, lab, step, state);
 }
 
+/* Somebody does not know that it is to go. */
+static void start_what_is_left(const struct shop *shop)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        AUTO(domain) domain = host_domain(shop->lab->hosts->pdata[0], shop->guests[i]->name, NULL);
+
+        if (domain)
+            domain_start(domain, NULL);
+    }
+}
+
 static void check_kill(const char *name, const char *step, const char *state)
 {
     AUTO(shop) shop = shop_with_window(name, "");
@@ -332,6 +398,7 @@ static void check_kill(const char *name, const char *step, const char *state)
     g_clear_pointer(&shop->lab, lab_free);
     kill_rollback(name, step, state);
     shop->lab = lab_open(name);
+    start_what_is_left(shop);
     unit_ok(run_find_interrupted(shop->lab->catalog, "rollback", name, &id, &error), error);
     /* It may have been over before we could kill it. */
     if (id) {
@@ -399,6 +466,8 @@ int main(void)
         "window", a_failover_that_is_rolled_back_leaves_all_as_it_was,
         what_an_earlier_run_brought_up_is_not_taken_back_with_it,
         a_vm_that_is_another_one_now_is_left_alone,
+        a_vm_that_was_defined_anew_keeps_its_disks_and_its_owner,
+        what_a_later_run_brought_up_is_not_taken_back_with_an_earlier_one,
         a_vm_that_another_site_has_taken_over_is_not_given_away,
         an_old_copy_that_made_room_is_there_again,
         vms_stay_on_their_points_until_their_failover_is_committed,
