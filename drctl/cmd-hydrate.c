@@ -30,7 +30,6 @@ static unsigned count_passing(const GPtrArray *hydrations)
     return n;
 }
 
-/* A VM that cannot be looked at any more has its disks waiting, for a reason. */
 static bool look(struct context *context, const GPtrArray *hydrations, GError **error)
 {
     g_autofree char *line = NULL;

@@ -296,14 +296,6 @@ void hydration_after_failover(const struct site *site, const GPtrArray *vms)
         tell_why(site, found->pdata[i]);
 }
 
-/* Did the failover that brought it up say so? */
-static bool is_wanted(const struct site *site, const struct hydration *hydration)
-{
-    json_auto_t *run = run_show(site->catalog, hydration->run, NULL);
-
-    return run && json_is_true(json_object_get(json_object_get(run, "plan"), "hydrate"));
-}
-
 bool hydration_go_on(const struct site *site, GError **error)
 {
     char *all[] = {NULL};
@@ -311,7 +303,7 @@ bool hydration_go_on(const struct site *site, GError **error)
     g_autoptr(GPtrArray) wanted = g_ptr_array_new();
 
     for (unsigned i = 0; found && i < found->len; i++)
-        if (is_wanted(site, found->pdata[i]))
+        if (((const struct hydration *)found->pdata[i])->is_wanted)
             g_ptr_array_add(wanted, found->pdata[i]);
     hydration_begin(site, wanted, site->config->hydrate_rate);
     return found != NULL;

@@ -4,6 +4,7 @@
 
 #include "restore/hydrate.h"
 #include "restore/planner.h"
+#include "restore/test-undo.h"
 
 static void disk_free(void *data)
 {
@@ -151,18 +152,59 @@ static struct hydration *hydration_new(struct domain *domain, const char *run, G
     return hydration_look(hydration, error) ? g_steal_pointer(&hydration) : NULL;
 }
 
+/* What is asked of the run that brought a VM up. A thousand VMs may be of one. */
+#define RUN_IS_TEST 1u
+#define RUN_HYDRATES 2u
+
+struct search {
+    const struct site *site;
+    GHashTable *runs; /* id -> these */
+};
+
+static void search_clear(struct search *search)
+{
+    g_hash_table_unref(search->runs);
+}
+#define AUTO_SEARCH __attribute__((cleanup(search_clear))) struct search
+
+static struct search search_new(const struct site *site)
+{
+    return (struct search){site, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
+}
+
+static unsigned ask_run(const struct search *search, const char *id)
+{
+    json_auto_t *run = NULL;
+    const json_t *plan;
+    void *known;
+    unsigned answer;
+
+    if (g_hash_table_lookup_extended(search->runs, id, NULL, &known))
+        return GPOINTER_TO_UINT(known);
+    run = run_show(search->site->catalog, id, NULL);
+    plan = json_object_get(run, "plan");
+    answer = (run && test_is_of(run, NULL) ? RUN_IS_TEST : 0) |
+             (json_is_true(json_object_get(plan, "hydrate")) ? RUN_HYDRATES : 0);
+    g_hash_table_insert(search->runs, g_strdup(id), GUINT_TO_POINTER(answer));
+    return answer;
+}
+
 /* The recovered VM NAME; NULL without an error when there is none. RUN: only if that brought it up. */
-static struct hydration *find_vm(const struct site *site, const char *name, const char *run,
+static struct hydration *find_vm(const struct search *search, const char *name, const char *run,
                                  GError **error)
 {
     AUTO(domain) domain = NULL;
     struct recovered mark;
     struct hydration *hydration = NULL;
+    unsigned of_run;
 
-    if (!site_find_domain(site, name, name, &domain, &mark, error))
+    if (!site_find_domain(search->site, name, name, &domain, &mark, error))
         return NULL;
-    if (mark.run && (!run || strcmp(run, mark.run) == 0))
+    of_run = mark.run ? ask_run(search, mark.run) : 0;
+    if (mark.run && !(of_run & RUN_IS_TEST) && (!run || strcmp(run, mark.run) == 0))
         hydration = hydration_new(g_steal_pointer(&domain), mark.run, error);
+    if (hydration)
+        hydration->is_wanted = of_run & RUN_HYDRATES;
     recovered_clear(&mark);
     return hydration;
 }
@@ -206,12 +248,13 @@ static GPtrArray *find_all(const struct site *site, GError **error)
 {
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
     g_auto(GStrv) dirs = dir_list(site->config->images, error);
+    AUTO_SEARCH search = search_new(site);
 
     for (char **dir = dirs; dir && *dir; dir++) {
         const char *run = run_in(*dir);
         g_autofree char *name = run ? g_strndup(*dir, (size_t)(run - 1 - *dir)) : NULL;
         g_autoptr(GError) cause = NULL;
-        struct hydration *hydration = name ? find_vm(site, name, run, &cause) : NULL;
+        struct hydration *hydration = name ? find_vm(&search, name, run, &cause) : NULL;
 
         if (hydration)
             g_ptr_array_add(found, hydration);
@@ -264,10 +307,11 @@ static bool is_found(const GPtrArray *found, const struct hydration *one)
 GPtrArray *hydration_find_vms(const struct site *site, const GPtrArray *vms, GError **error)
 {
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
+    AUTO_SEARCH search = search_new(site);
 
     for (unsigned i = 0; i < vms->len; i++) {
         g_autoptr(GError) cause = NULL;
-        AUTO(hydration) hydration = find_vm(site, vms->pdata[i], NULL, &cause);
+        AUTO(hydration) hydration = find_vm(&search, vms->pdata[i], NULL, &cause);
 
         if (cause) {
             g_propagate_error(error, g_steal_pointer(&cause));

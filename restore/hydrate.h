@@ -35,6 +35,7 @@ struct hydration {
     char *uuid;
     char *host; /* URI */
     char *run;  /* that brought it up */
+    bool is_wanted; /* as that was told; not known of hydration_of() */
     struct domain *domain;
     enum domain_state state;
     GPtrArray *disks; /* of struct hydrating_disk */
@@ -45,7 +46,7 @@ DEFINE_CLEANUP(hydration)
 /* Has any VM been recovered at this site, so that it is worth connecting to its hosts? */
 bool hydration_is_possible(const struct config *config);
 /* The recovered VMs that NAMES (VMs, vApps or recovery plans; empty: all of this site) mean, as they are
- * now; of struct hydration. Those of a vApp that were not recovered here are told of. ERROR_NOT_FOUND when
+ * now; of struct hydration. Copies of a test failover are not among them. Those of a vApp that were not recovered here are told of. ERROR_NOT_FOUND when
  * none of NAMES was. */
 GPtrArray *hydration_find(const struct site *site, char *const *names, GError **error);
 /* The same for VMS (char *), names or UUIDs of VMs alone; it may be that none is found. */

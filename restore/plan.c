@@ -442,9 +442,11 @@ static struct failover_plan *plan_afresh(const struct site *site,
         return NULL;
     if (run)
         return go_on(site, request, run, error);
-    plan->hydrate = recovery->hydrate < 0 ? site->config->hydrate : recovery->hydrate == 1;
+    /* Copies of a test are there to go again. */
+    plan->hydrate =
+        !request->test && (recovery->hydrate < 0 ? site->config->hydrate : recovery->hydrate == 1);
     /* A move has ended at the other site before it begins here: it has a way back of its own. */
-    if (!request->moved)
+    if (!request->moved && !request->test)
         plan->commit = request->commit ? *request->commit : recovery->commit;
     planner.mixed = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;

@@ -373,8 +373,8 @@ static bool step_remove(void *context, GError **error)
     struct host *host = site_host(rollback->site, vm->host, error);
     AUTO(domain) domain = NULL;
     g_autofree char *dir = overlays_of(rollback);
-    g_autofree char *link = overlay_dir(rollback->site->config->images, vm->name, vm->uuid,
-                                        rollback->window->run);
+    g_autofree char *link =
+        overlay_dir(rollback->site->config->images, vm->name, vm->uuid, rollback->window->run);
     bool is_taken;
 
     if (!host || !find_own(rollback, &domain, &is_taken, error))

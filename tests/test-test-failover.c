@@ -170,6 +170,36 @@ START_TEST(the_recovery_plan_is_followed_but_for_what_leads_out)
 }
 END_TEST
 
+static void look_for_recovered(const struct during *during, const struct failover_vm *vm)
+{
+    char *all[] = {NULL}, *copy[] = {vm->recovery->name, NULL};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) found = hydration_find(&during->shop->lab->site, all, &error);
+
+    unit_ok(found != NULL, error);
+    ck_assert_uint_eq(found->len, 0);
+    unit_fails(hydration_find(&during->shop->lab->site, copy, &error), error, ERROR_NOT_FOUND,
+               "was recovered here");
+}
+
+START_TEST(copies_stay_on_their_points_and_need_no_commit)
+{
+    AUTO(shop) shop = test_shop_new("tf", "");
+    AUTO(failover_plan) plan = NULL;
+    struct test_request request = {0};
+    struct test_outcome result = {0};
+    g_autoptr(GError) error = NULL;
+
+    write_plan(shop->lab, "tf", "hydrate = yes\ncommit-after = 1h\n");
+    plan = test_plan_of(shop, NULL);
+    ck_assert(!plan->hydrate);
+    ck_assert_int_eq(plan->commit.after_ms, 0);
+    unit_fails(run_test(shop, plan, &request, look_for_recovered, &result, &error), error,
+               ERROR_PARTIAL, "proves less than all");
+    test_outcome_clear(&result);
+}
+END_TEST
+
 START_TEST(a_name_that_is_taken_is_not_used)
 {
     AUTO(shop) shop = test_shop_new("t3", "");
@@ -468,7 +498,8 @@ int main(void)
     return SESSION_RUN(
         "test-failover", copies_run_are_looked_at_and_are_gone,
         a_plan_is_of_copies_beside_the_originals,
-        the_recovery_plan_is_followed_but_for_what_leads_out, a_name_that_is_taken_is_not_used,
+        the_recovery_plan_is_followed_but_for_what_leads_out,
+        copies_stay_on_their_points_and_need_no_commit, a_name_that_is_taken_is_not_used,
         a_port_that_nobody_can_see_is_not_counted_as_seen, a_vm_that_is_not_ready_fails_the_test,
         an_older_point_can_be_tested, a_failover_can_start_from_what_is_proven,
         an_interrupted_failover_keeps_its_points, a_test_is_due_when_the_last_one_is_that_long_ago,
