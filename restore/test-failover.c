@@ -392,7 +392,7 @@ static bool begin(struct test *test, GError **error)
 {
     json_auto_t *json = test_plan_json(test->plan);
 
-    test->guard = test_guard_new(test->site, test->request->cap_bytes, error);
+    test->guard = test_guard_new(test->site, test->plan, test->request->cap_bytes, error);
     if (!test->guard) {
         g_prefix_error(error, "cannot test %s now: ", test->plan->vapp);
         return false;

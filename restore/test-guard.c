@@ -18,6 +18,7 @@ struct watched {
 
 struct test_guard {
     const struct site *site;
+    GHashTable *images; /* directories for overlays */
     uint64_t cap_bytes;
     GThread *thread;
     GMutex mutex; /* guards the rest */
@@ -54,9 +55,8 @@ static uint64_t allocated(const struct test_guard *guard)
     return bytes;
 }
 
-static bool check_room(const struct test_guard *guard, GError **error)
+static bool check_room(const char *images, GError **error)
 {
-    const char *images = guard->site->config->images;
     uint64_t free_bytes, total_bytes;
     g_autofree char *text = NULL;
 
@@ -64,8 +64,20 @@ static bool check_room(const struct test_guard *guard, GError **error)
         free_bytes > MIN(total_bytes / RESERVE_PART, RESERVE_MAX_BYTES))
         return true;
     text = bytes_format(free_bytes);
-    return fail(error, ERROR_NO_SPACE, "%s has only %s free, which real VMs may need",
-                guard->site->config->images, text);
+    return fail(error, ERROR_NO_SPACE, "%s has only %s free, which real VMs may need", images,
+                text);
+}
+
+static bool check_rooms(const struct test_guard *guard, GError **error)
+{
+    GHashTableIter iter;
+    void *images;
+
+    g_hash_table_iter_init(&iter, guard->images);
+    while (g_hash_table_iter_next(&iter, &images, NULL))
+        if (!check_room(images, error))
+            return false;
+    return true;
 }
 
 static bool check_cap(const struct test_guard *guard, GError **error)
@@ -82,7 +94,7 @@ static bool look(const struct test_guard *guard, GError **error)
 {
     if (plan_any_locked(guard->site, FAILOVER_KIND))
         return fail(error, ERROR_CONFLICT, "a real failover goes on");
-    return check_room(guard, error) && check_cap(guard, error);
+    return check_rooms(guard, error) && check_cap(guard, error);
 }
 
 static void pull_plugs(const struct test_guard *guard)
@@ -113,20 +125,39 @@ static void *watch(void *data)
 
 /* ---- For the test */
 
+static void find_images(struct test_guard *guard, const struct failover_plan *plan)
+{
+    guard->images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (vm->recovery)
+            g_hash_table_add(guard->images,
+                             g_strdup(recovery_images(vm->recovery, guard->site->config)));
+    }
+    /* Also where nothing can be brought up. */
+    if (g_hash_table_size(guard->images) == 0)
+        g_hash_table_add(guard->images, g_strdup(guard->site->config->images));
+}
+
 static bool set_cap(struct test_guard *guard, uint64_t cap_bytes, GError **error)
 {
     uint64_t free_bytes, total_bytes;
+    GHashTableIter iter;
+    void *images;
 
-    guard->cap_bytes = cap_bytes;
-    if (cap_bytes)
-        return true;
-    if (!disk_space(guard->site->config->images, &free_bytes, &total_bytes, error))
-        return false;
-    guard->cap_bytes = free_bytes / 2;
+    guard->cap_bytes = cap_bytes ? cap_bytes : UINT64_MAX;
+    g_hash_table_iter_init(&iter, guard->images);
+    while (!cap_bytes && g_hash_table_iter_next(&iter, &images, NULL)) {
+        if (!disk_space(images, &free_bytes, &total_bytes, error))
+            return false;
+        guard->cap_bytes = MIN(guard->cap_bytes, free_bytes / 2);
+    }
     return true;
 }
 
-struct test_guard *test_guard_new(const struct site *site, uint64_t cap_bytes, GError **error)
+struct test_guard *test_guard_new(const struct site *site, const struct failover_plan *plan,
+                                  uint64_t cap_bytes, GError **error)
 {
     AUTO(test_guard) guard = g_new0(struct test_guard, 1);
 
@@ -134,6 +165,7 @@ struct test_guard *test_guard_new(const struct site *site, uint64_t cap_bytes, G
     g_cond_init(&guard->over);
     guard->site = site;
     guard->watched = g_ptr_array_new_with_free_func(watched_free);
+    find_images(guard, plan);
     if (!set_cap(guard, cap_bytes, error) || !look(guard, error))
         return NULL;
     guard->thread = g_thread_new("test guard", watch, guard);
@@ -197,6 +229,7 @@ void test_guard_free(struct test_guard *guard)
     if (guard->thread)
         g_thread_join(guard->thread);
     g_ptr_array_unref(guard->watched);
+    g_hash_table_unref(guard->images);
     g_clear_error(&guard->why);
     g_cond_clear(&guard->over);
     g_mutex_clear(&guard->mutex);

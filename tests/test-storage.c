@@ -2,6 +2,8 @@
 /* Disks of recovered VMs that lie where the recovery plan says. */
 #include "tests/recovery-shop.h"
 
+#include "restore/test-guard.h"
+
 static void make_plan_file(const struct lab *lab, const char *vm, const char *storage,
                            const char *rest)
 {
@@ -206,6 +208,35 @@ START_TEST(a_vm_comes_off_its_points_there_too)
 }
 END_TEST
 
+/* On another file system than the lab, if there is one. */
+static char *make_far_dir(const struct lab *lab)
+{
+    g_autofree char *dir = g_strdup("/dev/shm/drctl-XXXXXX");
+
+    return g_mkdtemp_full(dir, 0711) ? g_steal_pointer(&dir) : make_dir(lab, "far");
+}
+
+START_TEST(a_test_may_write_half_of_what_is_free_there)
+{
+    AUTO(lab) lab = lab_open("cap");
+    AUTO(lost_guest) guest = lost_guest(lab, "cap-vm", "");
+    g_autofree char *dir = make_far_dir(lab);
+    struct failover_request request = {.name = "cap-vm", .test = true};
+    uint64_t free_bytes, total_bytes, slack = 64 << 20;
+    g_autoptr(GError) error = NULL;
+
+    make_plan_file(lab, "cap-vm", dir, "");
+    AUTO(failover_plan) plan = failover_plan_make(&lab->site, &request, &error);
+    unit_ok(plan != NULL, error);
+    unit_ok(disk_space(dir, &free_bytes, &total_bytes, &error), error);
+    AUTO(test_guard) guard = test_guard_new(&lab->site, plan, 0, &error);
+    unit_ok(guard != NULL, error);
+    ck_assert_uint_le(test_guard_cap(guard), free_bytes / 2 + slack);
+    ck_assert_uint_ge(test_guard_cap(guard) + slack, free_bytes / 2);
+    ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 int main(void)
 {
     become_ordinary_user();
@@ -213,5 +244,6 @@ int main(void)
                        a_vm_can_have_another_storage_than_its_plan, a_pool_of_the_host_is_a_storage,
                        what_is_wrong_with_a_storage_is_told_before,
                        points_are_kept_for_disks_that_lie_elsewhere,
-                       a_rollback_removes_what_lies_elsewhere, a_vm_comes_off_its_points_there_too);
+                       a_rollback_removes_what_lies_elsewhere, a_vm_comes_off_its_points_there_too,
+                       a_test_may_write_half_of_what_is_free_there);
 }
