@@ -196,6 +196,8 @@ void bubble_take(struct bubble *bubble, const struct rewrite *rewrite, const cha
         {"devices/lease", "leases"},
         {"devices/memory[source/path]", "memory that is a file of the host"},
         {"devices/redirdev[@type!='spicevmc'] | devices/smartcard", "redirected devices"},
+        {"devices/input[source]", "input devices of the host"},
+        {"devices/pstore", "the file that its kernel leaves its last words in"},
         {"*[local-name()='commandline']", "its own QEMU arguments, which could lead anywhere"},
     };
 

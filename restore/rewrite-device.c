@@ -289,6 +289,25 @@ static void adapt_displays(const struct rewrite *rewrite)
     }
 }
 
+/* QEMU takes a socket away from whoever has it. Without a path libvirt makes one that is the VM's own. ALL: also what
+ * nobody has. */
+static void drop_display_sockets(const struct xml_node *domain, bool all)
+{
+    g_autoptr(GPtrArray) nodes =
+        xml_find_all(domain, "devices/graphics[@socket] | devices/graphics/listen[@socket]");
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        struct xml_node *node = nodes->pdata[i];
+        g_autofree char *path = xml_attr(node, "socket");
+
+        if (!all && !path_problem("unix", path))
+            continue;
+        xml_set_attr(node, "socket", NULL);
+        if (strcmp(xml_name(node), "graphics") == 0)
+            xml_set_attr(xml_child(node, "listen"), "type", "socket");
+    }
+}
+
 void rewrite_devices(const struct rewrite *rewrite)
 {
     adapt_nics(rewrite);
@@ -298,6 +317,7 @@ void rewrite_devices(const struct rewrite *rewrite)
     adapt_character_devices(rewrite);
     adapt_connected_devices(rewrite);
     adapt_displays(rewrite);
+    drop_display_sockets(rewrite->domain, false);
 }
 
 /* ---- Renaming: a copy beside the original */
@@ -384,6 +404,7 @@ static void rename_displays(const struct xml_node *domain)
         xml_set_attr(nodes->pdata[i], "tlsPort", NULL);
         xml_set_attr(nodes->pdata[i], "autoport", "yes");
     }
+    drop_display_sockets(domain, true);
 }
 
 static void rename_vsock(const struct xml_node *domain)

@@ -187,16 +187,20 @@ START_TEST(no_other_way_leads_out)
             "<disk type='file' device='floppy'><target dev='fdb'/></disk>"
             "<filesystem><source dir='/tmp'/><target dir='x'/></filesystem>"
             "<vsock><cid auto='yes'/></vsock><shmem name='x'/><lease/>"
-            "<redirdev bus='usb' type='tcp'/><redirdev bus='usb' type='spicevmc'/></devices>"
+            "<redirdev bus='usb' type='tcp'/><redirdev bus='usb' type='spicevmc'/>"
+            "<input type='evdev'><source dev='/dev/input/event0'/></input><input type='tablet'/>"
+            "<pstore backend='acpi-erst'><path>/tmp/db.pstore</path></pstore></devices>"
             "<qemu:commandline><qemu:arg value='-netdev'/></qemu:commandline></domain>");
     ck_assert(!has(fixture, "devices/filesystem | devices/vsock | devices/shmem | devices/lease | "
-                            "devices/redirdev[@type='tcp'] | *[local-name()='commandline']"));
+                            "devices/redirdev[@type='tcp'] | *[local-name()='commandline'] | "
+                            "devices/input/source | devices/pstore"));
+    ck_assert(has(fixture, "devices/input[@type='tablet']"));
     ck_assert(!has(fixture, "devices/disk[target/@dev='vdb' or target/@dev='fda']"));
     ck_assert(has(fixture, "devices/disk[target/@dev='vda']"));
     ck_assert(has(fixture, "devices/disk[target/@dev='sda']/source"));
     ck_assert(has(fixture, "devices/redirdev[@type='spicevmc']"));
     ck_assert_uint_eq(fixture->findings->blockers->len, 0);
-    ck_assert_uint_eq(fixture->findings->remarks->len, 8);
+    ck_assert_uint_eq(fixture->findings->remarks->len, 10);
 }
 END_TEST
 

@@ -511,12 +511,16 @@ START_TEST(no_file_or_socket_of_this_host_is_written_over)
     fixture = adapted(
         DOMAIN("<serial type='file'><source path='/etc/passwd'/><log file='/etc/group'/></serial>"
                "<serial type='unix'><source mode='bind' path='/etc/hosts'/></serial>"
-               "<serial type='dev'><source path='/dev/null'/></serial>"));
+               "<serial type='dev'><source path='/dev/null'/></serial>"
+               "<graphics type='vnc'><listen type='socket' socket='/etc/hosts'/></graphics>"
+               "<graphics type='spice'><listen type='socket' socket='/tmp/no-such.sock'/>"
+               "</graphics>"));
 
     assert_remark(fixture, "serial to /etc/passwd, which exists here already: it becomes a pty");
     assert_remark(fixture, "serial: /dev/null of this host takes its place");
     assert_at(fixture, "count(devices/serial[@type='pty'])", "2");
     assert_gone(fixture, "devices/serial/log");
+    assert_at(fixture, "devices/graphics/listen/@socket", "/tmp/no-such.sock");
 }
 END_TEST
 
@@ -669,7 +673,9 @@ START_TEST(a_copy_shares_nothing_with_the_original)
         "<protocol type='raw'/></serial>"
         "<channel type='unix'><source mode='bind' path='/tmp/agent.sock'/>"
         "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-        "<graphics type='vnc' port='5901' autoport='no'/>"
+        "<graphics type='vnc' port='5901' autoport='no'/><graphics type='spice'>"
+        "<listen type='socket' socket='/tmp/db-spice.sock'/></graphics>"
+        "<graphics type='vnc' socket='/tmp/db-vnc.sock'/>"
         "<vsock><cid auto='no' address='7'/></vsock></devices></domain>");
 
     rewrite_rename(fixture->domain, "db2", COPY_UUID, fixture->findings);
@@ -685,7 +691,9 @@ START_TEST(a_copy_shares_nothing_with_the_original)
     assert_at(fixture, "devices/serial[3]/@type", "pty");
     assert_gone(fixture, "devices/serial/protocol | devices/channel/source");
     assert_at(fixture, "devices/graphics/@autoport", "yes");
-    assert_gone(fixture, "devices/graphics[@port]");
+    assert_gone(fixture,
+                "devices/graphics[@port] | devices/graphics/descendant-or-self::*[@socket]");
+    assert_at(fixture, "count(devices/graphics/listen[@type='socket'])", "2");
     assert_at(fixture, "devices/vsock/cid/@auto", "yes");
     assert_gone(fixture, "genid[text()='aaaaaaaa-2222-3333-4444-555555555555']");
 }
