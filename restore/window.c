@@ -256,6 +256,30 @@ GPtrArray *windows_of(struct catalog *catalog, const char *name, GError **error)
     return NULL;
 }
 
+/* ---- Ending one */
+
+/* Nobody else commits or rolls back failovers of NAME; ERROR_CONFLICT. */
+static struct file_lock *window_lock(const struct site *site, const char *name, GError **error)
+{
+    g_autofree char *path = plan_lock_path(site, "window", name);
+    g_autofree char *what =
+        g_strdup_printf("cannot commit or roll back the failover of %s now: it", name);
+
+    return file_lock_take(path, what, error);
+}
+
+/* Somebody may have ended it since it was listed, a timer perhaps. */
+static bool check_open(const struct site *site, const struct window *window, GError **error)
+{
+    AUTO(window) now = NULL;
+
+    if (!load(site->catalog, window->run, &now, error))
+        return false;
+    return now || fail(error, ERROR_NOT_FOUND,
+                       "the failover of %s (run %s) was committed or rolled back meanwhile",
+                       window->name, window->run);
+}
+
 /* ---- Committing */
 
 static bool has_ended(const struct site *site, const struct window *window, bool *ended,
@@ -281,12 +305,12 @@ static void hydrate(const struct site *site, const struct window *window)
 
 bool window_commit(const struct site *site, const struct window *window, GError **error)
 {
-    AUTO(file_lock) lock = failover_lock(site, window->name, error);
+    AUTO(file_lock) lock = window_lock(site, window->name, error);
     json_auto_t *plan = window_json(window);
     AUTO(run) run = NULL;
     bool ended;
 
-    if (!lock || !has_ended(site, window, &ended, error))
+    if (!lock || !check_open(site, window, error) || !has_ended(site, window, &ended, error))
         return false;
     if (!ended)
         return fail(
@@ -452,6 +476,8 @@ static struct run *begin(const struct site *site, const struct window *window, G
         return NULL;
     if (old && strcmp(old->run, window->run) == 0)
         return run_resume(site->catalog, id, error);
+    if (!check_open(site, window, error))
+        return NULL;
     run = run_begin(site->catalog, ROLLBACK_KIND, window->name, plan, error);
     return run && declare(run, window, error) ? g_steal_pointer(&run) : NULL;
 }
@@ -473,12 +499,13 @@ static bool cancel_failover(const struct site *site, const struct window *window
 bool window_roll_back(const struct site *site, const struct window *window, char **run,
                       GError **error)
 {
-    AUTO(file_lock) lock = failover_lock(site, window->name, error);
+    AUTO(file_lock) lock = window_lock(site, window->name, error);
+    AUTO(file_lock) failovers = lock ? failover_lock(site, window->name, error) : NULL;
     struct rollback rollback = {.site = site, .window = window};
     AUTO(run) doing = NULL;
     AUTO(claim) claim = NULL;
 
-    if (!lock || !cancel_failover(site, window, error))
+    if (!failovers || !cancel_failover(site, window, error))
         return false;
     doing = begin(site, window, error);
     if (!doing)

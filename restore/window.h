@@ -64,7 +64,9 @@ bool window_is_open(struct catalog *catalog, const char *run);
 /* Is its time over? */
 bool window_is_due(const struct window *window);
 
-/* It counts for good. ERROR_CONFLICT while the failover has not ended. */
+/* Both: ERROR_NOT_FOUND when somebody has ended it meanwhile, ERROR_CONFLICT while somebody does.
+ *
+ * It counts for good. ERROR_CONFLICT while the failover has not ended, too. */
 bool window_commit(const struct site *site, const struct window *window, GError **error);
 /* Take it back. A kill at any instant: the same again goes on. What is not the failover's any more is left alone
  * and told. *RUN (g_free, may be NULL) is the id of the run that did it. */

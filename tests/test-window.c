@@ -2,6 +2,8 @@
 /* Failovers that can be taken back. */
 #include "tests/recovery-shop.h"
 
+#include "restore/plan.h"
+
 #define HOUR_MS (3600 * INT64_C(1000))
 
 static void make_plan_file(const struct lab *lab, const char *name, const char *keys)
@@ -290,6 +292,42 @@ START_TEST(vms_stay_on_their_points_until_their_failover_is_committed)
 }
 END_TEST
 
+START_TEST(what_was_committed_meanwhile_is_not_rolled_back)
+{
+    AUTO(shop) shop = shop_with_window("race", "");
+    AUTO(window) window = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fail_over(shop->lab, "race");
+    window = window_of(shop->lab, "race");
+    unit_ok(window_commit(&shop->lab->site, window, &error), error);
+    unit_fails(window_roll_back(&shop->lab->site, window, NULL, &error), error, ERROR_NOT_FOUND,
+               "was committed or rolled back meanwhile");
+    unit_fails(window_commit(&shop->lab->site, window, &error), error, ERROR_NOT_FOUND,
+               "was committed or rolled back meanwhile");
+    ck_assert_int_eq(state_of_guest(shop->lab, "race-db"), DOMAIN_RUNNING);
+    assert_owner(shop->lab, shop->guests[0], "dr1", 1);
+}
+END_TEST
+
+/* Tests take the lock of failovers for one, and end. */
+START_TEST(a_commit_is_no_failover)
+{
+    AUTO(shop) shop = shop_with_window("quiet", "");
+    g_autofree char *path = plan_lock_path(&shop->lab->site, FAILOVER_KIND, "quiet");
+    g_autoptr(GError) error = NULL;
+    AUTO(window) window = NULL;
+    AUTO(file_lock) lock = NULL;
+
+    fail_over(shop->lab, "quiet");
+    window = window_of(shop->lab, "quiet");
+    lock = file_lock_take(path, "x", &error);
+    unit_ok(lock != NULL, error);
+    unit_ok(window_commit(&shop->lab->site, window, &error), error);
+    assert_no_window(shop->lab, "quiet");
+}
+END_TEST
+
 START_TEST(without_a_plan_a_failover_is_committed_at_once)
 {
     AUTO(shop) shop = shop_new("once", "");
@@ -471,6 +509,7 @@ int main(void)
         a_vm_that_another_site_has_taken_over_is_not_given_away,
         an_old_copy_that_made_room_is_there_again,
         vms_stay_on_their_points_until_their_failover_is_committed,
+        what_was_committed_meanwhile_is_not_rolled_back, a_commit_is_no_failover,
         without_a_plan_a_failover_is_committed_at_once, what_is_asked_for_comes_before_the_plan,
         a_timer_ends_what_nobody_has_committed, a_rollback_goes_on_when_killed_with_stop_running,
         a_rollback_goes_on_when_killed_with_stop_done,
