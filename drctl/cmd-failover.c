@@ -358,22 +358,32 @@ static bool execute_shown(struct context *context, const struct site *site,
     return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
 }
 
-/* A planned one has all that there is, and all of the vApp, or does not happen. */
+static bool refuse_options(const struct context *context, const char *const *names,
+                           const char *problem, const char *with, GError **error)
+{
+    for (; *names; names++)
+        if (option_set(context, *names))
+            return fail(error, ERROR_USAGE, "--%s %s --%s", *names, problem, with);
+    return true;
+}
+
+/* A planned one has all that there is, and all of the vApp, or does not happen; it is committed at once, as a test
+ * never is. */
 static bool check_options(const struct context *context, GError **error)
 {
-    static const char *const others[] = {"accept-damage", "skip-optional", "test", "point", "at"};
-    static const char *const of_tests[] = {"cap", "keep"};
-    bool planned = option_set(context, "planned");
+    static const char *const not_planned[] = {
+        "accept-damage", "skip-optional", "test", "point", "at",
+        "commit-after",  "on-timeout",    NULL};
+    static const char *const not_test[] = {"commit-after", "on-timeout", NULL};
+    static const char *const of_planned[] = {"from", NULL}, *const of_test[] = {"cap", "keep",
+                                                                                NULL};
+    bool planned = option_set(context, "planned"), test = option_set(context, "test");
 
-    if (!planned && option_set(context, "from"))
-        return fail(error, ERROR_USAGE, "--from goes with --planned");
-    for (unsigned i = 0; !option_set(context, "test") && i < G_N_ELEMENTS(of_tests); i++)
-        if (option_set(context, of_tests[i]))
-            return fail(error, ERROR_USAGE, "--%s goes with --test", of_tests[i]);
-    for (unsigned i = 0; planned && i < G_N_ELEMENTS(others); i++)
-        if (option_set(context, others[i]))
-            return fail(error, ERROR_USAGE, "--%s does not go with --planned", others[i]);
-    return true;
+    return (planned || refuse_options(context, of_planned, "goes with", "planned", error)) &&
+           (test || refuse_options(context, of_test, "goes with", "test", error)) &&
+           (!planned ||
+            refuse_options(context, not_planned, "does not go with", "planned", error)) &&
+           (!test || refuse_options(context, not_test, "does not go with", "test", error));
 }
 
 static bool fail_over(struct context *context, GError **error)
