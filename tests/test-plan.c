@@ -339,6 +339,7 @@ START_TEST(a_check_expires_when_what_it_was_made_of_changes)
     AUTO(preflight) first = checked(lab, "exp");
     g_autofree char *network = lab_path(lab, "network.xml");
     const char *xml = "<network><name>exp-net</name></network>";
+    const char *bubble = "<network><name>" TEST_NETWORK_PREFIX "exp-1</name></network>";
     g_autoptr(GError) error = NULL;
 
     write_plan(lab, "exp", "[plan]\nvapps = exp\n");
@@ -354,6 +355,10 @@ START_TEST(a_check_expires_when_what_it_was_made_of_changes)
     assert_expired(lab, "exp", "the hosts");
     VIRSH("net-undefine", "exp-net");
     ck_assert_ptr_null(expiry(lab, "exp"));
+    unit_ok(file_write(network, bubble, strlen(bubble), 0644, &error), error);
+    VIRSH("net-define", network);
+    ck_assert_ptr_null(expiry(lab, "exp"));
+    VIRSH("net-undefine", TEST_NETWORK_PREFIX "exp-1");
 }
 END_TEST
 
