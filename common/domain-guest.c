@@ -4,7 +4,6 @@
 
 #include "common/error.h"
 #include "common/host-private.h"
-#include "common/json.h"
 
 /* --- commands -------------------------------------------------------------------------------- */
 
@@ -21,33 +20,33 @@ static json_t *exec_arguments(char *const *argv)
     return arguments;
 }
 
-/* Run agent command NAME; its `return` object is borrowed from *REPLY, which takes over ARGUMENTS. */
-static json_t *agent_call(struct domain *domain, const char *name, json_t *arguments,
-                          unsigned timeout_s, json_t **reply, GError **error)
+json_t *domain_agent_call(struct domain *domain, const char *name, json_t *arguments,
+                          unsigned timeout_s, GError **error)
 {
-    json_auto_t *command = json_object();
+    json_auto_t *command = json_object(), *reply = NULL;
     g_autofree char *text = NULL;
     g_autofree char *answer = NULL;
-    json_t *result = NULL;
+    json_t *result;
 
     json_set_string(command, "execute", name);
-    json_object_set_new(command, "arguments", arguments);
+    if (arguments)
+        json_object_set_new(command, "arguments", arguments);
     text = json_text(command, 0);
     answer = domain_agent_command(domain, text, timeout_s, error);
-    if (!answer)
+    reply = answer ? json_parse(answer, strlen(answer), "reply of the guest agent", error) : NULL;
+    if (!reply)
         return NULL;
-    *reply = json_parse(answer, strlen(answer), "reply of the guest agent", error);
-    if (!*reply || !json_need_object(*reply, "return", &result, error))
-        return NULL;
-    return result;
+    result = json_object_get(reply, "return");
+    if (!result)
+        fail(error, ERROR_INTEGRITY, "the reply of the guest agent to %s returns nothing", name);
+    return json_incref(result);
 }
 
 bool domain_exec(struct domain *domain, char *const *argv, unsigned timeout_s, uint64_t *pid,
                  GError **error)
 {
-    json_auto_t *reply = NULL;
-    const json_t *result =
-        agent_call(domain, "guest-exec", exec_arguments(argv), timeout_s, &reply, error);
+    json_auto_t *result =
+        domain_agent_call(domain, "guest-exec", exec_arguments(argv), timeout_s, error);
 
     return result && json_need_u64(result, "pid", pid, error);
 }
@@ -76,13 +75,12 @@ static int exit_status(const json_t *result)
 bool domain_exec_poll(struct domain *domain, uint64_t pid, unsigned timeout_s,
                       struct domain_exec_end *end, GError **error)
 {
-    json_auto_t *reply = NULL;
     json_t *arguments = json_object();
-    const json_t *result;
+    json_auto_t *result = NULL;
     bool over;
 
     json_set_u64(arguments, "pid", pid);
-    result = agent_call(domain, "guest-exec-status", arguments, timeout_s, &reply, error);
+    result = domain_agent_call(domain, "guest-exec-status", arguments, timeout_s, error);
     if (!result || !json_need_bool(result, "exited", &over, error))
         return false;
     end->over = over;

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "common/cleanup.h"
+#include "common/json.h"
 
 struct host;
 struct domain;
@@ -128,6 +129,9 @@ bool domain_agent_ping(struct domain *domain, unsigned timeout_s, GError **error
 /* Run one agent command (JSON text) and return its reply; g_free. */
 char *domain_agent_command(struct domain *domain, const char *command, unsigned timeout_s,
                            GError **error);
+/* The "return" of agent command NAME; json_decref. ARGUMENTS (may be NULL) are taken over. */
+json_t *domain_agent_call(struct domain *domain, const char *name, json_t *arguments,
+                          unsigned timeout_s, GError **error);
 /* Freeze all file systems; *FROZEN says how many. A failure does not mean that nothing froze or
  * will freeze: always thaw. */
 bool domain_freeze(struct domain *domain, unsigned timeout_s, unsigned *frozen, GError **error);

@@ -11,21 +11,10 @@
 
 /* ---- Asking */
 
-/* The "return" of COMMAND, which is taken over, with ARGUMENTS, which are, too. */
-static json_t *ask(struct domain *domain, const char *command, json_t *arguments, GError **error)
+/* The "return" of COMMAND with ARGUMENTS, which are taken over; NULL: it does not say. */
+static json_t *ask(struct domain *domain, const char *command, json_t *arguments)
 {
-    json_auto_t *request = json_object();
-    g_autofree char *text = NULL;
-    g_autofree char *answer = NULL;
-    json_auto_t *reply = NULL;
-
-    json_set_string(request, "execute", command);
-    if (arguments)
-        json_object_set_new(request, "arguments", arguments);
-    text = json_text(request, 0);
-    answer = domain_agent_command(domain, text, AGENT_TIMEOUT_S, error);
-    reply = answer ? json_parse(answer, strlen(answer), "reply of the guest agent", error) : NULL;
-    return reply ? json_incref(json_object_get(reply, "return")) : NULL;
+    return domain_agent_call(domain, command, arguments, AGENT_TIMEOUT_S, NULL);
 }
 
 bool guest_has_agent(struct domain *domain)
@@ -41,7 +30,7 @@ static bool read_rest(struct domain *domain, json_int_t handle, GString *content
 {
     for (unsigned i = 0; i < READ_CALLS_MAX; i++) {
         json_auto_t *piece = ask(domain, "guest-file-read",
-                                 json_pack("{sIsi}", "handle", handle, "count", READ_BYTES), NULL);
+                                 json_pack("{sIsi}", "handle", handle, "count", READ_BYTES));
         const char *encoded = piece ? json_get_string(piece, "buf-b64") : NULL;
         g_autofree guchar *bytes = NULL;
         gsize len = 0;
@@ -60,7 +49,7 @@ static bool read_rest(struct domain *domain, json_int_t handle, GString *content
 static char *read_file(struct domain *domain, const char *path)
 {
     json_auto_t *handle =
-        ask(domain, "guest-file-open", json_pack("{ssss}", "path", path, "mode", "r"), NULL);
+        ask(domain, "guest-file-open", json_pack("{ssss}", "path", path, "mode", "r"));
     g_autoptr(GString) content = g_string_new(NULL);
     json_auto_t *closed = NULL;
     bool good;
@@ -68,8 +57,8 @@ static char *read_file(struct domain *domain, const char *path)
     if (!json_is_integer(handle))
         return NULL;
     good = read_rest(domain, json_integer_value(handle), content);
-    closed = ask(domain, "guest-file-close",
-                 json_pack("{sI}", "handle", json_integer_value(handle)), NULL);
+    closed =
+        ask(domain, "guest-file-close", json_pack("{sI}", "handle", json_integer_value(handle)));
     return good ? g_strdup(content->str) : NULL;
 }
 
@@ -87,7 +76,7 @@ static void tell_addresses(struct domain *domain, json_t *facts)
 
 static void tell_time(struct domain *domain, json_t *facts)
 {
-    json_auto_t *time = ask(domain, "guest-get-time", NULL, NULL);
+    json_auto_t *time = ask(domain, "guest-get-time", NULL);
     int64_t ms = json_is_integer(time) ? (int64_t)(json_integer_value(time) / 1000000) : 0;
     g_autofree char *text = ms ? time_format(ms) : NULL;
 
@@ -106,8 +95,8 @@ json_t *guest_facts(struct domain *domain)
 
     if (!domain_agent_ping(domain, AGENT_TIMEOUT_S, NULL))
         return NULL;
-    name = ask(domain, "guest-get-host-name", NULL, NULL);
-    os = ask(domain, "guest-get-osinfo", NULL, NULL);
+    name = ask(domain, "guest-get-host-name", NULL);
+    os = ask(domain, "guest-get-osinfo", NULL);
     facts = json_object();
     json_set_string(facts, "hostname", name ? json_get_string(name, "host-name") : NULL);
     json_set_string(facts, "os", os ? json_get_string(os, "pretty-name") : NULL);
@@ -172,20 +161,6 @@ static enum listening listens(struct domain *domain, unsigned port)
     "exec timeout 8 wget -S -O /dev/null \"$1\" 2>&1"
 #define NO_SUCH_COMMAND 127
 
-/* False when the guest does not run commands for us. What takes too long has not ended at END. */
-static bool run_inside(struct domain *domain, char *const *argv, struct domain_exec_end *end)
-{
-    int64_t deadline_ms = time_monotonic_ms() + ASK_MS;
-    uint64_t pid;
-
-    if (!domain_exec(domain, argv, AGENT_TIMEOUT_S, &pid, NULL))
-        return false;
-    while (domain_exec_poll(domain, pid, AGENT_TIMEOUT_S, end, NULL) && !end->over &&
-           time_monotonic_ms() < deadline_ms && guest_pause(NULL))
-        ;
-    return true;
-}
-
 /* Of "200", or of the first line like "HTTP/1.1 200 OK"; 0: there is none. */
 static unsigned status_in(const char *output)
 {
@@ -205,9 +180,14 @@ static bool http_status(const struct vapp_vm *vm, struct domain *domain, const c
     char *const argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)ASK_SCRIPT,
                           (char *)"sh",      url,          NULL};
     struct domain_exec_end end = {0};
+    uint64_t pid;
     bool good;
 
-    good = run_inside(domain, argv, &end) && end.status != NO_SUCH_COMMAND;
+    *status = 0;
+    if (!domain_exec(domain, argv, AGENT_TIMEOUT_S, &pid, NULL))
+        return false;
+    /* What takes too long gives no answer. */
+    good = !guest_wait_end(domain, pid, ASK_MS, &end, NULL) || end.status != NO_SUCH_COMMAND;
     *status = good ? status_in(end.output) : 0;
     g_free(end.output);
     return good;
@@ -270,6 +250,12 @@ static bool is_running(struct domain *domain)
     return domain_state(domain, &state, NULL) && state == DOMAIN_RUNNING;
 }
 
+static bool fail_gone(const struct vapp_vm *vm, GError **error)
+{
+    return fail(error, ERROR_HYPERVISOR, "VM '%s' is not ready: it does not run any more",
+                vm->name);
+}
+
 static bool wait_for_agent(const struct vapp_vm *vm, struct domain *domain, GError **error)
 {
     struct vapp_vm by_agent = *vm;
@@ -319,8 +305,7 @@ static bool wait_inside(const struct vapp_vm *vm, struct domain *domain, int64_t
         enum listening found = look_inside(vm, domain, &now);
 
         if (!is_running(domain))
-            return fail(error, ERROR_HYPERVISOR, "VM '%s' is not ready: it does not run any more",
-                        vm->name);
+            return fail_gone(vm, error);
         if (found != LISTENING_NO) {
             *verdict = found == LISTENING_YES ? PROOF_PASSED : PROOF_UNPROVEN;
             *seen = g_steal_pointer(&now);
@@ -355,6 +340,9 @@ bool guest_wait_ready(const struct vapp_vm *vm, struct domain *domain, enum proo
         *seen = g_strdup("its guest agent answers");
         return true;
     }
+    /* That is all that can be seen of it. */
+    if (!is_running(domain))
+        return fail_gone(vm, error);
     *verdict = PROOF_UNPROVEN;
     *seen = needs_network(vm)
                 ? g_strdup_printf("%s, and nobody outside of the bubble can see TCP port %u",

@@ -2,6 +2,7 @@
 /* Test failover by a real libvirtd of guests without a system; those with one: lab-test. */
 #include "tests/test-shop.h"
 
+#include "restore/guest.h"
 #include "restore/plan.h"
 
 /* What a test is asked to do when a VM of it runs. */
@@ -225,6 +226,43 @@ START_TEST(a_port_that_nobody_can_see_is_not_counted_as_seen)
     ck_assert(
         strstr(text_of(&result, 1, "seen"), "nobody outside of the bubble can see TCP port 80"));
     test_outcome_clear(&result);
+}
+END_TEST
+
+/* A guest without a channel for an agent; it is off. */
+static struct domain *mute_guest(const struct lab *lab, const char *name)
+{
+    g_autofree char *text = guest_xml(name, "");
+    g_autofree char *mute = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(xml) xml = xml_parse(text, name, &error);
+    struct domain *domain;
+
+    unit_ok(xml != NULL, error);
+    xml_remove(xml_find(xml_root(xml), "devices/channel"));
+    mute = xml_dump(xml);
+    domain = host_define(lab->hosts->pdata[0], mute, &error);
+    unit_ok(domain != NULL, error);
+    return domain;
+}
+
+START_TEST(a_vm_that_nobody_can_see_must_run_at_least)
+{
+    AUTO(lab) lab = lab_open("tg");
+    AUTO(domain) domain = mute_guest(lab, "tg-vm");
+    struct vapp_vm vm = {.name = (char *)"tg-vm", .ready = READY_NONE};
+    enum proof_verdict verdict;
+    g_autofree char *seen = NULL, *none = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(guest_wait_ready(&vm, domain, &verdict, &none, &error), error, ERROR_HYPERVISOR,
+               "does not run any more");
+    VIRSH("start", "tg-vm");
+    unit_ok(guest_wait_ready(&vm, domain, &verdict, &seen, &error), error);
+    ck_assert_int_eq(verdict, PROOF_UNPROVEN);
+    ck_assert_ptr_nonnull(strstr(seen, "it has no guest agent"));
+    VIRSH("destroy", "tg-vm");
+    undefine_guest(domain);
 }
 END_TEST
 
@@ -500,7 +538,8 @@ int main(void)
         a_plan_is_of_copies_beside_the_originals,
         the_recovery_plan_is_followed_but_for_what_leads_out,
         copies_stay_on_their_points_and_need_no_commit, a_name_that_is_taken_is_not_used,
-        a_port_that_nobody_can_see_is_not_counted_as_seen, a_vm_that_is_not_ready_fails_the_test,
+        a_port_that_nobody_can_see_is_not_counted_as_seen,
+        a_vm_that_nobody_can_see_must_run_at_least, a_vm_that_is_not_ready_fails_the_test,
         an_older_point_can_be_tested, a_failover_can_start_from_what_is_proven,
         an_interrupted_failover_keeps_its_points, a_test_is_due_when_the_last_one_is_that_long_ago,
         copies_that_write_too_much_are_stopped, an_interrupt_ends_it_and_leaves_nothing,
