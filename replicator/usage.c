@@ -100,16 +100,14 @@ static bool note_overlay(struct usage *self, const char *overlay, GError **error
 }
 
 /* Disks may lie elsewhere, where a link leads to. When it leads nowhere, its file system is not mounted, and
- * nobody knows what is in use there. A link to a file is not followed: nobody makes such. */
+ * nobody knows what is in use there. */
 static bool look_behind(const char *link, struct stat *st, GError **error)
 {
-    struct stat behind;
-
-    if (stat(link, &behind) < 0)
-        return fail_errno(error, errno, "%s leads to what is not there (is it mounted?)", link);
-    if (S_ISDIR(behind.st_mode))
-        *st = behind;
-    return true;
+    return stat(link, st) == 0 ||
+           fail_errno(error, errno,
+                      "%s leads to what is not there (is it mounted? if its disks are gone for "
+                      "good, remove the link)",
+                      link);
 }
 
 static bool note_overlays(struct usage *self, const char *dir, GError **error)

@@ -244,6 +244,6 @@ bool overlay_create(const char *dir, const char *link, const struct origin *orig
 
 bool overlay_remove(const char *dir, const char *link, GError **error)
 {
-    /* Removing does not follow links. */
-    return tree_remove(dir, error) && (strcmp(link, dir) == 0 || tree_remove(link, error));
+    /* Removing does not follow links. First, so that there is never one that leads nowhere. */
+    return (strcmp(link, dir) == 0 || tree_remove(link, error)) && tree_remove(dir, error);
 }

@@ -162,6 +162,32 @@ START_TEST(points_are_kept_for_disks_that_lie_elsewhere)
 }
 END_TEST
 
+START_TEST(points_are_kept_for_a_disk_that_somebody_has_moved)
+{
+    static const char *const targets[] = {"vda", "vdb"};
+    AUTO(lab) lab = lab_open("moved");
+    AUTO(lost_guest) guest = lost_guest(lab, "moved-vm", "");
+    g_autofree char *dir = make_dir(lab, "far");
+    const char *why;
+
+    fail_over(lab, "moved-vm");
+    for (unsigned i = 0; i < 2; i++)
+        take_own_point(lab, "moved-vm");
+    VIRSH("destroy", "moved-vm");
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *xpath =
+            g_strdup_printf("devices/disk[target/@dev='%s']/source/@file", targets[i]);
+        g_autofree char *path = domain_text(lab, "moved-vm", xpath);
+        g_autofree char *to = g_build_filename(dir, targets[i], NULL);
+
+        ck_assert_int_eq(rename(path, to), 0);
+        ck_assert_int_eq(symlink(to, path), 0);
+    }
+    ck_assert_uint_eq(would_drop(lab, guest, &why), 0);
+    ck_assert_ptr_nonnull(why);
+}
+END_TEST
+
 START_TEST(a_rollback_removes_what_lies_elsewhere)
 {
     AUTO(lab) lab = lab_open("undo");
@@ -240,10 +266,10 @@ END_TEST
 int main(void)
 {
     become_ordinary_user();
-    return SESSION_RUN("storage", disks_go_to_the_directory_of_the_plan,
-                       a_vm_can_have_another_storage_than_its_plan, a_pool_of_the_host_is_a_storage,
-                       what_is_wrong_with_a_storage_is_told_before,
-                       points_are_kept_for_disks_that_lie_elsewhere,
-                       a_rollback_removes_what_lies_elsewhere, a_vm_comes_off_its_points_there_too,
-                       a_test_may_write_half_of_what_is_free_there);
+    return SESSION_RUN(
+        "storage", disks_go_to_the_directory_of_the_plan,
+        a_vm_can_have_another_storage_than_its_plan, a_pool_of_the_host_is_a_storage,
+        what_is_wrong_with_a_storage_is_told_before, points_are_kept_for_disks_that_lie_elsewhere,
+        points_are_kept_for_a_disk_that_somebody_has_moved, a_rollback_removes_what_lies_elsewhere,
+        a_vm_comes_off_its_points_there_too, a_test_may_write_half_of_what_is_free_there);
 }
