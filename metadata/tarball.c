@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "metadata/tarball.h"
 #include "metadata/bundle.h"
@@ -257,6 +258,19 @@ static bool fail_write(const struct tarball_out *out, GError **error)
                : fail(error, ERROR_FAILED, "cannot write %s: %s", out->path, problem(out->archive));
 }
 
+static la_ssize_t put_output(struct archive *archive, void *data, const void *bytes, size_t len)
+{
+    const struct tarball_out *out = data;
+    ssize_t put;
+
+    do
+        put = write(out->fd, bytes, len);
+    while (put < 0 && errno == EINTR);
+    if (put < 0)
+        archive_set_error(archive, errno, "%s", g_strerror(errno));
+    return put;
+}
+
 static bool open_archive(struct tarball_out *out, enum tarball_kind kind)
 {
     out->archive = archive_write_new();
@@ -268,7 +282,7 @@ static bool open_archive(struct tarball_out *out, enum tarball_kind kind)
              ARCHIVE_OK))
         return false;
     return archive_write_set_bytes_in_last_block(out->archive, 1) == ARCHIVE_OK &&
-           archive_write_open_fd(out->archive, out->fd) == ARCHIVE_OK;
+           archive_write_open(out->archive, out, NULL, put_output, NULL) == ARCHIVE_OK;
 }
 
 /* Preferably a file without a name, of which nothing is left whoever is killed. */
@@ -378,8 +392,10 @@ void tarball_out_free(struct tarball_out *out)
 {
     if (!out)
         return;
-    archive_free(out->archive);
+    /* libarchive would go on to the end of the member, terabytes of zeros: it has nowhere to write to. */
     fd_cleanup(&out->fd);
+    out->fd = -1;
+    archive_free(out->archive);
     if (out->temp)
         unlink(out->temp);
     g_free(out->temp);

@@ -601,13 +601,51 @@ START_TEST(a_fetched_bundle_is_the_promised_one)
 }
 END_TEST
 
+/* --- Archives in files. */
+
+/* Bytes that this process has handed to write(2) so far. */
+static uint64_t written_bytes(void)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    const char *at;
+
+    unit_ok(file_read("/proc/self/io", 4096, &text, NULL, &error), error);
+    at = strstr(text, "wchar: ");
+    ck_assert_ptr_nonnull(at);
+    return g_ascii_strtoull(at + strlen("wchar: "), NULL, 10);
+}
+
+START_TEST(an_archive_that_is_given_up_is_not_filled_up)
+{
+    static const enum tarball_kind kinds[] = {TARBALL_PLAIN, TARBALL_ZSTD};
+    g_autofree char *dir = unit_dir();
+    g_autofree char *path = g_build_filename(dir, "big.tar", NULL);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autoptr(GError) error = NULL;
+        struct tarball_out *out = tarball_out_new(path, kinds[i], 0, &error);
+        uint64_t before;
+
+        unit_ok(out != NULL, error);
+        unit_ok(tarball_out_begin(out, "disk", UINT64_C(512) << 20, &error), error);
+        unit_ok(tarball_out_write(out, "begin", 5, &error), error);
+        unit_fails(tarball_out_commit(out, &error), error, ERROR_FAILED, "lacks");
+        before = written_bytes();
+        tarball_out_free(out);
+        ck_assert_uint_lt(written_bytes() - before, 4096);
+        ck_assert(!g_file_test(path, G_FILE_TEST_EXISTS));
+    }
+}
+END_TEST
+
 int main(void)
 {
-    return UNIT_RUN("bundle", what_is_packed_is_unpacked, tar_can_unpack_it,
-                    the_digest_is_of_the_content_only, refuses_every_truncation,
-                    a_flipped_bit_is_refused_or_changes_nothing, refuses_unsafe_members,
-                    refuses_a_member_that_is_there_twice, refuses_bombs,
-                    refuses_other_kinds_of_archives, refuses_a_bundle_json_that_lies,
-                    packs_only_what_can_be_unpacked, only_a_changed_pool_is_published,
-                    a_fetched_bundle_is_the_promised_one);
+    return UNIT_RUN(
+        "bundle", what_is_packed_is_unpacked, tar_can_unpack_it, the_digest_is_of_the_content_only,
+        refuses_every_truncation, a_flipped_bit_is_refused_or_changes_nothing,
+        refuses_unsafe_members, refuses_a_member_that_is_there_twice, refuses_bombs,
+        refuses_other_kinds_of_archives, refuses_a_bundle_json_that_lies,
+        packs_only_what_can_be_unpacked, only_a_changed_pool_is_published,
+        a_fetched_bundle_is_the_promised_one, an_archive_that_is_given_up_is_not_filled_up);
 }
