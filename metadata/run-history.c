@@ -146,6 +146,16 @@ bool run_find_interrupted(struct catalog *catalog, const char *kind, const char 
     return true;
 }
 
+bool run_has_ended(struct catalog *catalog, const char *id, bool *ended, GError **error)
+{
+    json_auto_t *record = NULL;
+
+    if (!run_record(catalog, id, &record, error))
+        return false;
+    *ended = !run_state_is(record, run_state_name(RUN_RUNNING));
+    return true;
+}
+
 static int compare_seq(const void *a, const void *b)
 {
     uint64_t left = 0, right = 0;

@@ -40,6 +40,8 @@ struct run *run_resume(struct catalog *catalog, const char *id, GError **error);
 /* The newest unfinished (interrupted) run of KIND and TITLE; *ID NULL when there is none. */
 bool run_find_interrupted(struct catalog *catalog, const char *kind, const char *title, char **id,
                           GError **error);
+/* Has run ID come to its end, whatever that was? One that was interrupted has not. ERROR_NOT_FOUND. */
+bool run_has_ended(struct catalog *catalog, const char *id, bool *ended, GError **error);
 /* Without run_finish() the run stays, as interrupted. */
 void run_free(struct run *run);
 DEFINE_CLEANUP(run)

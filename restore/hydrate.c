@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "restore/hydrate.h"
+#include "restore/overlay.h"
 #include "restore/planner.h"
 #include "restore/test-undo.h"
 
@@ -225,20 +226,12 @@ struct hydration *hydration_of(struct domain *domain, GError **error)
     return hydration;
 }
 
-/* Where the id of the run begins in the name of a directory of overlays; NULL: it is none. */
-static const char *run_in(const char *dir)
-{
-    const char *end = g_strrstr(dir, ".r-");
-
-    return end && end > dir ? end + 1 : NULL;
-}
-
 bool hydration_is_possible(const struct config *config)
 {
     g_auto(GStrv) dirs = dir_list(config->images, NULL);
 
     for (char **dir = dirs; dir && *dir; dir++)
-        if (run_in(*dir))
+        if (overlay_run(*dir))
             return true;
     return false;
 }
@@ -251,7 +244,7 @@ static GPtrArray *find_all(const struct site *site, GError **error)
     AUTO_SEARCH search = search_new(site);
 
     for (char **dir = dirs; dir && *dir; dir++) {
-        const char *run = run_in(*dir);
+        const char *run = overlay_run(*dir);
         g_autofree char *name = run ? g_strndup(*dir, (size_t)(run - 1 - *dir)) : NULL;
         g_autoptr(GError) cause = NULL;
         struct hydration *hydration = name ? find_vm(&search, name, run, &cause) : NULL;

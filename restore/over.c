@@ -19,7 +19,9 @@ struct over {
     char *name;        /* of the VM, now */
     char *uuid;
     char *dir;
-    bool all; /* disks of the point */
+    bool all;   /* disks of the point */
+    bool stop;  /* its plug may be pulled */
+    bool stuck; /* nobody knows which definition it has */
     bool begun_start;
 };
 
@@ -143,12 +145,13 @@ static bool check(const struct over *self, const struct restore_request *request
 
 /* ---- Steps */
 
+/* Somebody may have started it since it was looked at, in a run that was interrupted long ago. */
 static bool step_stop(void *context, GError **error)
 {
     const struct over *self = context;
     AUTO(domain) domain = own_domain(self, error);
 
-    return domain && domain_destroy(domain, error);
+    return domain && check_state(domain, self->stop, error) && domain_destroy(domain, error);
 }
 
 static bool step_grant(void *context, GError **error)
@@ -167,11 +170,16 @@ static bool step_overlay(void *context, GError **error)
     return overlay_create(self->dir, self->dir, self->origin, &user, error);
 }
 
+/* Only when the VM has its old definition for sure: the new one needs the overlays, and the old one may be nowhere
+ * but here. */
 static bool undo_overlay(void *context, GError **error)
 {
     const struct over *self = context;
 
-    return tree_remove(self->dir, error);
+    return self->stuck ? fail(error, ERROR_CONFLICT,
+                              "%s stays, because VM %s may need it: `drctl restore %s --rollback`",
+                              self->dir, self->name, self->name)
+                       : tree_remove(self->dir, error);
 }
 
 /* As it was when the run began, not when it is repeated. */
@@ -258,7 +266,10 @@ static bool step_replace(void *context, GError **error)
 
 static bool undo_replace(void *context, GError **error)
 {
-    return define_before(context, error);
+    struct over *self = context;
+
+    self->stuck = !define_before(self, error);
+    return !self->stuck;
 }
 
 static bool step_start(void *context, GError **error)
@@ -294,6 +305,11 @@ static bool do_steps(struct over *self, struct run *run, size_t n_steps, GError 
     /* One that could not be started is there all the same, and its guest may have written. */
     if (!error_is(cause, ERROR_CANCELLED) && !self->begun_start)
         run_undo(run, self->name, steps, n_steps, self, NULL);
+    if (self->stuck)
+        progress_note(self->site->progress,
+                      "VM %s may have the one or the other definition; what it was before is kept: "
+                      "`drctl restore %s --rollback`",
+                      self->name, self->name);
     g_propagate_error(error, g_steal_pointer(&cause));
     return false;
 }
@@ -350,7 +366,7 @@ bool restore_over(const struct site *site, const struct restore_request *request
     AUTO(domain) domain = newest ? find_domain(site, newest->uuid, error) : NULL;
     AUTO(run) run = domain ? request_resume(site, request, domain_name(domain), error) : NULL;
     AUTO(origin) origin = NULL;
-    AUTO_OVER self = {.site = site, .all = !request->disks};
+    AUTO_OVER self = {.site = site, .all = !request->disks, .stop = request->stop};
 
     if (!domain || *error)
         return false;
@@ -367,14 +383,53 @@ bool restore_over(const struct site *site, const struct restore_request *request
 
 /* ---- Deciding */
 
+/* The restore that has made the directory must have come to its end, or is ended now: nobody is to go on with what
+ * is taken back. */
+static bool end_run(const struct over *self, bool commit, GError **error)
+{
+    const char *id = overlay_run(self->dir);
+    g_autoptr(GError) cause = NULL;
+    AUTO(run) run = NULL;
+    bool ended = true;
+
+    if (id && !run_has_ended(self->site->catalog, id, &ended, &cause) &&
+        !error_is(cause, ERROR_NOT_FOUND)) { /* the catalog may be a new one */
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return false;
+    }
+    if (ended)
+        return true;
+    if (commit)
+        return fail(error, ERROR_CONFLICT,
+                    "run %s, which restores VM %s, has not ended: `drctl run resume %s` ends it, "
+                    "`drctl restore %s --rollback` takes it back",
+                    id, self->name, id, self->name);
+    run = run_resume(self->site->catalog, id, error);
+    return run && run_finish(run, RUN_CANCELLED, NULL, error);
+}
+
+static bool has_file(const struct xml_node *domain, const char *path)
+{
+    g_autoptr(GPtrArray) disks = xml_find_all(domain, "devices/disk");
+
+    for (unsigned i = 0; i < disks->len; i++) {
+        g_autofree char *file = xml_string(disks->pdata[i], "source/@file | source/@dev");
+
+        if (g_strcmp0(file, path) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Nobody but its owner can say that nothing else lies upon a file, so none is removed. */
-static void name_disk(const struct over *self, const struct xml_node *disk)
+static void name_disk(const struct over *self, const struct xml_node *disk,
+                      const struct xml_node *present)
 {
     g_autofree char *path = xml_string(disk, "source/@file | source/@dev");
     g_autofree char *target = xml_string(disk, "target/@dev");
     g_autofree char *now = target ? overlay_path(self->dir, target) : NULL;
 
-    if (path && now && g_file_test(now, G_FILE_TEST_EXISTS))
+    if (path && now && g_file_test(now, G_FILE_TEST_EXISTS) && !has_file(present, path))
         progress_note(
             self->site->progress,
             "%s was disk %s of VM %s, which does not need it any more: remove it when you like",
@@ -385,15 +440,18 @@ static bool forget_before(const struct over *self, GError **error)
 {
     g_autofree char *path = before_path(self);
     g_autofree char *text = NULL;
-    AUTO(xml) xml = NULL;
+    AUTO(domain) domain = own_domain(self, error);
+    g_autofree char *now = domain ? domain_xml(domain, DOMAIN_XML_INACTIVE, error) : NULL;
+    AUTO(xml) present = now ? xml_parse(now, self->name, error) : NULL;
+    AUTO(xml) before = NULL;
     g_autoptr(GPtrArray) disks = NULL;
 
-    if (!file_read(path, BEFORE_MAX_BYTES, &text, NULL, error) ||
-        !(xml = xml_parse(text, path, error)))
+    if (!present || !file_read(path, BEFORE_MAX_BYTES, &text, NULL, error) ||
+        !(before = xml_parse(text, path, error)))
         return false;
-    disks = xml_find_all(xml_root(xml), "devices/disk");
+    disks = xml_find_all(xml_root(before), "devices/disk");
     for (unsigned i = 0; i < disks->len; i++)
-        name_disk(self, disks->pdata[i]);
+        name_disk(self, disks->pdata[i], xml_root(present));
     return tree_remove(path, error);
 }
 
@@ -401,8 +459,8 @@ static bool go_back(const struct over *self, GError **error)
 {
     AUTO(domain) domain = own_domain(self, error);
 
-    return domain && check_state(domain, false, error) && define_before(self, error) &&
-           tree_remove(self->dir, error);
+    return domain && check_state(domain, false, error) && end_run(self, false, error) &&
+           define_before(self, error) && tree_remove(self->dir, error);
 }
 
 bool restore_decide(const struct site *site, const char *vm, bool commit, GError **error)
@@ -422,5 +480,6 @@ bool restore_decide(const struct site *site, const char *vm, bool commit, GError
     if (!self.dir)
         return fail(error, ERROR_NOT_FOUND, "no disks of an earlier time are kept of VM %s",
                     self.name);
-    return commit ? forget_before(&self, error) : go_back(&self, error);
+    return commit ? end_run(&self, true, error) && forget_before(&self, error)
+                  : go_back(&self, error);
 }

@@ -22,6 +22,13 @@ char *overlay_dir(const char *images, const char *vm, const char *uuid, const ch
     return g_build_filename(images, name, NULL);
 }
 
+const char *overlay_run(const char *dir)
+{
+    const char *end = g_strrstr(dir, ".r-");
+
+    return end && end > dir ? end + 1 : NULL;
+}
+
 char *overlay_path(const char *dir, const char *target)
 {
     g_autofree char *name = g_strconcat(target, ".qcow2", NULL);

@@ -24,6 +24,8 @@
 
 /* IMAGES/<vm>.<run>, or <uuid>.<run> when the name is not fit for a directory; g_free. */
 char *overlay_dir(const char *images, const char *vm, const char *uuid, const char *run);
+/* Where the id of the run begins in the name of such a directory; NULL: it is none. */
+const char *overlay_run(const char *dir);
 /* DIR/<target>.qcow2; g_free. */
 char *overlay_path(const char *dir, const char *target);
 /* DIR/nvram.fd; g_free. */

@@ -282,17 +282,6 @@ static bool check_open(const struct site *site, const struct window *window, GEr
 
 /* ---- Committing */
 
-static bool has_ended(const struct site *site, const struct window *window, bool *ended,
-                      GError **error)
-{
-    json_auto_t *run = run_show(site->catalog, window->run, error);
-    const char *state = json_get_string(run, "state");
-
-    *ended = g_strcmp0(state, run_state_name(RUN_RUNNING)) != 0 &&
-             g_strcmp0(state, run_state_name(RUN_INTERRUPTED)) != 0;
-    return run != NULL;
-}
-
 static void hydrate(const struct site *site, const struct window *window)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -310,7 +299,8 @@ bool window_commit(const struct site *site, const struct window *window, GError 
     AUTO(run) run = NULL;
     bool ended;
 
-    if (!lock || !check_open(site, window, error) || !has_ended(site, window, &ended, error))
+    if (!lock || !check_open(site, window, error) ||
+        !run_has_ended(site->catalog, window->run, &ended, error))
         return false;
     if (!ended)
         return fail(
@@ -488,7 +478,7 @@ static bool cancel_failover(const struct site *site, const struct window *window
     AUTO(run) run = NULL;
     bool ended;
 
-    if (!has_ended(site, window, &ended, error))
+    if (!run_has_ended(site->catalog, window->run, &ended, error))
         return false;
     if (ended)
         return true;

@@ -235,6 +235,88 @@ START_TEST(a_killed_restore_is_finished_by_the_same_command)
 }
 END_TEST
 
+/* A restore over GUEST that was killed before its first step; with BEFORE as before.xml, unless that is NULL, as if it
+ * had come as far as that. Its directory, g_free. */
+static char *interrupted(const struct lab *lab, const struct lost_guest *guest, const char *before)
+{
+    json_auto_t *plan = json_object();
+    g_autoptr(GError) error = NULL;
+    AUTO(run) run = NULL;
+    char *dir;
+
+    json_object_set_new(plan, "lost", json_array());
+    json_object_set_new(plan, "over", json_true());
+    json_set_string(plan, "vm", guest->name);
+    json_set_string(plan, "uuid", guest->uuid);
+    json_set_string(plan, "point", guest->points[1]);
+    run = run_begin(lab->catalog, "restore", guest->name, plan, &error);
+    unit_ok(run != NULL, error);
+    dir = g_strdup_printf("%s/%s.%s", lab->config->images, guest->name, run_id(run));
+    if (before) {
+        g_autofree char *path = g_build_filename(dir, "before.xml", NULL);
+
+        unit_ok(dir_make(dir, 0700, &error), error);
+        unit_ok(file_write(path, before, strlen(before), 0600, &error), error);
+    }
+    return dir;
+}
+
+START_TEST(a_vm_that_was_started_since_is_not_stopped_unasked)
+{
+    AUTO(lab) lab = lab_open("since");
+    AUTO(lost_guest) guest = lost_guest(lab, "since-vm", "");
+    AUTO(domain) domain = living_guest(lab, guest);
+    g_autofree char *dir = interrupted(lab, guest, NULL);
+    struct restore_request request = {.vm = "since-vm", .over = true};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(domain_start(domain, &error), error);
+    unit_fails(refuses(lab, &request, &error), error, ERROR_CONFLICT, "--stop");
+    ck_assert_int_eq(state_of(domain), DOMAIN_RUNNING);
+    ck_assert(guest_reads(lab, "since-vm", 99, 1));
+}
+END_TEST
+
+START_TEST(what_was_interrupted_is_not_committed_and_can_be_taken_back)
+{
+    AUTO(lab) lab = lab_open("half");
+    AUTO(lost_guest) guest = lost_guest(lab, "half-vm", "");
+    AUTO(domain) domain = living_guest(lab, guest);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = domain_xml(domain, DOMAIN_XML_INACTIVE, &error);
+    g_autofree char *dir = interrupted(lab, guest, text);
+    g_autofree char *before = g_build_filename(dir, "before.xml", NULL);
+    g_autofree char *id = NULL;
+
+    unit_fails(restore_decide(&lab->site, "half-vm", true, &error), error, ERROR_CONFLICT,
+               "drctl run resume");
+    ck_assert(g_file_test(before, G_FILE_TEST_EXISTS));
+    unit_ok(restore_decide(&lab->site, "half-vm", false, &error), error);
+    ck_assert(!g_file_test(dir, G_FILE_TEST_EXISTS));
+    unit_ok(run_find_interrupted(lab->catalog, "restore", "half-vm", &id, &error), error);
+    ck_assert_ptr_null(id);
+    VIRSH("start", "half-vm");
+    ck_assert(guest_reads(lab, "half-vm", 99, 1));
+}
+END_TEST
+
+START_TEST(nothing_is_removed_while_the_old_definition_is_not_back)
+{
+    AUTO(lab) lab = lab_open("stuck");
+    AUTO(lost_guest) guest = lost_guest(lab, "stuck-vm", "");
+    AUTO(domain) domain = living_guest(lab, guest);
+    g_autofree char *dir = interrupted(lab, guest, "<domain");
+    g_autofree char *before = g_build_filename(dir, "before.xml", NULL);
+    g_autofree char *overlay = g_build_filename(dir, "vda.qcow2", NULL);
+    struct restore_request request = {.vm = "stuck-vm", .over = true};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(refuses(lab, &request, &error), error, ERROR_INTEGRITY, "before.xml");
+    ck_assert(g_file_test(before, G_FILE_TEST_EXISTS));
+    ck_assert(g_file_test(overlay, G_FILE_TEST_EXISTS));
+}
+END_TEST
+
 int main(void)
 {
     become_ordinary_user();
@@ -245,5 +327,8 @@ int main(void)
                        one_disk_goes_to_a_directory_without_the_others,
                        a_second_time_waits_until_the_first_is_decided,
                        without_the_vm_there_is_nothing_to_restore_over,
-                       a_killed_restore_is_finished_by_the_same_command);
+                       a_killed_restore_is_finished_by_the_same_command,
+                       a_vm_that_was_started_since_is_not_stopped_unasked,
+                       what_was_interrupted_is_not_committed_and_can_be_taken_back,
+                       nothing_is_removed_while_the_old_definition_is_not_back);
 }
