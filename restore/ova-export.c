@@ -9,6 +9,7 @@
 #include "restore/image.h"
 #include "restore/ova.h"
 #include "restore/request.h"
+#include "restore/workdir.h"
 
 #define COPY_BYTES ((size_t)1 << 20)
 
@@ -17,16 +18,12 @@ struct parting {
     const char *file;
     struct origin *origin;
     struct ovf *ovf;
-    char *dir; /* of the disks, until they are in the file */
-    struct file_lock *lock;
+    struct workdir *workdir; /* of the disks, until they are in the file */
 };
 
 static void parting_clear(struct parting *self)
 {
-    if (self->lock)
-        tree_remove(self->dir, NULL);
-    file_lock_free(self->lock);
-    g_free(self->dir);
+    workdir_free(self->workdir);
     ovf_free(self->ovf);
     origin_free(self->origin);
 }
@@ -34,8 +31,8 @@ static void parting_clear(struct parting *self)
 
 static char *disk_path(const struct parting *self, unsigned index)
 {
-    return g_build_filename(self->dir, ((struct ovf_disk *)self->ovf->disks->pdata[index])->file,
-                            NULL);
+    return g_build_filename(self->workdir->path,
+                            ((struct ovf_disk *)self->ovf->disks->pdata[index])->file, NULL);
 }
 
 /* A name that is fit for every file system: of members only. g_free */
@@ -68,20 +65,12 @@ static bool describe(struct parting *self, GError **error)
     return true;
 }
 
-/* What a killed export of the same file has left goes. */
 static bool make_dir(struct parting *self, GError **error)
 {
     g_autofree char *parent = g_path_get_dirname(self->file);
-    g_autofree char *base = g_path_get_basename(self->file);
-    g_autofree char *name = g_strdup_printf(".tmp-%s", base);
-    g_autofree char *lock = NULL;
 
-    self->dir = g_build_filename(parent, name, NULL);
-    lock = g_build_filename(self->dir, "lock", NULL);
-    if (!dir_make(self->dir, 0700, error))
-        return false;
-    self->lock = file_lock_take(lock, self->file, error);
-    return self->lock != NULL;
+    self->workdir = workdir_new(parent, error);
+    return self->workdir != NULL;
 }
 
 static bool convert_disk(struct parting *self, unsigned index, GError **error)
@@ -97,7 +86,7 @@ static bool convert_disk(struct parting *self, unsigned index, GError **error)
     struct stat status;
 
     progress_note(self->site->progress, "%s: packing %s", self->ovf->name, disk->file);
-    if (!image_remove(path, error) || !image_make(path, command, 0, &ourselves, error))
+    if (!image_make(path, command, 0, &ourselves, error))
         return false;
     if (stat(path, &status) < 0)
         return fail_errno(error, errno, "cannot read %s", path);

@@ -3,7 +3,8 @@
 
 #include <errno.h>
 
-#define PREFIX "work-"
+/* PARENT may be anybody's directory: what is called so is ours. */
+#define PREFIX "drctl-work-"
 #define LOCK_NAME "lock"
 
 /* One without a lock file has just been made. */

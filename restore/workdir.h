@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A directory for what a command needs only while it runs: sockets, mount points, copies. It goes with the
- * command; what one that was killed has left, the next one removes. Private to restore/.
+ * command; what one that was killed has left, the next one in the same place removes. Private to restore/.
  */
 #pragma once
 

@@ -163,7 +163,7 @@ static void assert_empty(const struct lab *lab, const char *name)
     g_auto(GStrv) left = dir_list(dir, NULL);
 
     for (char **entry = left; entry && *entry; entry++)
-        ck_assert_msg(!g_str_has_prefix(*entry, "work-"), "%s/%s", dir, *entry);
+        ck_assert_msg(!g_str_has_prefix(*entry, "drctl-work-"), "%s/%s", dir, *entry);
 }
 
 /* ---- mount */
@@ -261,9 +261,15 @@ START_TEST(the_server_dies_with_whoever_mounted)
     struct mount_request request = {.what = "web"};
     struct mount_result result = {0};
     g_autoptr(GError) error = NULL;
-    struct mount *mount = mount_new(&lab->site, &request, &result, &error);
+    g_autofree char *others = lab_path(lab, "run/work-of-others");
+    g_autofree char *lock = g_build_filename(others, "lock", NULL);
+    struct mount *mount;
 
+    unit_ok(dir_make(others, 0700, &error), error);
+    unit_ok(file_write(lock, "", 0, 0600, &error), error);
+    mount = mount_new(&lab->site, &request, &result, &error);
     unit_ok(mount != NULL, error);
+    ck_assert(g_file_test(lock, G_FILE_TEST_EXISTS));
     RUN("sh", "-c", "! qemu-img info \"$1\" 2>/dev/null", "sh", path);
     mount_free(mount);
     mount_result_clear(&result);
