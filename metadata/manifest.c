@@ -342,7 +342,9 @@ uint64_t manifest_bytes(const struct manifest *manifest)
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < manifest->files->len; i++)
-        sum += ((const struct manifest_file *)manifest->files->pdata[i])->bytes;
+        if (!g_uint64_checked_add(&sum, sum,
+                                  ((const struct manifest_file *)manifest->files->pdata[i])->bytes))
+            return UINT64_MAX;
     return sum;
 }
 

@@ -126,7 +126,7 @@ char *manifest_text(const struct manifest *manifest);
 /* The object of `drctl points --json`: vm, uuid, point, time, consistency, base, path, disks[...].
  * PATH may be NULL. */
 json_t *manifest_summary(const struct manifest *manifest, const char *path);
-/* Of all files. */
+/* Of all files; UINT64_MAX if it says more than that. */
 uint64_t manifest_bytes(const struct manifest *manifest);
 /* Sums over the disks. */
 uint64_t manifest_changed_bytes(const struct manifest *manifest);

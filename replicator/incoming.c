@@ -81,6 +81,11 @@ static bool still_there(const struct local_incoming *self, GError **error)
                       : true;
 }
 
+uint64_t store_reserve_bytes(uint64_t total_bytes)
+{
+    return MIN(total_bytes / RESERVE_PART, RESERVE_MAX_BYTES);
+}
+
 static bool check_reserve(struct local_incoming *self, GError **error)
 {
     const char *path = self->store->path;
@@ -93,7 +98,7 @@ static bool check_reserve(struct local_incoming *self, GError **error)
         return true;
     if (!disk_space(path, &free_bytes, &total_bytes, error))
         return false;
-    reserve = MIN(total_bytes / RESERVE_PART, RESERVE_MAX_BYTES);
+    reserve = store_reserve_bytes(total_bytes);
     if (free_bytes > reserve)
         return true;
     text = bytes_format(reserve);

@@ -29,6 +29,9 @@ struct store *store_open_destination(const struct config *config, struct catalog
                                      const char *destination, const struct point_ops *point_ops,
                                      GError **error);
 
+/* What points leave free in a local store whose file system has TOTAL_BYTES: what is committed must still be
+ * brought up. */
+uint64_t store_reserve_bytes(uint64_t total_bytes);
 /* Directory of a committed point in a local store (drctl-store(5)); g_free. */
 char *store_point_dir(const char *store_path, const char *vm_uuid, const char *point);
 /* The other way round: "<vm-uuid>/<point>" of the point that the file NAME is of, whatever stands around it,

@@ -147,7 +147,7 @@ bool archive_reader_begin(void *reader, const char *name, uint64_t bytes, uint64
     if (is_kept(self))
         self->text = g_string_new(NULL);
     self->at = 0;
-    return self->stage != STAGE_FILE || self->skip || !self->events ||
+    return self->stage != STAGE_FILE || self->skip || !self->events->file ||
            self->events->file(self->events->context, file_of(self), error);
 }
 
@@ -160,7 +160,7 @@ bool archive_reader_data(void *reader, const void *data, size_t len, GError **er
         g_string_append_len(self->text, data, (gssize)len);
     digest_update(self->digest, data, len);
     self->at += len;
-    return self->stage != STAGE_FILE || self->skip || !self->events ||
+    return self->stage != STAGE_FILE || self->skip || !self->events->data ||
            self->events->data(self->events->context, at, data, len, error);
 }
 
@@ -263,7 +263,7 @@ static bool take_manifest(struct archive_reader *self, GError **error)
     self->file = 0;
     self->skip = false;
     self->stage = STAGE_FILE;
-    return !self->events ||
+    return !self->events->point ||
            self->events->point(self->events->context, self->manifest, &self->skip, error);
 }
 
@@ -296,7 +296,7 @@ static bool take_sums(struct archive_reader *self, GError **error)
         return fail(error, ERROR_INTEGRITY,
                     "point %s of %s is damaged: its files are not those of its " SHA256SUMS_NAME,
                     self->manifest->point, self->manifest->vm);
-    if (!self->skip && self->events &&
+    if (!self->skip && self->events->commit &&
         !self->events->commit(self->events->context, self->manifest, error))
         return false;
     drop_point(self);

@@ -32,6 +32,9 @@ char *archive_member(const char *vm_uuid, const char *point, const char *name);
 char *archive_vapp_member(const char *name);
 /* ERROR_USAGE unless FILE is called as an archive or an OVA is. */
 bool archive_check_name(const char *file, bool *is_ova, GError **error);
+/* Is there room for NEEDED bytes of FILE in the store, beside what the store keeps free? ERROR_NO_SPACE */
+bool archive_check_space(const struct site *site, const char *file, uint64_t needed,
+                         GError **error);
 /* Append a line of SHA256SUMS. */
 void archive_sum(GString *sums, const char *name, const uint8_t digest[DIGEST_SIZE]);
 
@@ -55,6 +58,7 @@ struct archive_vm *archive_vms_add(GPtrArray *vms, const struct manifest *manife
 /* A reader of archives: a tarball_sink's callbacks. It accepts exactly what is drawn above. Each VM that it
  * has read to the end, with all digests right, is told; so is each point as it begins, and its bytes. */
 struct archive_reader;
+/* NULL: nobody wants to know. */
 struct archive_events {
     /* The manifest was read and is that of archive.json. *SKIP: its files are checked only. */
     bool (*point)(void *context, const struct manifest *manifest, bool *skip, GError **error);
@@ -64,7 +68,7 @@ struct archive_events {
     bool (*commit)(void *context, const struct manifest *manifest, GError **error);
     void *context;
 };
-/* EVENTS (borrowed) may be NULL. */
+/* EVENTS is borrowed. */
 struct archive_reader *archive_reader_new(const struct archive_events *events);
 bool archive_reader_begin(void *reader, const char *name, uint64_t bytes, uint64_t at,
                           GError **error);

@@ -63,22 +63,26 @@ static bool look_for(struct importing *self, const struct manifest *manifest, GE
     return points != NULL;
 }
 
-static bool check_space(const struct importing *self, GError **error)
+bool archive_check_space(const struct site *site, const char *file, uint64_t needed, GError **error)
 {
-    g_autofree char *wants = bytes_format(self->needed + SPARE_BYTES);
+    g_autofree char *wants = NULL;
     g_autofree char *has = NULL;
     struct store_info info = {0};
-    bool fits;
+    uint64_t reserve, room;
 
-    if (!store_info(self->site->store, &info, error))
+    if (!store_info(site->store, &info, error))
         return false;
-    has = bytes_format(info.free_bytes);
-    fits = self->needed + SPARE_BYTES <= info.free_bytes;
+    reserve = store_reserve_bytes(info.total_bytes);
+    room = info.free_bytes > reserve ? info.free_bytes - reserve : 0;
     store_info_clear(&info);
-    return fits || fail(error, ERROR_NO_SPACE,
-                        "%s needs %s in the store, which has %s free: make room (`drctl prune`, or "
-                        "a larger file system)",
-                        self->request->file, wants, has);
+    if (needed <= UINT64_MAX - SPARE_BYTES && needed + SPARE_BYTES <= room)
+        return true;
+    wants = bytes_format(needed);
+    has = bytes_format(room);
+    return fail(error, ERROR_NO_SPACE,
+                "%s needs %s in the store, which has room for %s: make room (`drctl prune`, or a "
+                "larger file system)",
+                file, wants, has);
 }
 
 static bool check_point(void *context, const struct manifest *manifest, bool *skip, GError **error)
@@ -88,28 +92,14 @@ static bool check_point(void *context, const struct manifest *manifest, bool *sk
 
     if (!look_for(self, manifest, error))
         return false;
-    archive_vms_add(self->result->vms, manifest)->present = is_present(self, manifest);
-    if (bytes > UINT64_MAX / 4 - self->needed)
-        return fail(error, ERROR_INTEGRITY, "its files are larger than any store");
-    if (!is_present(self, manifest))
-        self->needed += bytes;
     progress_note(self->site->progress, "%s: checking point %s", manifest->vm, manifest->point);
-    return check_space(self, error);
-}
-
-static bool check_file(void *context, const struct manifest_file *file, GError **error)
-{
-    return true;
-}
-
-static bool check_data(void *context, uint64_t offset, const void *data, size_t len, GError **error)
-{
-    return true;
-}
-
-static bool checked(void *context, const struct manifest *manifest, GError **error)
-{
-    return true;
+    archive_vms_add(self->result->vms, manifest)->present = is_present(self, manifest);
+    /* What is here needs no room, also in a store that is full. */
+    if (is_present(self, manifest))
+        return true;
+    if (!g_uint64_checked_add(&self->needed, self->needed, bytes))
+        self->needed = UINT64_MAX;
+    return archive_check_space(self->site, self->request->file, self->needed, error);
 }
 
 static char *vapp_path(const struct importing *self, const char *name)
@@ -204,7 +194,7 @@ bool import_archive(const struct site *site, const struct import_request *reques
 {
     AUTO_IMPORTING self = {.site = site, .request = request, .result = result};
     bool is_ova;
-    struct archive_events check = {check_point, check_file, check_data, checked, &self};
+    struct archive_events check = {.point = check_point, .context = &self};
     struct archive_events bring = {begin_point, begin_file, write_data, commit_point, &self};
 
     if (!archive_check_name(request->file, &is_ova, error))

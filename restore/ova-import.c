@@ -10,7 +10,6 @@
 #define COMPRESSION 1
 /* The store packs what was packed, a little worse at times, and needs tables. */
 #define SPARE_PART 8
-#define SPARE_BYTES (UINT64_C(64) << 20)
 
 struct arrival {
     const struct site *site;
@@ -18,19 +17,20 @@ struct arrival {
     const char *name; /* of the VM */
     struct manifest *manifest;
     char *definition;
+    GPtrArray *present; /* points of the VM that are here */
     struct incoming *incoming;
 };
 
 static void arrival_clear(struct arrival *self)
 {
     incoming_free(self->incoming);
+    g_clear_pointer(&self->present, g_ptr_array_unref);
     manifest_free(self->manifest);
     g_free(self->definition);
 }
 #define AUTO_ARRIVAL __attribute__((cleanup(arrival_clear))) struct arrival
 
-/* The same machine is the same VM whenever it is imported, so what has arrived of an import that was
- * interrupted is found again (version 8 of RFC 9562: 122 bits of anything). g_free */
+/* The same machine is the same VM whenever it is imported, so it is seen when that was done before (version 8 of RFC 9562: 122 bits of anything). g_free */
 static char *uuid_of(const struct ova *ova, const char *name)
 {
     AUTO(digest) digest = digest_new();
@@ -93,7 +93,7 @@ static bool check_disks(const struct arrival *self, uint64_t *bytes, GError **er
 {
     const struct ovf *ovf = self->ova->ovf;
 
-    *bytes = SPARE_BYTES;
+    *bytes = 0;
     for (unsigned i = 0; i < ovf->disks->len; i++) {
         const struct ovf_disk *disk = ovf->disks->pdata[i];
         uint64_t stored = ova_member(self->ova, disk->file)->bytes;
@@ -105,25 +105,7 @@ static bool check_disks(const struct arrival *self, uint64_t *bytes, GError **er
     return true;
 }
 
-static bool check_space(const struct arrival *self, uint64_t needed, GError **error)
-{
-    g_autofree char *wants = bytes_format(needed);
-    g_autofree char *has = NULL;
-    struct store_info info = {0};
-    bool fits;
-
-    if (!store_info(self->site->store, &info, error))
-        return false;
-    has = bytes_format(info.free_bytes);
-    fits = needed <= info.free_bytes;
-    store_info_clear(&info);
-    return fits || fail(error, ERROR_NO_SPACE,
-                        "%s needs %s in the store, which has %s free: make room (`drctl prune`, or "
-                        "a larger file system)",
-                        self->ova->path, wants, has);
-}
-
-static bool check(const struct arrival *self, GError **error)
+static bool check(struct arrival *self, GError **error)
 {
     AUTO(xml) xml = NULL;
     uint64_t needed;
@@ -132,7 +114,11 @@ static bool check(const struct arrival *self, GError **error)
         return fail(error, ERROR_USAGE, "'%s' cannot be the name of a VM: give it one with --as",
                     self->name);
     xml = definition_parse(self->definition, "what was made of it", error);
-    return xml && check_disks(self, &needed, error) && check_space(self, needed, error);
+    if (!xml || !check_disks(self, &needed, error))
+        return false;
+    self->present = store_points(self->site->store, self->manifest->uuid, error);
+    return self->present && (self->present->len > 0 ||
+                             archive_check_space(self->site, self->ova->path, needed, error));
 }
 
 /* ---- Bringing in */
@@ -178,12 +164,25 @@ static bool bring_in(struct arrival *self, GError **error)
            incoming_commit(self->incoming, manifest, error);
 }
 
+static void tell(const struct arrival *self, bool dry_run, struct archive_result *result)
+{
+    const struct ova *ova = self->ova;
+    bool present = self->present->len > 0;
+    struct archive_vm *added = archive_vms_add(result->vms, present ? self->present->pdata[0]
+                                                                    : (const void *)self->manifest);
+
+    result->name = g_strdup(self->name);
+    added->present = present;
+    for (unsigned i = 0; dry_run && !present && i < ova->ovf->disks->len; i++)
+        added->bytes +=
+            ova_member(ova, ((const struct ovf_disk *)ova->ovf->disks->pdata[i])->file)->bytes;
+}
+
 bool ova_import(const struct site *site, const struct import_request *request,
                 struct archive_result *result, GError **error)
 {
     AUTO(ova) ova = ova_open(request->file, site->progress, error);
     AUTO_ARRIVAL self = {.site = site, .ova = ova};
-    struct archive_vm *added;
 
     result->vms = archive_vms_new();
     if (ova) {
@@ -194,12 +193,8 @@ bool ova_import(const struct site *site, const struct import_request *request,
         g_prefix_error(error, "nothing was imported: ");
         return false;
     }
-    if (!request->dry_run && !bring_in(&self, error))
+    if (self.present->len == 0 && !request->dry_run && !bring_in(&self, error))
         return false;
-    result->name = g_strdup(self.name);
-    added = archive_vms_add(result->vms, self.manifest);
-    for (unsigned i = 0; request->dry_run && i < ova->ovf->disks->len; i++)
-        added->bytes +=
-            ova_member(ova, ((const struct ovf_disk *)ova->ovf->disks->pdata[i])->file)->bytes;
+    tell(&self, request->dry_run, result);
     return true;
 }

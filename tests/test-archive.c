@@ -404,6 +404,98 @@ START_TEST(a_file_that_is_cut_off_is_refused)
 }
 END_TEST
 
+/* What begins like an archive of the first point of GUEST, whose vda has BYTES. */
+static void write_begin(const struct lab *lab, const struct lost_guest *guest, uint64_t bytes,
+                        const char *file)
+{
+    g_autofree char *dir = store_point_dir(lab->config->store, guest->uuid, guest->points[0]);
+    g_autofree char *path = g_build_filename(dir, MANIFEST_NAME, NULL);
+    g_autofree char *head = g_strdup_printf(
+        "{\"format\": 1, \"kind\": \"drctl-archive\", \"name\": \"%1$s\", \"vapp\": false, "
+        "\"vms\": [{\"vm\": \"%1$s\", \"uuid\": \"%2$s\", \"point\": \"%3$s\"}]}",
+        guest->name, guest->uuid, guest->points[0]);
+    g_autofree char *member =
+        g_strdup_printf("vms/%s/%s/%s", guest->uuid, guest->points[0], MANIFEST_NAME);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(manifest) manifest = manifest_load(path, &error);
+    AUTO(tarball_out) out = tarball_out_new(file, TARBALL_ZSTD, 0, &error);
+
+    unit_ok(manifest != NULL && out != NULL, error);
+    g_clear_pointer(&manifest->checkpoint, g_free);
+    ((struct manifest_disk *)manifest->disks->pdata[0])->stored_bytes = bytes;
+    ((struct manifest_file *)manifest_file(manifest, "vda.qcow2"))->bytes = bytes;
+    text = manifest_text(manifest);
+    unit_ok(tarball_out_add(out, "archive.json", head, strlen(head), &error), error);
+    unit_ok(tarball_out_add(out, member, text, strlen(text), &error), error);
+    unit_ok(tarball_out_commit(out, &error), error);
+}
+
+START_TEST(what_the_store_keeps_free_is_no_room_for_an_import)
+{
+    AUTO(lab) a = lab_open("room-a");
+    AUTO(lab) b = lab_open("room-b");
+    AUTO(lost_guest) guest = lost_guest(a, "room-vm", "");
+    g_autofree char *fits = lab_path(a, "fits.tar.zst");
+    g_autofree char *file = lab_path(a, "room.tar.zst");
+    struct store_info info = {0};
+    g_autoptr(GError) error = NULL;
+    unsigned present;
+
+    unit_ok(store_info(b->store, &info, &error), error);
+    write_begin(a, guest, 1 << 20, fits);
+    write_begin(a, guest, info.free_bytes - store_reserve_bytes(info.total_bytes) / 2, file);
+    store_info_clear(&info);
+    unit_fails(imports(b, fits, true, &present, &error), error, ERROR_INTEGRITY, "it ends where");
+    unit_fails(imports(b, file, true, &present, &error), error, ERROR_NO_SPACE, "room for");
+}
+END_TEST
+
+START_TEST(a_killed_import_is_finished_by_the_same_command)
+{
+    static const char text[] = "[vapp]\nname = kill\n[vm kill-db]\norder = 1\n[vm kill-app]\n"
+                               "order = 2\n";
+    g_autofree char *file = NULL;
+    g_autofree char *first = NULL;
+    g_autoptr(GError) error = NULL;
+    unsigned present;
+    pid_t pid;
+
+    {
+        AUTO(lab) a = lab_open("kill-a");
+        AUTO(lab) b = lab_open("kill-b");
+        AUTO(lost_guest) db = lost_guest(a, "kill-db", "");
+        AUTO(lost_guest) app = lost_guest(a, "kill-app", "");
+
+        file = lab_path(a, "kill.tar.zst");
+        first = store_point_dir(b->config->store, db->uuid, db->points[1]);
+        publish(a, "kill", text, (struct lost_guest *[]){db, app, NULL});
+        export_to(a, "kill", file);
+    }
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        struct lab *killed = lab_open("kill-b");
+
+        imports(killed, file, false, &present, NULL);
+        _exit(0);
+    }
+    while (!g_file_test(first, G_FILE_TEST_IS_DIR) && waitpid(pid, NULL, WNOHANG) == 0)
+        g_usleep(500);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    ck_assert(g_file_test(first, G_FILE_TEST_IS_DIR));
+    AUTO(lab) b = lab_open("kill-b");
+    g_autofree char *path = lab_path(b, "etc/kill.vapp");
+
+    unit_ok(imports(b, file, false, &present, &error), error);
+    ck_assert_uint_ge(present, 1);
+    ck_assert_uint_eq(count_points(b), 2);
+    ck_assert(g_file_test(path, G_FILE_TEST_EXISTS));
+    fail_over(b, "kill");
+}
+END_TEST
+
 START_TEST(a_definition_of_the_administrator_stays)
 {
     static const char text[] = "[vapp]\nname = mine\n[vm mine-db]\norder = 1\n";
@@ -436,5 +528,6 @@ int main(void)
         an_import_can_be_repeated_and_a_dry_run_changes_nothing,
         a_file_that_exists_is_not_overwritten, a_damaged_point_is_not_exported_and_leaves_no_file,
         what_was_changed_on_its_way_is_refused_before_anything_is_written,
-        a_file_that_is_cut_off_is_refused, a_definition_of_the_administrator_stays);
+        a_file_that_is_cut_off_is_refused, what_the_store_keeps_free_is_no_room_for_an_import,
+        a_killed_import_is_finished_by_the_same_command, a_definition_of_the_administrator_stays);
 }

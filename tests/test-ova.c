@@ -92,6 +92,7 @@ START_TEST(the_same_file_is_the_same_vm_each_time)
     g_autofree char *file = lab_path(a, "same.ova");
     g_autofree char *dry = NULL;
     g_autofree char *first = NULL;
+    g_autofree char *second = NULL;
     g_autofree char *other = NULL;
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) points = NULL;
@@ -101,9 +102,14 @@ START_TEST(the_same_file_is_the_same_vm_each_time)
     points = store_points(b->store, NULL, &error);
     ck_assert_uint_eq(points->len, 0);
     unit_ok(imports_as(b, file, NULL, false, &first, &error), error);
+    unit_ok(imports_as(b, file, NULL, false, &second, &error), error);
+    g_ptr_array_unref(points);
+    points = store_points(b->store, NULL, &error);
+    ck_assert_uint_eq(points->len, 1);
     unit_ok(imports_as(b, file, "other-name", true, &other, &error), error);
     ck_assert(uuid_is_valid(first));
     ck_assert_str_eq(dry, first);
+    ck_assert_str_eq(second, first);
     ck_assert_str_ne(other, first);
 }
 END_TEST
