@@ -49,6 +49,9 @@ struct file_lock *store_read_lock(const char *store_path, const char *vm_uuid, G
 /* Re-read a committed local point: every file against SHA256SUMS, sizes against the manifest. */
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error);
+/* One file of it, NAME, which its manifest lists. */
+bool store_verify_file(const char *dir, const struct manifest *manifest, const char *name,
+                       GError **error);
 /* The same for the point in directory DIR, but all that is wrong goes into DAMAGE. False only when
  * interrupted. */
 bool store_find_damage(const char *dir, const struct manifest *manifest, struct progress *progress,

@@ -144,17 +144,33 @@ bool store_find_damage(const char *dir, const struct manifest *manifest, struct 
     return verify_files(&self, error);
 }
 
+static bool is_whole(const struct damage *damage, GError **error)
+{
+    g_autofree char *text = damage_text(damage);
+
+    return damage->files->len == 0 || fail(error, ERROR_INTEGRITY, "%s", text);
+}
+
+bool store_verify_file(const char *dir, const struct manifest *manifest, const char *name,
+                       GError **error)
+{
+    const struct manifest_file *file = manifest_file(manifest, name);
+    g_autoptr(GHashTable) sums = sums_read(dir, error);
+    AUTO(damage) damage = damage_new();
+    AUTO(lane) lane = sums ? lane_new(digest_piece) : NULL;
+    struct verification self = {
+        .manifest = manifest, .dir = dir, .sums = sums, .lane = lane, .damage = damage};
+
+    return sums && verify_file(&self, name, (int64_t)file->bytes, error) && is_whole(damage, error);
+}
+
 bool store_verify_point(const char *store_path, const struct manifest *manifest,
                         struct progress *progress, GError **error)
 {
     g_autofree char *dir = store_point_dir(store_path, manifest->uuid, manifest->point);
     AUTO(damage) damage = damage_new();
-    g_autofree char *text = NULL;
-    bool ok = store_find_damage(dir, manifest, progress, damage, error);
+    bool ok = store_find_damage(dir, manifest, progress, damage, error) && is_whole(damage, error);
 
-    text = damage_text(damage);
-    if (ok && damage->files->len)
-        ok = fail(error, ERROR_INTEGRITY, "%s", text);
     if (!ok)
         g_prefix_error(error, "point %s of %s: ", manifest->point, manifest->vm);
     return ok;

@@ -22,6 +22,7 @@ void origin_free(struct origin *origin)
     if (!origin)
         return;
     manifest_free(origin->manifest);
+    g_free(origin->dir);
     g_free(origin->definition);
     g_free(origin->nvram);
     g_ptr_array_unref(origin->disks);
@@ -163,36 +164,34 @@ static bool check_files(const char *dir, GError **error)
     return true;
 }
 
-static bool read_files(struct origin *origin, const char *dir, GError **error)
+static bool read_files(struct origin *origin, GError **error)
 {
-    g_autofree char *path = g_build_filename(dir, DEFINITION_NAME, NULL);
+    g_autofree char *path = g_build_filename(origin->dir, DEFINITION_NAME, NULL);
 
     if (!manifest_file(origin->manifest, DEFINITION_NAME))
         return fail(error, ERROR_INTEGRITY, "it has no %s", DEFINITION_NAME);
     if (manifest_file(origin->manifest, NVRAM_NAME))
-        origin->nvram = g_build_filename(dir, NVRAM_NAME, NULL);
+        origin->nvram = g_build_filename(origin->dir, NVRAM_NAME, NULL);
     return file_read(path, DEFINITION_MAX_BYTES, &origin->definition, NULL, error);
 }
 
-static bool load(struct origin *origin, const struct site *site, const char *dir, bool damaged,
-                 GError **error)
+static bool load(struct origin *origin, const struct site *site, bool damaged, GError **error)
 {
     g_autoptr(GHashTable) checked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
-    origin->manifest = load_manifest(dir, error);
-    if (!origin->manifest || !check_files(dir, error))
+    origin->manifest = load_manifest(origin->dir, error);
+    if (!origin->manifest || !check_files(origin->dir, error))
         return false;
     for (unsigned i = 0; i < origin->manifest->disks->len; i++)
         if (!add_disk(origin, site, origin->manifest->disks->pdata[i], damaged, checked, error))
             return false;
-    return read_files(origin, dir, error);
+    return read_files(origin, error);
 }
 
 static struct origin *open_point(const struct site *site, const char *vm_uuid, const char *point,
                                  bool damaged, GError **error)
 {
     AUTO(origin) origin = g_new0(struct origin, 1);
-    g_autofree char *dir = NULL;
     bool new;
 
     origin->disks = g_ptr_array_new_with_free_func(disk_free);
@@ -203,15 +202,15 @@ static struct origin *open_point(const struct site *site, const char *vm_uuid, c
         fail(error, ERROR_NOT_FOUND, "'%s' is not the id of a point", point);
         return NULL;
     }
-    dir = store_point_dir(site->config->store, vm_uuid, point);
+    origin->dir = store_point_dir(site->config->store, vm_uuid, point);
     if (!hold_vm(origin, site, vm_uuid, &new, error))
         return NULL;
-    if (!g_file_test(dir, G_FILE_TEST_IS_DIR)) {
+    if (!g_file_test(origin->dir, G_FILE_TEST_IS_DIR)) {
         fail(error, ERROR_NOT_FOUND, "VM %s has no point %s here; `drctl points` lists them",
              vm_uuid, point);
         return NULL;
     }
-    if (!load(origin, site, dir, damaged, error)) {
+    if (!load(origin, site, damaged, error)) {
         g_prefix_error(error, "point %s cannot be used: ", point);
         return NULL;
     }
@@ -275,6 +274,12 @@ static bool verify_layer(const char *file, origin_verify_fn *verify, struct prog
     return g_hash_table_add(verified, g_steal_pointer(&dir));
 }
 
+static bool verify_files(const struct origin *origin, GError **error)
+{
+    return store_verify_file(origin->dir, origin->manifest, DEFINITION_NAME, error) &&
+           (!origin->nvram || store_verify_file(origin->dir, origin->manifest, NVRAM_NAME, error));
+}
+
 bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct progress *progress,
                    GError **error)
 {
@@ -287,7 +292,7 @@ bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct
             if (!verify_layer(*file, verify, progress, verified, error))
                 return false;
     }
-    return true;
+    return verify_files(origin, error);
 }
 
 static bool has_disk(const struct origin *origin, const char *target)

@@ -20,6 +20,7 @@ struct origin_disk {
 
 struct origin {
     struct manifest *manifest;
+    char *dir;         /* of the point */
     char *definition;  /* domain.xml */
     char *nvram;       /* absolute path in the point, or NULL */
     GPtrArray *disks;  /* of struct origin_disk */
@@ -41,7 +42,7 @@ struct origin *origin_newest(const struct site *site, const char *vm_uuid,
 GPtrArray *origin_lost(const struct origin *origin);
 /* From now on it has lost LOST, which somebody has accepted. ERROR_INTEGRITY when it has lost more. */
 bool origin_accept(struct origin *origin, const GPtrArray *lost, GError **error);
-/* Every point that a layer is of, by snapshot_verify_point() or the like. */
+/* Every point that a layer is of, by snapshot_verify_point() or the like; and its definition and NVRAM. */
 typedef bool origin_verify_fn(const char *dir, const struct manifest *manifest,
                               struct progress *progress, GError **error);
 bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct progress *progress,

@@ -243,6 +243,42 @@ START_TEST(a_damaged_point_is_not_exported_and_leaves_no_file)
 }
 END_TEST
 
+/* Neither has digests of its own in the archive but those that are made of it. */
+START_TEST(a_definition_or_nvram_that_has_changed_is_not_exported_as_good)
+{
+    static const struct {
+        const char *name;
+        uint64_t at;
+    } files[] = {{"domain.xml", 30}, {"nvram.fd", 3}};
+    AUTO(lab) a = lab_open("changedfile");
+    AUTO(lost_guest) guest = lost_uefi_guest(a, "changedfile-vm");
+    g_autofree char *point = store_point_dir(a->config->store, guest->uuid, guest->points[1]);
+    g_autofree char *archive = lab_path(a, "changed.tar.zst");
+    g_autofree char *ova = lab_path(a, "changed.ova");
+    const char *const outs[] = {archive, ova};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(point, files[i].name, NULL);
+        AUTO_FD fd = open(path, O_RDWR | O_CLOEXEC);
+        g_autoptr(GError) error = NULL;
+        uint8_t byte, other;
+
+        unit_ok(fd_read_at(fd, files[i].at, &byte, 1, path, &error), error);
+        other = byte ^ 1;
+        unit_ok(fd_write_at(fd, files[i].at, &other, 1, path, &error), error);
+        for (unsigned k = 0; k < G_N_ELEMENTS(outs); k++) {
+            struct export_request request = {.name = guest->name, .file = outs[k]};
+            struct archive_result result = {0};
+
+            unit_fails(export_archive(&a->site, &request, &result, &error), error, ERROR_INTEGRITY,
+                       files[i].name);
+            ck_assert(!g_file_test(outs[k], G_FILE_TEST_EXISTS));
+        }
+        unit_ok(fd_write_at(fd, files[i].at, &byte, 1, path, &error), error);
+    }
+}
+END_TEST
+
 /* How an archive is changed on its way. */
 enum change { KEEP, FLIP, CUT, DOUBLE, LINK, CLIMB, SHRINK };
 
@@ -527,6 +563,7 @@ int main(void)
         a_vapp_goes_with_its_order_and_fails_over_there, a_clone_is_whole_without_its_template,
         an_import_can_be_repeated_and_a_dry_run_changes_nothing,
         a_file_that_exists_is_not_overwritten, a_damaged_point_is_not_exported_and_leaves_no_file,
+        a_definition_or_nvram_that_has_changed_is_not_exported_as_good,
         what_was_changed_on_its_way_is_refused_before_anything_is_written,
         a_file_that_is_cut_off_is_refused, what_the_store_keeps_free_is_no_room_for_an_import,
         a_killed_import_is_finished_by_the_same_command, a_definition_of_the_administrator_stays);
