@@ -55,6 +55,7 @@ static json_t *result_json(const struct files_result *result)
         json_array_append_new(files, entry);
     }
     json_object_set_new(json, "files", files);
+    json_set_u64(json, "missed", result->missed);
     return json;
 }
 
@@ -134,6 +135,9 @@ static bool execute(struct context *context, const struct files_request *request
         else
             print_systems(&result);
     }
+    if (done && result.missed)
+        done = fail(error, ERROR_PARTIAL, "%u files or directories are not whole, see above",
+                    result.missed);
     files_result_clear(&result);
     return done;
 }

@@ -96,28 +96,36 @@ static bool serve_disk(struct disk_view *view, const struct origin_disk *disk, G
 
 /* ---- As a copy */
 
+bool look_check_room(const char *dir, uint64_t bytes, const char *what, GError **error)
+{
+    g_autofree char *wants = NULL;
+    g_autofree char *has = NULL;
+    uint64_t free_bytes, total_bytes;
+
+    if (!disk_space(dir, &free_bytes, &total_bytes, error))
+        return false;
+    if (free_bytes >= SPARE_BYTES && bytes <= free_bytes - SPARE_BYTES)
+        return true;
+    wants = bytes_format(bytes);
+    has = bytes_format(free_bytes);
+    return fail(error, ERROR_NO_SPACE, "a copy of %s needs %s in %s, which has %s free", what,
+                wants, dir, has);
+}
+
 static bool check_space(const struct disk_view *view, const struct origin_disk *disk,
                         GError **error)
 {
     const char *const argv[] = {"qemu-img", "measure", "--output=json", "-f", "qcow2",
                                 "-O",       "raw",     disk->chain[0],  NULL};
+    g_autofree char *what = g_strconcat("disk ", disk->target, NULL);
     g_autofree char *text = NULL;
-    g_autofree char *wants = NULL;
-    g_autofree char *has = NULL;
     json_auto_t *json = NULL;
-    uint64_t needed, free_bytes, total_bytes;
+    uint64_t needed;
 
-    if (!process_run(argv, RUN_S, &text, error) ||
-        !(json = json_parse(text, strlen(text), "qemu-img measure", error)) ||
-        !json_need_u64(json, "required", &needed, error) ||
-        !disk_space(view->workdir->path, &free_bytes, &total_bytes, error))
-        return false;
-    if (needed + SPARE_BYTES <= free_bytes)
-        return true;
-    wants = bytes_format(needed + SPARE_BYTES);
-    has = bytes_format(free_bytes);
-    return fail(error, ERROR_NO_SPACE, "a copy of disk %s needs %s in %s, which has %s free",
-                disk->target, wants, view->workdir->path, has);
+    return process_run(argv, RUN_S, &text, error) &&
+           (json = json_parse(text, strlen(text), "qemu-img measure", error)) &&
+           json_need_u64(json, "required", &needed, error) &&
+           look_check_room(view->workdir->path, needed, what, error);
 }
 
 static bool copy(struct disk_view *view, const struct origin_disk *disk, GError **error)
@@ -202,28 +210,37 @@ static char *find_program(const char *program, GError **error)
     return found;
 }
 
-bool disk_view_run(const struct disk_view *view, const char *const *argv, char **output,
-                   GError **error)
+/* ARGV as a command that sees the disk; g_strfreev. */
+static char **command_of(const struct disk_view *view, const char *const *argv, GError **error)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    g_autoptr(GStrvBuilder) all = g_strv_builder_new();
     g_autofree char *program = find_program(argv[0], error);
 
     if (!program)
-        return false;
+        return NULL;
     if (view->server) {
-        g_ptr_array_add(all, (char *)"nsenter");
-        g_ptr_array_add(all, (char *)"--target");
-        g_ptr_array_add(all, view->pid);
-        g_ptr_array_add(all, (char *)"--mount");
-        if (geteuid() != 0) {
-            g_ptr_array_add(all, (char *)"--user");
-            g_ptr_array_add(all, (char *)"--preserve-credentials");
-        }
-        g_ptr_array_add(all, (char *)"--");
+        g_strv_builder_add_many(all, "nsenter", "--target", view->pid, "--mount", NULL);
+        if (geteuid() != 0)
+            g_strv_builder_add_many(all, "--user", "--preserve-credentials", NULL);
+        g_strv_builder_add(all, "--");
     }
-    g_ptr_array_add(all, program);
-    for (argv++; *argv; argv++)
-        g_ptr_array_add(all, (char *)*argv);
-    g_ptr_array_add(all, NULL);
-    return process_run((const char *const *)all->pdata, RUN_S, output, error);
+    g_strv_builder_add(all, program);
+    g_strv_builder_addv(all, (const char **)argv + 1);
+    return g_strv_builder_end(all);
+}
+
+bool disk_view_run(const struct disk_view *view, const char *const *argv, char **output,
+                   GError **error)
+{
+    g_auto(GStrv) command = command_of(view, argv, error);
+
+    return command && process_run((const char *const *)command, RUN_S, output, error);
+}
+
+bool disk_view_watch(const struct disk_view *view, const char *const *argv,
+                     const struct process_watch *watch, char **output, int *status, GError **error)
+{
+    g_auto(GStrv) command = command_of(view, argv, error);
+
+    return command && process_watch((const char *const *)command, watch, output, status, error);
 }

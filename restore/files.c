@@ -13,6 +13,8 @@
 
 #define MAX_ENTRIES 1000000u
 #define MAX_DEPTH 64u
+/* Of what a command of debugfs prints: MAX_ENTRIES of some length. A directory of a guest can be endless. */
+#define MAX_OUTPUT_BYTES ((size_t)256 << 20)
 
 struct looking {
     const struct site *site;
@@ -174,12 +176,43 @@ static char *quote(const char *path)
     return g_strdup_printf("\"%s\"", text->str);
 }
 
-/* It says what is wrong to stderr, and ends as if all were well. */
-static bool ask(const struct looking *self, const char *command, char **output, GError **error)
+/* Beside what it is and of which version. */
+static bool take_complaint(void *context, const char *line, GError **error)
+{
+    char **complaint = context;
+
+    if (!*complaint && !g_str_has_prefix(line, "debugfs "))
+        *complaint = g_strdup(line);
+    return true;
+}
+
+static bool look_at_nothing(void *context, GError **error)
+{
+    return true;
+}
+
+/* It ends as if all were well whatever is wrong, and says that to stderr: *COMPLAINT, NULL if nothing is; g_free,
+ * as *OUTPUT. */
+static bool ask(const struct looking *self, const char *command, char **output, char **complaint,
+                GError **error)
 {
     const char *const argv[] = {"debugfs", "-R", command, self->device, NULL};
+    g_autofree char *said = NULL;
+    struct process_watch watch = {MAX_OUTPUT_BYTES, take_complaint, look_at_nothing, &said};
+    int status;
 
-    return disk_view_run(self->view, argv, output, error);
+    if (!disk_view_watch(self->view, argv, &watch, output, &status, error))
+        return false;
+    *complaint = g_steal_pointer(&said);
+    return status == 0 || fail(error, ERROR_FAILED, "debugfs: exit status %d%s%s", status,
+                               *complaint ? ": " : "", *complaint ? *complaint : "");
+}
+
+/* What is damaged is told, and all else goes on. */
+static void miss(struct looking *self, const char *path, const char *why)
+{
+    self->result->missed++;
+    progress_note(self->site->progress, "%s is not whole: %s", path, why);
 }
 
 static struct file_entry *add_entry(struct looking *self, const char *path, uint64_t inode,
@@ -226,6 +259,7 @@ static bool look_up(const struct looking *self, const char *path, struct file_en
     g_autofree char *quoted = quote(path);
     g_autofree char *command = quoted ? g_strconcat("stat ", quoted, NULL) : NULL;
     g_autofree char *output = NULL;
+    g_autofree char *complaint = NULL;
     g_autoptr(GMatchInfo) match = NULL;
     g_autoptr(GRegex) regex =
         g_regex_new("^Inode: ([0-9]+) +Type: ([a-z]+).*?^User:.*?Size: ([0-9]+)",
@@ -233,10 +267,12 @@ static bool look_up(const struct looking *self, const char *path, struct file_en
 
     if (!command)
         return fail(error, ERROR_USAGE, "%s: such a name cannot be looked up", path);
-    if (!ask(self, command, &output, error))
+    if (!ask(self, command, &output, &complaint, error))
         return false;
     if (!g_regex_match(regex, output, 0, &match))
-        return fail(error, ERROR_NOT_FOUND, "there is no %s in the point", path);
+        return !complaint || strstr(complaint, "not found")
+                   ? fail(error, ERROR_NOT_FOUND, "there is no %s in the point", path)
+                   : fail(error, ERROR_INTEGRITY, "%s cannot be read: %s", path, complaint);
     g_autofree char *inode = g_match_info_fetch(match, 1);
     g_autofree char *type = g_match_info_fetch(match, 2);
     g_autofree char *size = g_match_info_fetch(match, 3);
@@ -250,17 +286,21 @@ static bool look_up(const struct looking *self, const char *path, struct file_en
     return true;
 }
 
-/* One line of `ls -p`: "/inode/mode/uid/gid/name/size/". Directories have no size. */
-static bool take_line(struct looking *self, const char *line, const char *above, GError **error)
+/* One line of `ls -p`: "/inode/mode/uid/gid/name/size/". Directories have no size. *ODD: it is none, as where a name
+ * has a line break. */
+static bool take_line(struct looking *self, const char *line, const char *above, bool *odd,
+                      GError **error)
 {
     g_auto(GStrv) words = g_strsplit(line, "/", -1);
     g_autofree char *path = NULL;
     uint64_t inode;
     unsigned mode;
 
-    if (g_strv_length(words) < 7 ||
-        !g_ascii_string_to_unsigned(words[1], 10, 1, UINT32_MAX, &inode, NULL))
+    if (g_strv_length(words) != 8 ||
+        !g_ascii_string_to_unsigned(words[1], 10, 1, UINT32_MAX, &inode, NULL)) {
+        *odd = *odd || *line;
         return true;
+    }
     if (!*words[5] || strcmp(words[5], ".") == 0 || strcmp(words[5], "..") == 0)
         return true;
     mode = (unsigned)g_ascii_strtoull(words[2], NULL, 8);
@@ -275,14 +315,18 @@ static bool list_dir(struct looking *self, uint64_t inode, const char *path, GEr
 {
     g_autofree char *command = g_strdup_printf("ls -p <%" PRIu64 ">", inode);
     g_autofree char *output = NULL;
+    g_autofree char *complaint = NULL;
     g_auto(GStrv) lines = NULL;
+    bool odd = false;
 
-    if (!interrupt_check(error) || !ask(self, command, &output, error))
+    if (!interrupt_check(error) || !ask(self, command, &output, &complaint, error))
         return false;
     lines = g_strsplit(output, "\n", -1);
     for (char **line = lines; *line; line++)
-        if (!take_line(self, *line, path, error))
+        if (!take_line(self, *line, path, &odd, error))
             return false;
+    if (complaint || odd)
+        miss(self, path, complaint ? complaint : "there are names that cannot be used here");
     return true;
 }
 
@@ -295,25 +339,43 @@ static bool is_harmless(const char *name)
            strlen(name) <= 255;
 }
 
+/* Into TEMP; *WHOLE: it is. Holes become zeros, so what a guest calls a file can be larger than any disk. */
+static bool dump_file(struct looking *self, const struct file_entry *entry, const char *temp,
+                      bool *whole, GError **error)
+{
+    g_autofree char *quoted = quote(temp);
+    g_autofree char *command = g_strdup_printf("dump <%" PRIu64 "> %s", entry->inode, quoted);
+    g_autofree char *output = NULL;
+    g_autofree char *complaint = NULL;
+    struct stat status;
+
+    if (!tree_remove(temp, error) ||
+        !look_check_room(disk_view_dir(self->view), entry->bytes, entry->path, error) ||
+        !ask(self, command, &output, &complaint, error))
+        return false;
+    *whole = !complaint && stat(temp, &status) == 0 && (uint64_t)status.st_size == entry->bytes;
+    if (!*whole)
+        miss(self, entry->path, complaint ? complaint : "its file system is damaged");
+    return true;
+}
+
 /* Below DIR, which is ours, nothing was there before. */
-static bool copy_file(const struct looking *self, struct file_entry *entry, const char *dir,
+static bool copy_file(struct looking *self, struct file_entry *entry, const char *dir,
                       GError **error)
 {
     g_autofree char *name = g_path_get_basename(entry->path);
     g_autofree char *temp = g_build_filename(disk_view_dir(self->view), "file", NULL);
-    g_autofree char *quoted = quote(temp);
-    g_autofree char *command = g_strdup_printf("dump <%" PRIu64 "> %s", entry->inode, quoted);
     g_autofree char *to = g_build_filename(dir, name, NULL);
-    struct stat status;
+    bool whole;
 
     if (!is_harmless(name))
         return fail(error, ERROR_INTEGRITY, "a file has a name that cannot be used here");
-    if (!interrupt_check(error) || !tree_remove(temp, error) || !ask(self, command, NULL, error))
+    if (!interrupt_check(error) || !dump_file(self, entry, temp, &whole, error))
         return false;
-    if (stat(temp, &status) < 0 || (uint64_t)status.st_size != entry->bytes)
-        return fail(error, ERROR_INTEGRITY, "%s cannot be read: its file system is damaged",
-                    entry->path);
-    if (!file_copy(temp, to, 0600, error))
+    if (!whole)
+        return true;
+    if (!look_check_room(dir, entry->bytes, entry->path, error) ||
+        !file_copy(temp, to, 0600, error))
         return false;
     entry->copy = g_steal_pointer(&to);
     return true;

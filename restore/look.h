@@ -29,6 +29,10 @@ DEFINE_CLEANUP(disk_view)
 const char *disk_view_path(const struct disk_view *view);
 /* A private directory of this side, as they see it, too. */
 const char *disk_view_dir(const struct disk_view *view);
-/* As process_run(). */
+/* As process_run() and process_watch(). */
 bool disk_view_run(const struct disk_view *view, const char *const *argv, char **output,
                    GError **error);
+bool disk_view_watch(const struct disk_view *view, const char *const *argv,
+                     const struct process_watch *watch, char **output, int *status, GError **error);
+/* Is there room in DIR for BYTES of WHAT, and some more? ERROR_NO_SPACE */
+bool look_check_room(const char *dir, uint64_t bytes, const char *what, GError **error);

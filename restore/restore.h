@@ -365,6 +365,8 @@ struct files_result {
     char *vm, *point;
     GPtrArray *systems; /* of struct file_system */
     GPtrArray *entries; /* of struct file_entry */
+    unsigned
+        missed; /* files and directories that are damaged: told, and not copied or not listed wholly */
 };
 void files_result_clear(struct files_result *result);
 /* Nothing is overwritten: ERROR_CONFLICT. Of a failure what was copied before stays. */

@@ -43,13 +43,20 @@ static void make_disks(const struct lab *lab)
 {
     static const char script[] =
         "cd \"$1\"\n"
-        "mkdir -p tree/etc/deep tree/home\n"
+        "mkdir -p tree/etc/deep tree/home tree/damaged tree/huge tree/odd\n"
         "echo 192.0.2.7 >tree/etc/hosts\n"
         "head -c 300000 /dev/urandom >tree/etc/deep/blob\n"
         "printf x >'tree/etc/with \"quotes\" and blanks'\n"
         "ln -s /etc/passwd tree/etc/link\n"
+        "head -c 9000 /dev/urandom >tree/damaged/broken\n"
+        "echo good >tree/damaged/good\n"
+        "echo huge >tree/huge/file\n"
+        "echo even >tree/odd/even\n"
+        "echo odd >\"tree/odd/$(printf 'a\\nb')\"\n"
         "truncate -s 16M root.raw\n"
         "mke2fs -q -t ext4 -d tree root.raw\n"
+        "debugfs -w -R 'sif /damaged/broken block[0] 0' root.raw 2>/dev/null\n"
+        "debugfs -w -R 'sif /huge/file size 1152921504606846976' root.raw 2>/dev/null\n"
         "truncate -s 24M parts.raw\n"
         /* A table with two entries: 2048+32768 and 36864+8192, both of type 83. */
         "printf '\\000\\000\\000\\000\\203\\000\\000\\000\\000\\010\\000\\000\\000\\200\\000\\000"
@@ -310,6 +317,7 @@ START_TEST(a_directory_is_listed)
     ck_assert_uint_eq(entry_of(&result, "/etc/hosts")->bytes, 10);
     ck_assert_int_eq(entry_of(&result, "/etc/deep")->kind, FILE_DIR);
     ck_assert_int_eq(entry_of(&result, "/etc/link")->kind, FILE_LINK);
+    ck_assert_uint_eq(result.missed, 0);
     files_result_clear(&result);
     assert_empty(lab, "scratch");
 }
@@ -403,6 +411,48 @@ START_TEST(what_is_not_there_is_said)
 }
 END_TEST
 
+START_TEST(what_is_damaged_is_named_and_the_rest_is_copied)
+{
+    AUTO(lab) lab = lab_new();
+    g_autofree char *to = lab_path(lab, "out");
+    g_autofree char *good = lab_path(lab, "out/damaged/good");
+    g_autofree char *broken = lab_path(lab, "out/damaged/broken");
+    g_autofree char *even = lab_path(lab, "out/odd/even");
+    struct files_request request = {.what = "web",
+                                    .disk = "vda",
+                                    .to_dir = to,
+                                    .paths = (char *[]){(char *)"/damaged", (char *)"/odd", NULL}};
+    struct files_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(look(lab, &request, &result, &error), error);
+    ck_assert(g_file_test(good, G_FILE_TEST_IS_REGULAR));
+    ck_assert(g_file_test(even, G_FILE_TEST_IS_REGULAR));
+    ck_assert(!g_file_test(broken, G_FILE_TEST_EXISTS));
+    ck_assert_ptr_null(entry_of(&result, "/damaged/broken")->copy);
+    /* It, and the name with a line break. */
+    ck_assert_uint_eq(result.missed, 2);
+    files_result_clear(&result);
+}
+END_TEST
+
+START_TEST(a_file_that_no_disk_has_room_for_is_not_begun)
+{
+    AUTO(lab) lab = lab_new();
+    g_autofree char *to = lab_path(lab, "out");
+    struct files_request request = {.what = "web",
+                                    .disk = "vda",
+                                    .to_dir = to,
+                                    .paths = (char *[]){(char *)"/huge/file", NULL}};
+    struct files_result result = {0};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(look(lab, &request, &result, &error), error, ERROR_NO_SPACE, "/huge/file needs");
+    files_result_clear(&result);
+    assert_empty(lab, "scratch");
+}
+END_TEST
+
 START_TEST(nothing_here_is_overwritten_or_written_through)
 {
     AUTO(lab) lab = lab_new();
@@ -435,5 +485,7 @@ int main(void)
                     the_server_dies_with_whoever_mounted, a_directory_is_listed,
                     a_directory_is_copied, a_directory_is_copied_from_a_partition,
                     partitions_are_shown, what_is_not_there_is_said,
+                    what_is_damaged_is_named_and_the_rest_is_copied,
+                    a_file_that_no_disk_has_room_for_is_not_begun,
                     nothing_here_is_overwritten_or_written_through);
 }
