@@ -7,7 +7,6 @@
 
 #include "drctl/output.h"
 
-#define ANSWER_BYTES 512
 /* Of a list: with the questions around it, it fits on 24 lines. */
 #define ROWS_MAX 15u
 
@@ -24,10 +23,11 @@ static bool is_leaving(const char *answer)
 /* One line that was typed, stripped; g_free. */
 static char *read_answer(GError **error)
 {
-    char line[ANSWER_BYTES];
+    g_autofree char *line = NULL;
+    size_t room = 0;
 
     fflush(stdout);
-    if (!interrupt_check(NULL) || !fgets(line, sizeof(line), stdin)) {
+    if (!interrupt_check(NULL) || getline(&line, &room, stdin) < 0) {
         /* The cursor stands behind the question, or behind the ^C. */
         fputc('\n', stderr);
         fail(error, ERROR_CANCELLED, "left: nothing was changed");
@@ -35,7 +35,7 @@ static char *read_answer(GError **error)
     }
     g_strstrip(line);
     if (!is_leaving(line))
-        return g_strdup(line);
+        return g_steal_pointer(&line);
     fail(error, ERROR_CANCELLED, "left: nothing was changed");
     return NULL;
 }
@@ -164,16 +164,19 @@ static void print_menu(const struct menu *menu)
     putchar('\n');
 }
 
-/* Is it a number or a whole name of the list? */
+/* Is it a number of the list, or a whole name that is there once? */
 static bool find_choice(const struct menu *menu, const char *answer, unsigned *chosen)
 {
+    unsigned count = 0;
     uint64_t number;
 
     for (unsigned i = 0; i < menu->rows->len; i++)
         if (g_str_equal(name_of(menu, i), answer)) {
             *chosen = i;
-            return true;
+            count++;
         }
+    if (count > 0)
+        return count == 1;
     if (!g_ascii_string_to_unsigned(answer, 10, 1, menu->rows->len, &number, NULL))
         return false;
     *chosen = (unsigned)number - 1;

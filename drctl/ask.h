@@ -22,5 +22,5 @@ DEFINE_CLEANUP(menu)
 /* One cell for each header; copied. */
 void menu_add(struct menu *menu, const char *const *cells);
 /* *CHOSEN counts from 0. Answers are a number, a name, or a part of names, which leaves the others out of the
- * list. Enter alone is the first. There must be an entry. */
+ * list, as does a name that is there twice. Enter alone is the first. There must be an entry. */
 bool menu_ask(struct menu *menu, const char *question, unsigned *chosen, GError **error);

@@ -358,40 +358,38 @@ static bool execute_shown(struct context *context, const struct site *site,
     return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
 }
 
-static bool refuse_options(const struct context *context, const char *const *names,
-                           const char *problem, const char *with, GError **error)
+/* OPTIONS go with MODE only, or, if REFUSED, do not go with it. */
+static bool check_mode(const struct context *context, const char *mode, bool refused,
+                       const char *const *options, GError **error)
 {
-    for (; *names; names++)
-        if (option_set(context, *names))
-            return fail(error, ERROR_USAGE, "--%s %s --%s", *names, problem, with);
+    for (; option_set(context, mode) == refused && *options; options++)
+        if (option_set(context, *options))
+            return fail(error, ERROR_USAGE, "--%s %s with --%s", *options,
+                        refused ? "does not go" : "goes", mode);
     return true;
 }
 
-/* A planned one has all that there is, and all of the vApp, or does not happen; it is committed at once, as a test
- * never is. */
+/* A planned one has all that there is, and all of the vApp, or does not happen; it is committed at once, as it
+ * has a way back of its own. Of a test nothing is committed. */
 static bool check_options(const struct context *context, GError **error)
 {
     static const char *const not_planned[] = {
         "accept-damage", "skip-optional", "test", "point", "at",
         "commit-after",  "on-timeout",    NULL};
-    static const char *const not_test[] = {"commit-after", "on-timeout", NULL};
-    static const char *const of_planned[] = {"from", NULL}, *const of_test[] = {"cap", "keep",
-                                                                                NULL};
-    bool planned = option_set(context, "planned"), test = option_set(context, "test");
+    static const char *const not_tests[] = {"commit-after", "on-timeout", NULL};
+    static const char *const of_planned[] = {"from", NULL};
+    static const char *const of_tests[] = {"cap", "keep", NULL};
 
-    return (planned || refuse_options(context, of_planned, "goes with", "planned", error)) &&
-           (test || refuse_options(context, of_test, "goes with", "test", error)) &&
-           (!planned ||
-            refuse_options(context, not_planned, "does not go with", "planned", error)) &&
-           (!test || refuse_options(context, not_test, "does not go with", "test", error));
+    return check_mode(context, "planned", true, not_planned, error) &&
+           check_mode(context, "planned", false, of_planned, error) &&
+           check_mode(context, "test", true, not_tests, error) &&
+           check_mode(context, "test", false, of_tests, error);
 }
 
 static bool fail_over(struct context *context, GError **error)
 {
     struct site site;
 
-    if (!check_options(context, error))
-        return false;
     if (option_set(context, "planned"))
         return cmd_move(context, false, error);
     if (!context_site(context, true, &site, error))
@@ -408,11 +406,15 @@ static bool fail_over(struct context *context, GError **error)
         puts("");
         plan = make_plan(context, &site, error);
     }
-    return plan && execute_shown(context, &site, plan, option_set(context, "dry-run"), error);
+    /* Ctrl-C at that question leaves, too. */
+    return plan && interrupt_check(error) &&
+           execute_shown(context, &site, plan, option_set(context, "dry-run"), error);
 }
 
 static bool cmd_failover(struct context *context, GError **error)
 {
+    if (!check_options(context, error))
+        return false;
     return context->args[0] ? fail_over(context, error)
                             : wizard_run(context, wizard_failover, fail_over, error);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/failover-plan.h"
 #include "drctl/output.h"
 #include "drctl/testing.h"
 #include "drctl/windows.h"
@@ -301,21 +302,13 @@ static void print_plan(const struct recovery_plan *plan, const json_t *runs,
     printf("\nLast tested: %s.\nCheck: %s.\n", tested, check);
 }
 
-/* The plan of that name, or the default one of a vApp or VM that is known. */
-static struct recovery_plan *find_plan(const struct site *site, const char *name, GError **error)
-{
-    struct recovery_plan *plan = NULL;
-
-    if (!recovery_plan_find(site->config->dir, name, &plan, error))
-        return NULL;
-    return plan ? plan : recovery_plan_default(name);
-}
-
 static bool cmd_plan_show(struct context *context, GError **error)
 {
     struct site site;
     AUTO(recovery_plan)
-    plan = plan_site(context, &site, error) ? find_plan(&site, context->args[0], error) : NULL;
+    plan = plan_site(context, &site, error)
+               ? recovery_plan_find(site.config->dir, context->args[0], error)
+               : NULL;
     AUTO(preflight) preflight = NULL;
     json_auto_t *runs = NULL;
     g_autofree char *expired = NULL;
@@ -361,18 +354,6 @@ static bool cmd_plan_new(struct context *context, GError **error)
 
 /* --- check ----------------------------------------------------------------------------------- */
 
-static void print_findings(const struct preflight *preflight)
-{
-    for (unsigned i = 0; i < preflight->findings->len; i++) {
-        const struct preflight_finding *finding = preflight->findings->pdata[i];
-
-        printf("  %s %s%s%s\n", finding->blocks ? "!" : "-", finding->vm ? finding->vm : "",
-               finding->vm ? ": " : "", finding->text);
-        if (finding->remedy)
-            printf("      -> %s\n", finding->remedy);
-    }
-}
-
 static void print_hosts(const struct preflight *preflight)
 {
     static const char *const headers[] = {"HOST", ">VMS", ">CPUS", ">MEMORY", ">FREE", NULL};
@@ -397,16 +378,10 @@ static void print_check(const struct preflight *preflight)
 
     print_hosts(preflight);
     puts("");
-    for (unsigned i = 0; i < preflight->storages->len; i++) {
-        const struct preflight_storage *storage = preflight->storages->pdata[i];
-        g_autofree char *growth = bytes_format(storage->growth_bytes);
-        g_autofree char *space = bytes_format(storage->free_bytes);
-
-        printf("Disks can grow to %s; %s has %s free.\n", growth, storage->path, space);
-    }
+    preflight_print_space(preflight);
     if (preflight->findings->len > 0)
         puts("");
-    print_findings(preflight);
+    preflight_print_findings(preflight, true);
     printf("\n%s: %s.\n", preflight->plan, verdict);
 }
 

@@ -31,13 +31,11 @@ static char *base_text(struct store *store, const struct manifest *manifest)
 }
 
 /* "-" where nobody has looked since the commit; g_free. */
-static char *verdict_text(const struct verdict *verdict, const struct lack *lack)
+static char *verified_text(const struct verdict *verdict, const struct lack *lack)
 {
-    if (verdict->damage)
-        return g_strdup("DAMAGED");
-    if (lack->culprits && lack->culprits->len > 0)
-        return g_strdup("BASE DAMAGED");
-    return verdict->verified_ms ? time_format_local(verdict->verified_ms) : NULL;
+    bool needs_damaged = lack->culprits && lack->culprits->len > 0;
+
+    return needs_damaged && !verdict->damage ? g_strdup("BASE DAMAGED") : verdict_text(verdict);
 }
 
 /* "-" where no test has used it; g_free. */
@@ -53,7 +51,7 @@ static void point_row(struct table *table, struct store *store, const struct man
                       const struct verdict *verdict, const struct lack *lack, int64_t now)
 {
     g_autofree char *base = base_text(store, manifest);
-    g_autofree char *verified = verdict_text(verdict, lack);
+    g_autofree char *verified = verified_text(verdict, lack);
     g_autofree char *proven = proof_text(verdict->proof);
     g_autofree char *time = time_format_local(manifest->time_ms);
     g_autofree char *age = duration_format((double)(now - manifest->time_ms) / 1000);

@@ -48,6 +48,7 @@ struct context {
     struct store *store; /* local */
     GPtrArray *hosts;
     bool hosts_tried;
+    GError *hosts_error; /* of the first that does not answer; then those that do are not all */
 };
 
 const struct config *context_config(struct context *context, GError **error);

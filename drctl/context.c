@@ -56,11 +56,10 @@ static void open_one(void *data)
 }
 
 /* All at once: each may be far away. */
-static bool open_hosts(struct context *context, const struct config *config, GError **error)
+static void open_hosts(struct context *context, const struct config *config)
 {
     unsigned count = g_strv_length(config->libvirt_uris);
     g_autofree struct opening *openings = g_new0(struct opening, count);
-    GError *first = NULL;
 
     context->hosts_tried = true;
     for (unsigned i = 0; i < count; i++)
@@ -69,15 +68,11 @@ static bool open_hosts(struct context *context, const struct config *config, GEr
     for (unsigned i = 0; i < count; i++) {
         if (openings[i].host)
             g_ptr_array_add(context->hosts, openings[i].host);
-        else if (!first)
-            first = openings[i].error;
+        else if (!context->hosts_error)
+            context->hosts_error = openings[i].error;
         else
             g_error_free(openings[i].error);
     }
-    if (!first)
-        return true;
-    g_propagate_error(error, first);
-    return false;
 }
 
 static GPtrArray *hosts_array(struct context *context)
@@ -94,9 +89,12 @@ GPtrArray *context_hosts(struct context *context, GError **error)
     if (!config)
         return NULL;
     hosts_array(context);
-    if (!context->hosts_tried && !open_hosts(context, config, error))
-        return NULL;
-    return context->hosts;
+    if (!context->hosts_tried)
+        open_hosts(context, config);
+    if (!context->hosts_error)
+        return context->hosts;
+    g_propagate_error(error, g_error_copy(context->hosts_error));
+    return NULL;
 }
 
 bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error)
@@ -116,6 +114,7 @@ bool context_site(struct context *context, bool need_hosts, struct site *site, G
 void context_clear(struct context *context)
 {
     g_clear_pointer(&context->hosts, g_ptr_array_unref);
+    g_clear_error(&context->hosts_error);
     store_free(context->store);
     catalog_free(context->catalog);
     config_free(context->config);

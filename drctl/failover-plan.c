@@ -91,6 +91,31 @@ void failover_plan_print(struct context *context, const struct failover_plan *pl
     print_findings(plan);
 }
 
+void preflight_print_space(const struct preflight *preflight)
+{
+    for (unsigned i = 0; i < preflight->storages->len; i++) {
+        const struct preflight_storage *storage = preflight->storages->pdata[i];
+        g_autofree char *growth = bytes_format(storage->growth_bytes);
+        g_autofree char *space = bytes_format(storage->free_bytes);
+
+        print_wrapped("", "Disks can grow to %s; %s has %s free.", growth, storage->path, space);
+    }
+}
+
+void preflight_print_findings(const struct preflight *preflight, bool of_vms)
+{
+    for (unsigned i = 0; i < preflight->findings->len; i++) {
+        const struct preflight_finding *finding = preflight->findings->pdata[i];
+
+        if (finding->vm && !of_vms)
+            continue;
+        print_wrapped(finding->blocks ? "  ! " : "  - ", "%s%s%s", finding->vm ? finding->vm : "",
+                      finding->vm ? ": " : "", finding->text);
+        if (finding->remedy)
+            print_wrapped("      -> ", "%s", finding->remedy);
+    }
+}
+
 bool failover_plan_check(const struct failover_plan *plan, GError **error)
 {
     for (unsigned i = 0; i < plan->vms->len; i++)

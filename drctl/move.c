@@ -4,6 +4,7 @@
 #include "drctl/output.h"
 #include "drctl/resume.h"
 #include "drctl/vm-results.h"
+#include "drctl/wizard.h"
 
 #include <stdio.h>
 
@@ -68,6 +69,7 @@ static bool confirm_plan(struct context *context, const struct move *move, GErro
     if (context->json)
         return fail(error, ERROR_USAGE,
                     "--json shows no plan to confirm: add --yes, or look with --dry-run first");
+    wizard_show_command(context, true);
     return confirm(question, move->vapp, "--yes", error);
 }
 

@@ -6,6 +6,7 @@
 #include "drctl/failover-plan.h"
 #include "drctl/live.h"
 #include "drctl/output.h"
+#include "drctl/wizard.h"
 
 /* --- what is left of others ------------------------------------------------------------------- */
 
@@ -202,6 +203,7 @@ bool testing_run(struct context *context, const struct site *site, const struct 
         return false;
     if (!context->json)
         print_plan(context, plan);
+    wizard_show_command(context, false);
     if (dry_run && context->json) {
         json_auto_t *json = failover_plan_json(plan);
 

@@ -103,6 +103,13 @@ void verdict_of(struct context *context, const struct manifest *point, struct ve
         time_parse(time, &verdict->verified_ms, NULL);
 }
 
+char *verdict_text(const struct verdict *verdict)
+{
+    if (verdict->damage)
+        return g_strdup("DAMAGED");
+    return verdict->verified_ms ? time_format_local(verdict->verified_ms) : NULL;
+}
+
 json_t *proof_json(const struct proof *proof)
 {
     g_autofree char *time = proof ? time_format(proof->time_ms) : NULL;

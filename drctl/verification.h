@@ -22,6 +22,8 @@ struct verdict {
 };
 void verdict_clear(struct verdict *verdict);
 #define AUTO_VERDICT __attribute__((cleanup(verdict_clear))) struct verdict
+/* "DAMAGED", or when it was verified last; NULL: not since its commit. g_free. */
+char *verdict_text(const struct verdict *verdict);
 void verdict_of(struct context *context, const struct manifest *point, struct verdict *verdict);
 /* {"run", "time", "verdict", "rto_seconds"}; null for NULL. */
 json_t *proof_json(const struct proof *proof);

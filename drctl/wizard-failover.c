@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "drctl/ask.h"
+#include "drctl/failover-plan.h"
 #include "drctl/output.h"
 #include "drctl/verification.h"
 #include "drctl/wizard.h"
@@ -72,13 +73,14 @@ static struct candidate *add_candidate(struct survey *survey, const char *name, 
     return candidate;
 }
 
-static bool is_owned_here(const struct survey *survey, const char *uuid)
+/* One that nobody has claimed belongs to whoever takes points of it. */
+static bool is_owned_here(const struct survey *survey, const struct manifest *newest)
 {
     const struct config *config = survey->context->config;
     AUTO(owner) owner = NULL;
 
-    return owner_read(config->store, uuid, &owner, NULL) && owner &&
-           g_str_equal(owner->site, config->site);
+    return owner_read(config->store, newest->uuid, &owner, NULL) &&
+           g_str_equal(owner ? owner->site : newest->site, config->site);
 }
 
 static void add_vm(const struct survey *survey, struct candidate *candidate, const char *vm)
@@ -92,7 +94,7 @@ static void add_vm(const struct survey *survey, struct candidate *candidate, con
         candidate->site = g_strdup(newest->site);
     if (candidate->with_points++ == 0 || newest->time_ms < candidate->oldest_ms)
         candidate->oldest_ms = newest->time_ms;
-    candidate->here += is_owned_here(survey, newest->uuid);
+    candidate->here += is_owned_here(survey, newest);
 }
 
 static const struct vapp *vapp_named(const GPtrArray *vapps, const char *name)
@@ -266,7 +268,7 @@ static char *check_text(const struct survey *survey, const struct candidate *can
         return g_strdup_printf("%u cannot start", preflight->blocked);
     if (expired)
         return g_strdup("check expired");
-    age = duration_format((double)((time_now_ms() - preflight->checked_ms) / 1000));
+    age = wizard_age(preflight->checked_ms);
     return g_strdup_printf("checked %s ago", age);
 }
 
@@ -288,16 +290,13 @@ static bool choose(struct survey *survey, const struct candidate **chosen, GErro
 {
     static const char *const headers[] = {"NAME", "WHAT", "FROM", ">VMS", ">LOST", "STATE", NULL};
     AUTO(menu) menu = menu_new(headers);
-    int64_t now = time_now_ms();
     unsigned index;
 
     for (unsigned i = 0; i < survey->candidates->len; i++) {
         const struct candidate *candidate = survey->candidates->pdata[i];
         g_autofree char *vms = g_strdup_printf("%u", candidate->vms->len);
         g_autofree char *state = state_text(survey, candidate);
-        g_autofree char *lost = candidate->with_points
-                                    ? duration_format((double)((now - candidate->oldest_ms) / 1000))
-                                    : NULL;
+        g_autofree char *lost = candidate->with_points ? wizard_age(candidate->oldest_ms) : NULL;
 
         menu_add(menu, (const char *[]){candidate->name, candidate->what, candidate->site, vms,
                                         lost, state});
@@ -315,7 +314,6 @@ static void print_points(const struct survey *survey, const struct candidate *ca
     static const char *const headers[] = {"VM",          "NEWEST POINT", ">AGE",
                                           "CONSISTENCY", "VERIFIED",     NULL};
     AUTO(table) table = table_new(headers);
-    int64_t now = time_now_ms();
 
     for (unsigned i = 0; i < candidate->vms->len; i++) {
         const char *vm = candidate->vms->pdata[i];
@@ -326,13 +324,12 @@ static void print_points(const struct survey *survey, const struct candidate *ca
 
         if (newest) {
             verdict_of(survey->context, newest, &verdict);
-            age = duration_format((double)((now - newest->time_ms) / 1000));
+            age = wizard_age(newest->time_ms);
         }
-        if (verdict.verified_ms)
-            verified = time_format_local(verdict.verified_ms);
+        verified = verdict_text(&verdict);
         table_row(table, (const char *[]){vm, newest ? newest->point : "none", age,
                                           newest ? consistency_name(newest->consistency) : NULL,
-                                          verdict.damage ? "DAMAGED" : verified});
+                                          verified});
     }
     putchar('\n');
     table_print(table);
@@ -340,7 +337,7 @@ static void print_points(const struct survey *survey, const struct candidate *ca
 
 static void print_networks(const struct recovery_plan *plan)
 {
-    for (unsigned i = 0; plan && i < plan->networks->len; i++) {
+    for (unsigned i = 0; i < plan->networks->len; i++) {
         const struct plan_network *network = plan->networks->pdata[i];
 
         printf("Network %s: %s here.\n", network->name,
@@ -350,28 +347,10 @@ static void print_networks(const struct recovery_plan *plan)
     }
 }
 
-/* What is found of single VMs stands in the plan that follows. */
-static void print_preflight(const struct preflight *preflight)
-{
-    g_autofree char *growth = bytes_format(preflight->growth_bytes);
-    g_autofree char *space = bytes_format(preflight->space_bytes);
-
-    printf("Disks can grow to %s; %s are free.\n", growth, space);
-    for (unsigned i = 0; i < preflight->findings->len; i++) {
-        const struct preflight_finding *finding = preflight->findings->pdata[i];
-
-        if (finding->vm)
-            continue;
-        print_wrapped("  - ", "%s", finding->text);
-        if (finding->remedy)
-            print_wrapped("      -> ", "%s", finding->remedy);
-    }
-}
-
 /* Is there one that can be done without? */
 static bool has_optional(const struct recovery_plan *plan)
 {
-    for (unsigned i = 0; plan && i < plan->vms->len; i++)
+    for (unsigned i = 0; i < plan->vms->len; i++)
         if (((const struct plan_vm *)plan->vms->pdata[i])->optional)
             return true;
     return false;
@@ -401,17 +380,31 @@ static bool look_closer(struct survey *survey, const struct candidate *candidate
         return true;
     print_points(survey, candidate);
     puts("\nLooking at the hosts ...");
-    if (!recovery_plan_find(context->config->dir, candidate->name, &plan, error))
-        return false;
-    preflight = preflight_run(&survey->site, candidate->name, error);
+    plan = recovery_plan_find(context->config->dir, candidate->name, error);
+    preflight = plan ? preflight_run(&survey->site, candidate->name, error) : NULL;
     if (!preflight)
         return false;
     print_networks(plan);
-    print_preflight(preflight);
+    preflight_print_space(preflight);
+    /* What is found of single VMs stands in the plan that follows. */
+    preflight_print_findings(preflight, false);
     if (!ask_optional(context, plan, error))
         return false;
     putchar('\n');
     return true;
+}
+
+static void print_intro(const struct context *context)
+{
+    if (option_set(context, "test")) {
+        puts("Tries whether VMs of another site would start here, with copies that are removed\n"
+             "again. Questions come first. q or Ctrl-C leaves at any time.");
+        return;
+    }
+    puts(option_set(context, "planned") ? "Moves VMs here that run at another site now."
+                                        : "Starts the VMs of a lost site here.");
+    puts("Questions come first: nothing is changed before you type a name at the end.\n"
+         "q or Ctrl-C leaves at any time.");
 }
 
 bool wizard_failover(struct context *context, GError **error)
@@ -419,8 +412,7 @@ bool wizard_failover(struct context *context, GError **error)
     AUTO_SURVEY survey = {.context = context};
     const struct candidate *candidate;
 
-    puts("Starts the VMs of a lost site here. Questions come first: nothing is changed\n"
-         "before you type a name at the end. q or Ctrl-C leaves at any time.");
+    print_intro(context);
     if (!survey_make(&survey, error))
         return false;
     print_sites(&survey);

@@ -49,7 +49,6 @@ static bool choose_vm(struct context *context, const GPtrArray *points,
     g_autoptr(GHashTable) counts = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GPtrArray) vms = newest_of_each(points, counts);
     AUTO(menu) menu = menu_new(headers);
-    int64_t now = time_now_ms();
     unsigned index;
 
     for (unsigned i = 0; i < vms->len; i++) {
@@ -57,7 +56,7 @@ static bool choose_vm(struct context *context, const GPtrArray *points,
         g_autofree char *count =
             g_strdup_printf("%u", GPOINTER_TO_UINT(g_hash_table_lookup(counts, manifest->uuid)));
         g_autofree char *time = time_format_local(manifest->time_ms);
-        g_autofree char *age = duration_format((double)((now - manifest->time_ms) / 1000));
+        g_autofree char *age = wizard_age(manifest->time_ms);
 
         menu_add(menu, (const char *[]){manifest->vm, manifest->site, count, time, age});
     }
@@ -77,25 +76,24 @@ static bool choose_point(struct context *context, const GPtrArray *points, const
     static const char *const headers[] = {"POINT", ">AGE", "TIME", "CONSISTENCY", "VERIFIED", NULL};
     AUTO(menu) menu = menu_new(headers);
     g_autoptr(GPtrArray) offered = g_ptr_array_new();
-    int64_t now = time_now_ms();
     unsigned index;
 
+    if (option_set(context, "point"))
+        return true;
     for (unsigned i = 0; i < points->len; i++) {
         const struct manifest *manifest = points->pdata[i];
         AUTO_VERDICT verdict = {0};
         g_autofree char *verified = NULL;
         g_autofree char *time = time_format_local(manifest->time_ms);
-        g_autofree char *age = duration_format((double)((now - manifest->time_ms) / 1000));
+        g_autofree char *age = wizard_age(manifest->time_ms);
 
         if (!g_str_equal(manifest->uuid, uuid))
             continue;
         verdict_of(context, manifest, &verdict);
-        if (verdict.verified_ms)
-            verified = time_format_local(verdict.verified_ms);
+        verified = verdict_text(&verdict);
         g_ptr_array_add(offered, points->pdata[i]);
         menu_add(menu, (const char *[]){manifest->point, age, time,
-                                        consistency_name(manifest->consistency),
-                                        verdict.damage ? "DAMAGED" : verified});
+                                        consistency_name(manifest->consistency), verified});
     }
     if (!menu_ask(menu, "Which recovery point?", &index, error))
         return false;
@@ -135,6 +133,8 @@ static bool ask_target(struct context *context, const char *vm, GError **error)
     AUTO(menu) menu = menu_new(headers);
     unsigned index;
 
+    if (option_set(context, "as") || option_set(context, "to-dir") || option_set(context, "over"))
+        return true;
     menu_add(menu, (const char *[]){"vm", "a new VM beside the other; nothing is copied first"});
     menu_add(menu, (const char *[]){"files", "plain qcow2 files and domain.xml; needs no libvirt"});
     if (!menu_ask(menu, "To what?", &index, error))

@@ -20,6 +20,11 @@ void wizard_set_option(struct context *context, const char *name, const char *va
     g_hash_table_replace(context->options, g_strdup(name), g_strdup(value ? value : ""));
 }
 
+char *wizard_age(int64_t ms)
+{
+    return duration_format((double)((time_now_ms() - ms) / 1000));
+}
+
 /* --- the command line ------------------------------------------------------------------------ */
 
 static void append_word(GString *line, const char *word)

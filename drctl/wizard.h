@@ -18,4 +18,7 @@ void wizard_show_command(const struct context *context, bool confirmed);
 void wizard_set_argument(struct context *context, const char *argument);
 void wizard_set_option(struct context *context, const char *name, const char *value);
 
+/* How long ago, in whole seconds; g_free. */
+char *wizard_age(int64_t ms);
+
 wizard_fn wizard_failover, wizard_restore;

@@ -56,15 +56,17 @@ static void remember_name(struct local_store *self, const char *vm_uuid, const c
         catalog_put(self->catalog, CATALOG_VMS, key, entry, NULL);
 }
 
+/* The point and its name in one: a point that is known is not read again, so its name would never be. */
 void local_cache_put(struct local_store *self, const struct manifest *manifest)
 {
-    g_autofree char *key = cache_key(manifest->uuid, manifest->point);
-    json_auto_t *entry = json_object();
+    g_autofree char *point = cache_key(manifest->uuid, manifest->point);
+    g_autofree char *name = name_key(manifest->vm, manifest->uuid);
+    json_auto_t *entry = json_object(), *called = json_object();
+    struct catalog_entry entries[] = {{CATALOG_POINTS, point, entry}, {CATALOG_VMS, name, called}};
 
     json_set_u64(entry, "inode", point_inode(self->path, manifest->uuid, manifest->point));
     json_object_set_new(entry, "manifest", manifest_json(manifest));
-    catalog_put(self->catalog, CATALOG_POINTS, key, entry, NULL);
-    remember_name(self, manifest->uuid, manifest->vm);
+    catalog_put_all(self->catalog, entries, G_N_ELEMENTS(entries), NULL);
 }
 
 static bool collect_entry(const char *key, json_t *value, void *data)

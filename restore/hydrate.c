@@ -263,15 +263,13 @@ static GPtrArray *find_all(const struct site *site, GError **error)
 static bool expand(const struct site *site, const char *name, GPtrArray *names, GError **error)
 {
     struct failover_request request = {.name = name};
-    AUTO(recovery_plan) recovery = NULL;
+    AUTO(recovery_plan) recovery = recovery_plan_find(site->config->dir, name, error);
     AUTO(failover_plan) plan = plan_new();
     AUTO_PLANNER planner = {0};
     g_autoptr(GError) cause = NULL;
 
-    if (!recovery_plan_find(site->config->dir, name, &recovery, error))
-        return false;
     if (!recovery)
-        recovery = recovery_plan_default(name);
+        return false;
     planner_init(&planner, site, recovery);
     if (!planner_find_order(&planner, &request, plan, &cause)) {
         if (!error_is(cause, ERROR_NOT_FOUND)) {

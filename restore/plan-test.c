@@ -77,7 +77,7 @@ static bool are_taken(const struct planner *planner, const struct vapp *order, b
         AUTO(domain) domain = NULL;
         struct recovered mark;
 
-        if (!site_find_domain(planner->site, name, name, &domain, &mark, error))
+        if (!inventory_find(planner->inventory, name, name, &domain, &mark, error))
             return false;
         recovered_clear(&mark);
         *taken = domain != NULL;

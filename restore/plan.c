@@ -400,17 +400,34 @@ void planner_clear(struct planner *planner)
     g_clear_pointer(&planner->copies, g_free);
 }
 
+/* Whoever asks for a time to take it back in must not be given none. */
+static bool check_policy(const struct commit_policy *asked, const struct failover_plan *plan,
+                         const char *run, GError **error)
+{
+    return !asked ||
+           (asked->after_ms == plan->commit.after_ms &&
+            asked->rolls_back == plan->commit.rolls_back) ||
+           fail(error, ERROR_CONFLICT,
+                "run %s was interrupted while it brought up %s, and began with another "
+                "--commit-after or --on-timeout: finish it first, without these",
+                run, plan->vapp);
+}
+
 /* An interrupted failover has its points, some VMs may run from them already. */
 static struct failover_plan *go_on(const struct site *site, const struct failover_request *request,
                                    const char *run, GError **error)
 {
-    if (!request_has_choice(request))
-        return plan_from_run(site, run, error);
-    fail(error, ERROR_CONFLICT,
-         "run %s was interrupted while it brought up %s from points that it had chosen: finish it "
-         "first, without --point and --at",
-         run, request->name);
-    return NULL;
+    AUTO(failover_plan) plan = NULL;
+
+    if (request_has_choice(request)) {
+        fail(error, ERROR_CONFLICT,
+             "run %s was interrupted while it brought up %s from points that it had chosen: finish "
+             "it first, without --point and --at",
+             run, request->name);
+        return NULL;
+    }
+    plan = plan_from_run(site, run, error);
+    return plan && check_policy(request->commit, plan, run, error) ? g_steal_pointer(&plan) : NULL;
 }
 
 static bool is_afresh(const struct failover_request *request)
@@ -476,11 +493,8 @@ struct failover_plan *failover_plan_make(const struct site *site,
         return NULL;
     if (run)
         return go_on(site, request, run, error);
-    if (!recovery_plan_find(site->config->dir, request->name, &recovery, error))
-        return NULL;
-    if (!recovery)
-        recovery = recovery_plan_default(request->name);
-    return plan_afresh(site, recovery, request, error);
+    recovery = recovery_plan_find(site->config->dir, request->name, error);
+    return recovery ? plan_afresh(site, recovery, request, error) : NULL;
 }
 
 struct failover_plan *failover_plan_new(const struct site *site, const char *name, GError **error)

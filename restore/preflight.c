@@ -375,15 +375,6 @@ static struct preflight *check(const struct site *site, const struct recovery_pl
     return g_steal_pointer(&preflight);
 }
 
-static struct recovery_plan *named_plan(const struct site *site, const char *name, GError **error)
-{
-    struct recovery_plan *plan = NULL;
-
-    if (!recovery_plan_find(site->config->dir, name, &plan, error))
-        return NULL;
-    return plan ? plan : recovery_plan_default(name);
-}
-
 bool recovery_plan_is_known(const struct site *site, const struct recovery_plan *plan,
                             GError **error)
 {
@@ -398,7 +389,7 @@ bool recovery_plan_is_known(const struct site *site, const struct recovery_plan 
 /* The state is read before: what changes meanwhile makes the result expire. */
 struct preflight *preflight_run(const struct site *site, const char *name, GError **error)
 {
-    AUTO(recovery_plan) recovery = named_plan(site, name, error);
+    AUTO(recovery_plan) recovery = recovery_plan_find(site->config->dir, name, error);
     AUTO_PREFLIGHT_STATE state = {0};
     AUTO(preflight) preflight = NULL;
 
@@ -517,7 +508,7 @@ static char *changes_since(const json_t *json, const struct preflight_state *now
 bool preflight_load(const struct site *site, const char *name, struct preflight **preflight,
                     char **expired, GError **error)
 {
-    AUTO(recovery_plan) recovery = named_plan(site, name, error);
+    AUTO(recovery_plan) recovery = recovery_plan_find(site->config->dir, name, error);
     AUTO_PREFLIGHT_STATE state = {0};
     json_auto_t *json = NULL;
 

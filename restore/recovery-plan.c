@@ -462,16 +462,16 @@ static struct recovery_plan *load(const char *dir, const char *name, GError **er
     return recovery_plan_parse(text, len, name, path, error);
 }
 
-bool recovery_plan_find(const char *dir, const char *name, struct recovery_plan **plan,
-                        GError **error)
+struct recovery_plan *recovery_plan_find(const char *dir, const char *name, GError **error)
 {
     g_autoptr(GError) cause = NULL;
+    struct recovery_plan *plan = name_is_safe(name) ? load(dir, name, &cause) : NULL;
 
-    *plan = name_is_safe(name) ? load(dir, name, &cause) : NULL;
-    if (!cause || error_is(cause, ERROR_NOT_FOUND))
-        return true;
-    g_propagate_error(error, g_steal_pointer(&cause));
-    return false;
+    if (!plan && (!cause || error_is(cause, ERROR_NOT_FOUND)))
+        return recovery_plan_default(name);
+    if (!plan)
+        g_propagate_error(error, g_steal_pointer(&cause));
+    return plan;
 }
 
 static void plan_free_element(void *data)

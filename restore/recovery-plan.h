@@ -73,9 +73,8 @@ struct recovery_plan *recovery_plan_parse(const char *text, size_t len, const ch
                                           const char *what, GError **error);
 /* Of one vApp or VM, with nothing changed. */
 struct recovery_plan *recovery_plan_default(const char *vapp);
-/* DIR/<name>.plan; *PLAN is NULL when there is none. */
-bool recovery_plan_find(const char *dir, const char *name, struct recovery_plan **plan,
-                        GError **error);
+/* DIR/<name>.plan, or the default one of a vApp or VM NAME when there is none. */
+struct recovery_plan *recovery_plan_find(const char *dir, const char *name, GError **error);
 /* All of DIR, sorted by name; of struct recovery_plan. */
 GPtrArray *recovery_plan_load_all(const char *dir, GError **error);
 /* Make TEXT the plan NAME of DIR, at *PATH (g_free); never over an existing one: ERROR_CONFLICT. */

@@ -134,17 +134,22 @@ START_TEST(finds_plans_by_the_names_of_their_files)
     g_autofree char *other = g_build_filename(dir, "other.txt", NULL);
     AUTO(recovery_plan) found = NULL;
     AUTO(recovery_plan) missing = NULL;
+    AUTO(recovery_plan) outside = NULL;
     g_autoptr(GPtrArray) all = NULL;
     g_autoptr(GError) error = NULL;
 
     unit_ok(recovery_plan_write(dir, "shop", PLAN(""), &path, &error), error);
     unit_ok(file_write(other, "x", 1, 0600, &error), error);
-    unit_ok(recovery_plan_find(dir, "shop", &found, &error), error);
+    found = recovery_plan_find(dir, "shop", &error);
+    unit_ok(found != NULL, error);
     ck_assert_str_eq(found->path, path);
-    unit_ok(recovery_plan_find(dir, "nothing", &missing, &error), error);
-    ck_assert_ptr_null(missing);
-    unit_ok(recovery_plan_find(dir, "../shop", &missing, &error), error);
-    ck_assert_ptr_null(missing);
+    missing = recovery_plan_find(dir, "nothing", &error);
+    unit_ok(missing != NULL, error);
+    ck_assert_ptr_null(missing->path);
+    ck_assert_str_eq(missing->vapps[0], "nothing");
+    outside = recovery_plan_find(dir, "../shop", &error);
+    unit_ok(outside != NULL, error);
+    ck_assert_ptr_null(outside->path);
     all = recovery_plan_load_all(dir, &error);
     unit_ok(all != NULL, error);
     ck_assert_uint_eq(all->len, 1);

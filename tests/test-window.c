@@ -464,6 +464,23 @@ KILL_TEST("w3", remove, done)
 KILL_TEST("w4", give, running)
 KILL_TEST("w5", give, done)
 
+/* NAME was interrupted, and is to be committed after an hour. */
+static void check_policy_on_resume(const struct lab *lab, const char *name)
+{
+    struct commit_policy policy = {.after_ms = HOUR_MS};
+    struct failover_request request = {.name = name, .commit = &policy};
+    g_autoptr(GError) error = NULL;
+    AUTO(failover_plan) plan = failover_plan_make(&lab->site, &request, &error);
+
+    unit_ok(plan && plan->resumes, error);
+    policy.rolls_back = true;
+    unit_fails(failover_plan_make(&lab->site, &request, &error), error, ERROR_CONFLICT,
+               "finish it first, without these");
+    policy = (struct commit_policy){0};
+    unit_fails(failover_plan_make(&lab->site, &request, &error), error, ERROR_CONFLICT,
+               "finish it first, without these");
+}
+
 START_TEST(a_failover_that_was_interrupted_can_be_rolled_back_but_not_committed)
 {
     AUTO(shop) shop = shop_with_window("intr", "");
@@ -487,9 +504,11 @@ START_TEST(a_failover_that_was_interrupted_can_be_rolled_back_but_not_committed)
     }
     shop->lab = lab_open("intr");
     window = window_of(shop->lab, "intr");
-    if (window->until_ms == 0)
+    if (window->until_ms == 0) {
         unit_fails(window_commit(&shop->lab->site, window, &error), error, ERROR_CONFLICT,
                    "has not ended");
+        check_policy_on_resume(shop->lab, "intr");
+    }
     roll_back(shop->lab, "intr");
     assert_taken_back(shop);
     AUTO(failover_plan) plan = plan_of(shop->lab, "intr");

@@ -213,6 +213,9 @@ tell_result() {
     }
 }
 
+# Bytes and points are counted from the beginning of the sites.
+told_already() { drctl_at dc1 points --json 2>"$lab/demo.log" | jq -e 'any(.[]; .label == "diverged")' >/dev/null; }
+
 demo_end() {
     local status=$?
     trap - EXIT
@@ -229,6 +232,7 @@ cmd_demo() {
     [ "${1-}" != --keep ] || keep=1
     [ "$drctl" != none ] || die "the demo shows drctl: set DRCTL to the program"
     [ ! -e "$lab/complete" ] || shop_runs_at_dc1 || die "shop does not run at dc1 any more: two-sites down, then the demo again"
+    [ ! -e "$lab/complete" ] || ! told_already || die "the story was told at these sites already: two-sites down, then the demo again"
     trap demo_end EXIT
     trap 'exit 130' INT TERM
     cmd_up
