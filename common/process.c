@@ -29,11 +29,32 @@ static const struct {
 
 /* A child and what it has said so far. */
 struct process {
-    const char *name;
+    char *name;
     GPid pid;
     int pidfd, out, err;
     GString *out_text, *err_text;
 };
+
+static struct process process_of(const char *const *argv)
+{
+    return (struct process){.name = g_path_get_basename(argv[0]),
+                            .pidfd = -1,
+                            .out = -1,
+                            .err = -1,
+                            .out_text = g_string_new(NULL),
+                            .err_text = g_string_new(NULL)};
+}
+
+/* Its wait status; until then its number is not given away. */
+static int reap(struct process *process)
+{
+    int status = 0;
+
+    while (waitpid(process->pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    process->pid = 0;
+    return status;
+}
 
 /* A child that still runs here is one that we gave up. */
 static void process_clear(struct process *process)
@@ -41,9 +62,9 @@ static void process_clear(struct process *process)
     if (process->pid) {
         kill(-process->pid, SIGKILL);
         kill(process->pid, SIGKILL);
-        while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
-            continue;
+        reap(process);
     }
+    g_free(process->name);
     fd_cleanup(&process->pidfd);
     fd_cleanup(&process->out);
     fd_cleanup(&process->err);
@@ -114,11 +135,14 @@ static void drain(int *fd, GString *into, size_t keep)
     }
 }
 
-/* Until the child itself ends: whoever inherited its pipes may live on. */
-static bool process_wait(struct process *process, unsigned timeout_s, size_t keep, GError **error)
-{
-    int64_t deadline = time_monotonic_ms() + (int64_t)timeout_s * 1000;
+/* What is done whenever it has said something, or a little time has passed; ENDED: for the last time. */
+typedef bool tick_fn(void *context, struct process *process, bool ended, GError **error);
 
+/* Until the child itself ends: whoever inherited its pipes may live on. KEEP is how much of the end of its
+ * output is of interest. */
+static bool process_wait(struct process *process, size_t keep, tick_fn *tick, void *context,
+                         GError **error)
+{
     for (;;) {
         struct pollfd polled[] = {{.fd = process->out, .events = POLLIN},
                                   {.fd = process->err, .events = POLLIN},
@@ -129,12 +153,12 @@ static bool process_wait(struct process *process, unsigned timeout_s, size_t kee
         ended = polled[2].revents != 0;
         drain(&process->out, process->out_text, keep);
         drain(&process->err, process->err_text, STDERR_KEEP);
+        if (!tick(context, process, ended, error))
+            return false;
         if (ended)
             return true;
         if (!interrupt_check(error))
             return false;
-        if (timeout_s && time_monotonic_ms() >= deadline)
-            return fail(error, ERROR_FAILED, "%s: gave up after %u s", process->name, timeout_s);
     }
 }
 
@@ -164,11 +188,8 @@ static char *last_words(const struct process *process)
 static bool process_result(struct process *process, GError **error)
 {
     g_autofree char *words = last_words(process);
-    int status = 0;
+    int status = reap(process);
 
-    while (waitpid(process->pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    process->pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
     if (WIFSIGNALED(status))
@@ -179,18 +200,26 @@ static bool process_result(struct process *process, GError **error)
     return fail(error, ERROR_FAILED, "%s: %s", process->name, words);
 }
 
+struct patience {
+    unsigned timeout_s; /* 0: endless */
+    int64_t deadline_ms;
+};
+
+static bool have_patience(void *context, struct process *process, bool ended, GError **error)
+{
+    const struct patience *patience = context;
+
+    return ended || !patience->timeout_s || time_monotonic_ms() < patience->deadline_ms ||
+           fail(error, ERROR_FAILED, "%s: gave up after %u s", process->name, patience->timeout_s);
+}
+
 bool process_run(const char *const *argv, unsigned timeout_s, char **output, GError **error)
 {
-    g_autofree char *name = g_path_get_basename(argv[0]);
-    AUTO_PROCESS process = {.name = name,
-                            .pidfd = -1,
-                            .out = -1,
-                            .err = -1,
-                            .out_text = g_string_new(NULL),
-                            .err_text = g_string_new(NULL)};
+    AUTO_PROCESS process = process_of(argv);
+    struct patience patience = {timeout_s, time_monotonic_ms() + (int64_t)timeout_s * 1000};
 
     if (!interrupt_check(error) || !process_start(&process, argv, error) ||
-        !process_wait(&process, timeout_s, output ? SIZE_MAX : 0, error) ||
+        !process_wait(&process, output ? SIZE_MAX : 0, have_patience, &patience, error) ||
         !process_result(&process, error))
         return false;
     if (output)
@@ -221,28 +250,15 @@ static bool take_lines(struct process *process, const struct process_watch *watc
     return true;
 }
 
-static bool watch_to_end(struct process *process, const struct process_watch *watch, GError **error)
+static bool look_after(void *context, struct process *process, bool ended, GError **error)
 {
-    for (;;) {
-        struct pollfd polled[] = {{.fd = process->out, .events = POLLIN},
-                                  {.fd = process->err, .events = POLLIN},
-                                  {.fd = process->pidfd, .events = POLLIN}};
-        bool ended;
+    const struct process_watch *watch = context;
 
-        poll(polled, G_N_ELEMENTS(polled), TICK_MS);
-        ended = polled[2].revents != 0;
-        drain(&process->out, process->out_text, watch->output_max + 1);
-        drain(&process->err, process->err_text, STDERR_KEEP);
-        if (process->out_text->len > watch->output_max)
-            return fail(error, ERROR_FAILED, "%s: printed more than %zu bytes", process->name,
-                        watch->output_max);
-        if (!take_lines(process, watch, ended, error))
-            return false;
-        if (ended)
-            return true;
-        if (!interrupt_check(error) || !watch->look(watch->context, error))
-            return false;
-    }
+    if (process->out_text->len > watch->output_max)
+        return fail(error, ERROR_FAILED, "%s: printed more than %zu bytes", process->name,
+                    watch->output_max);
+    return take_lines(process, watch, ended, error) &&
+           (ended || watch->look(watch->context, error));
 }
 
 /* Who is asked can still put things in order, such as to thaw a guest. Nobody reads what it says. */
@@ -262,27 +278,18 @@ static void end_group(struct process *process)
 bool process_watch(const char *const *argv, const struct process_watch *watch, char **output,
                    int *status, GError **error)
 {
-    g_autofree char *name = g_path_get_basename(argv[0]);
-    AUTO_PROCESS process = {.name = name,
-                            .pidfd = -1,
-                            .out = -1,
-                            .err = -1,
-                            .out_text = g_string_new(NULL),
-                            .err_text = g_string_new(NULL)};
-    int wait_status = 0;
+    AUTO_PROCESS process = process_of(argv);
+    int wait_status;
 
     if (!interrupt_check(error) || !process_start(&process, argv, error))
         return false;
-    if (!watch_to_end(&process, watch, error)) {
+    if (!process_wait(&process, watch->output_max + 1, look_after, (void *)watch, error)) {
         end_group(&process);
         return false;
     }
-    /* What it has left behind has no use any more. Its own number is not given away before it is waited
-     * for. */
+    /* What it has left behind has no use any more. */
     kill(-process.pid, SIGKILL);
-    while (waitpid(process.pid, &wait_status, 0) < 0 && errno == EINTR)
-        continue;
-    process.pid = 0;
+    wait_status = reap(&process);
     *status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
     *output = g_strdup(process.out_text->str);
     return true;
@@ -292,20 +299,13 @@ bool process_watch(const char *const *argv, const struct process_watch *watch, c
 
 struct child {
     struct process process;
-    char *name;
 };
 
 struct child *child_start(const char *const *argv, GError **error)
 {
     AUTO(child) child = g_new0(struct child, 1);
 
-    child->name = g_path_get_basename(argv[0]);
-    child->process = (struct process){.name = child->name,
-                                      .pidfd = -1,
-                                      .out = -1,
-                                      .err = -1,
-                                      .out_text = g_string_new(NULL),
-                                      .err_text = g_string_new(NULL)};
+    child->process = process_of(argv);
     return process_start(&child->process, argv, error) ? g_steal_pointer(&child) : NULL;
 }
 
@@ -320,7 +320,7 @@ bool child_runs(struct child *child, GError **error)
     if (!ended)
         return true;
     if (process->pid == 0 || process_result(process, error))
-        fail(error, ERROR_FAILED, "%s: ended too early", child->name);
+        fail(error, ERROR_FAILED, "%s: ended too early", process->name);
     return false;
 }
 
@@ -329,6 +329,5 @@ void child_free(struct child *child)
     if (!child)
         return;
     process_clear(&child->process);
-    g_free(child->name);
     g_free(child);
 }
