@@ -217,13 +217,6 @@ static GPtrArray *recovered_vms(struct context *context)
 
 /* --- output ---------------------------------------------------------------------------------- */
 
-static char *age_text(const json_t *json)
-{
-    const json_t *age = json_object_get(json, "age_seconds");
-
-    return json_is_number(age) ? duration_format(json_number_value(age)) : NULL;
-}
-
 static char *bytes_text(const json_t *json, const char *key)
 {
     const json_t *bytes = json_object_get(json, key);
@@ -260,7 +253,7 @@ static void print_protected(json_t *list)
     puts("Protected at this site (LAG: written since the last point):\n");
     json_array_foreach(list, i, json)
     {
-        g_autofree char *age = age_text(json);
+        g_autofree char *age = seconds_text(json, "age_seconds");
         g_autofree char *lag = bytes_text(json, "lag_bytes");
         const char *error = json_get_string(json, "error");
         const char *owned = json_get_string(json, "problem");
@@ -287,7 +280,7 @@ static void print_received(json_t *list)
     puts("Recovery points in this site's store:\n");
     json_array_foreach(list, i, json)
     {
-        g_autofree char *age = age_text(json);
+        g_autofree char *age = seconds_text(json, "age_seconds");
         g_autofree char *stored = bytes_text(json, "stored_bytes");
         g_autofree char *points = number_text(json, "points");
         g_autofree char *damaged = number_text(json, "damaged");

@@ -103,6 +103,15 @@ void print_json_line(const json_t *json)
     fflush(stdout);
 }
 
+/* --- values ---------------------------------------------------------------------------------- */
+
+char *seconds_text(const json_t *object, const char *key)
+{
+    const json_t *seconds = json_object_get(object, key);
+
+    return json_is_number(seconds) ? duration_format(json_number_value(seconds)) : NULL;
+}
+
 /* --- lines ----------------------------------------------------------------------------------- */
 
 static glong width_of(int fd)

@@ -20,6 +20,9 @@ DEFINE_CLEANUP(table)
 void print_json(const json_t *json);
 void print_json_line(const json_t *json);
 
+/* The seconds that OBJECT has as KEY, for people; NULL if it has none; g_free. */
+char *seconds_text(const json_t *object, const char *key);
+
 /* A text behind LEAD; on a terminal in lines that fit, all but the first as far to the right as LEAD is long. */
 void print_wrapped(const char *lead, const char *format, ...) G_GNUC_PRINTF(2, 3);
 

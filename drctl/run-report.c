@@ -14,14 +14,6 @@ static bool state_is(const json_t *json, const char *state)
     return g_strcmp0(json_get_string(json, "state"), state) == 0;
 }
 
-/* g_free; NULL when it is not known. */
-static char *seconds_of(const json_t *json, const char *key)
-{
-    const json_t *seconds = json_object_get(json, key);
-
-    return json_is_number(seconds) ? duration_format(json_number_value(seconds)) : NULL;
-}
-
 static char *step_took(const json_t *step)
 {
     const char *started = json_get_string(step, "started"), *ended = json_get_string(step, "ended");
@@ -37,7 +29,7 @@ static char *step_took(const json_t *step)
 static void print_head(struct context *context, const json_t *report)
 {
     const char *text = json_get_string(report, "started");
-    g_autofree char *took = seconds_of(report, "seconds");
+    g_autofree char *took = seconds_text(report, "seconds");
     g_autofree char *started = NULL;
     g_autofree char *left = NULL;
     int64_t started_ms;
@@ -62,8 +54,8 @@ static void print_head(struct context *context, const json_t *report)
 static void print_summary(const json_t *report)
 {
     const json_t *result = json_object_get(report, "result");
-    g_autofree char *rto = seconds_of(result, "rto_seconds");
-    g_autofree char *rpo = seconds_of(report, "rpo_seconds");
+    g_autofree char *rto = seconds_text(result, "rto_seconds");
+    g_autofree char *rpo = seconds_text(report, "rpo_seconds");
     const char *verdict = json_get_string(result, "verdict");
 
     if (rto)
@@ -89,8 +81,8 @@ static void print_vms(const json_t *report)
 
     json_array_foreach(json_object_get(report, "vms"), i, vm)
     {
-        g_autofree char *rto = seconds_of(vm, "rto_seconds");
-        g_autofree char *rpo = seconds_of(vm, "rpo_seconds");
+        g_autofree char *rto = seconds_text(vm, "rto_seconds");
+        g_autofree char *rpo = seconds_text(vm, "rpo_seconds");
         const char *problem = json_get_string(vm, "error");
 
         table_row(table,

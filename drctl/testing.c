@@ -106,13 +106,6 @@ void testing_describe(const json_t *runs, const struct recovery_plan *plan, json
 
 /* --- the result ------------------------------------------------------------------------------- */
 
-static char *seconds_text(const json_t *json, const char *key)
-{
-    const json_t *seconds = json_object_get(json, key);
-
-    return json_is_number(seconds) ? duration_format(json_number_value(seconds)) : NULL;
-}
-
 static void print_vms(const json_t *evidence)
 {
     static const char *const headers[] = {"VM", "VERDICT", "POINT", ">LOST", ">BOOT", "SEEN", NULL};

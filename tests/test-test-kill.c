@@ -3,13 +3,16 @@
 #include "tests/test-shop.h"
 
 /* In a process of its own, which opens everything itself: test, keep the copies, and never end. */
-static pid_t test_elsewhere(const char *name)
+static pid_t test_elsewhere(struct shop *shop)
 {
-    pid_t pid = fork();
+    pid_t pid;
 
+    /* LMDB: one environment in a process at a time, and none across fork(). */
+    g_clear_pointer(&shop->lab, lab_free);
+    pid = fork();
     if (pid == 0) {
-        struct lab *lab = lab_open(name);
-        struct failover_plan *plan = test_plan_new(&lab->site, name, NULL, NULL);
+        struct lab *lab = lab_open(shop->name);
+        struct failover_plan *plan = test_plan_new(&lab->site, shop->name, NULL, NULL);
         struct test_request request = {.keep_ms = 600000};
         struct test_outcome result = {0};
 
@@ -18,6 +21,7 @@ static pid_t test_elsewhere(const char *name)
         _exit(0);
     }
     ck_assert_int_gt(pid, 0);
+    shop->lab = lab_open(shop->name);
     return pid;
 }
 
@@ -43,12 +47,8 @@ static void assert_cleaned(const struct shop *shop)
 static void check_kill(const char *name, const char *step, const char *state)
 {
     AUTO(shop) shop = test_shop_new(name, "");
-    pid_t pid;
+    pid_t pid = test_elsewhere(shop);
 
-    /* LMDB: one environment in a process at a time, and none across fork(). */
-    g_clear_pointer(&shop->lab, lab_free);
-    pid = test_elsewhere(name);
-    shop->lab = lab_open(name);
     kill_when(pid, shop->lab, step, state);
     assert_cleaned(shop);
 }
@@ -92,11 +92,8 @@ static void wait_for_evidence(const struct lab *lab)
 START_TEST(is_cleaned_up_when_killed_while_somebody_looks_at_it)
 {
     AUTO(shop) shop = test_shop_new("ka", "");
-    pid_t pid;
+    pid_t pid = test_elsewhere(shop);
 
-    g_clear_pointer(&shop->lab, lab_free);
-    pid = test_elsewhere("ka");
-    shop->lab = lab_open("ka");
     wait_for_evidence(shop->lab);
     ck_assert(test_domain_is_left(shop->lab, "ka"));
     kill(pid, SIGKILL);
@@ -111,11 +108,8 @@ START_TEST(what_runs_is_left_alone)
     AUTO(shop) shop = test_shop_new("kb", "");
     g_autoptr(GPtrArray) cleaned = NULL;
     g_autoptr(GError) error = NULL;
-    pid_t pid;
+    pid_t pid = test_elsewhere(shop);
 
-    g_clear_pointer(&shop->lab, lab_free);
-    pid = test_elsewhere("kb");
-    shop->lab = lab_open("kb");
     wait_for_evidence(shop->lab);
     unit_ok(test_cleanup(&shop->lab->site, NULL, NULL, &error), error);
     unit_fails(test_cleanup(&shop->lab->site, "kb", &cleaned, &error), error, ERROR_CONFLICT,
@@ -133,11 +127,8 @@ START_TEST(a_stranger_of_the_same_name_is_not_touched)
     AUTO(shop) shop = test_shop_new("kc", "");
     g_autoptr(GPtrArray) cleaned = NULL;
     g_autoptr(GError) error = NULL;
-    pid_t pid;
+    pid_t pid = test_elsewhere(shop);
 
-    g_clear_pointer(&shop->lab, lab_free);
-    pid = test_elsewhere("kc");
-    shop->lab = lab_open("kc");
     kill_when(pid, shop->lab, "start", "done");
     VIRSH("destroy", "kc-test-1.kc-db");
     VIRSH("undefine", "kc-test-1.kc-db");
@@ -153,11 +144,8 @@ END_TEST
 START_TEST(a_failover_removes_what_an_interrupted_test_left)
 {
     AUTO(shop) shop = test_shop_new("kd", "");
-    pid_t pid;
+    pid_t pid = test_elsewhere(shop);
 
-    g_clear_pointer(&shop->lab, lab_free);
-    pid = test_elsewhere("kd");
-    shop->lab = lab_open("kd");
     kill_when(pid, shop->lab, "start", "done");
     ck_assert(test_domain_is_left(shop->lab, "kd"));
     fail_over(shop->lab, "kd");
