@@ -3,7 +3,7 @@
  * A site of very many VMs that is lost: bench-site STORE FROM VAPPS VMS. FROM is a store of another site with points of one
  * VM; STORE is empty. VAPPS vApps, v0 and so on, of VMS VMs each, v0-db and v0-1 and so on that are after it, get the points of
  * that VM, each under its own name and UUID, and STORE the pool bundle that tells of them. Images are hard links: nobody
- * writes to them. No sums are written, as nobody verifies the points.
+ * writes to them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #include "snapshot/snapshot.h"
 
 #define DEFINITION "domain.xml"
-#define DEFINITION_MAX_BYTES (1u << 20)
+#define TEXT_MAX_BYTES (1u << 20)
 
 struct making {
     const char *store;
@@ -31,6 +31,17 @@ G_GNUC_NORETURN static void die(const char *what, const char *why)
     exit(EXIT_FAILURE);
 }
 
+static char *read_text(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(GError) error = NULL;
+    char *text = NULL;
+
+    if (!file_read(path, TEXT_MAX_BYTES, &text, NULL, &error))
+        die(path, error->message);
+    return text;
+}
+
 static void write_text(const char *dir, const char *name, const char *text)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
@@ -42,15 +53,12 @@ static void write_text(const char *dir, const char *name, const char *text)
 
 static char *definition_of(const char *dir, const char *vm, const char *uuid)
 {
-    g_autofree char *path = g_build_filename(dir, DEFINITION, NULL);
-    g_autofree char *text = NULL;
+    g_autofree char *text = read_text(dir, DEFINITION);
     g_autoptr(GError) error = NULL;
-    AUTO(xml) xml = NULL;
+    AUTO(xml) xml = xml_parse(text, DEFINITION, &error);
 
-    if (file_read(path, DEFINITION_MAX_BYTES, &text, NULL, &error))
-        xml = xml_parse(text, path, &error);
     if (!xml)
-        die(path, error->message);
+        die(dir, error->message);
     xml_set_text(xml_child(xml_root(xml), "name"), vm);
     xml_set_text(xml_child(xml_root(xml), "uuid"), uuid);
     return xml_dump(xml);
@@ -66,6 +74,30 @@ static void link_files(const struct manifest *manifest, const char *from, const 
         if (!g_str_equal(file->name, DEFINITION) && link(old, new) < 0)
             die(new, g_strerror(errno));
     }
+}
+
+static void append_sum(GString *sums, const char *name, const char *text)
+{
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+
+    g_string_append_printf(sums, "%s  %s\n", sum, name);
+}
+
+/* Those of the images are the same as in FROM. */
+static void write_sums(const char *from, const char *to, const char *definition,
+                       const char *manifest)
+{
+    g_autofree char *old = read_text(from, SHA256SUMS_NAME);
+    g_auto(GStrv) lines = g_strsplit(old, "\n", -1);
+    g_autoptr(GString) sums = g_string_new(NULL);
+
+    for (char **line = lines; *line && **line; line++)
+        if (!g_str_has_suffix(*line, "  " DEFINITION) &&
+            !g_str_has_suffix(*line, "  " MANIFEST_NAME))
+            g_string_append_printf(sums, "%s\n", *line);
+    append_sum(sums, DEFINITION, definition);
+    append_sum(sums, MANIFEST_NAME, manifest);
+    write_text(to, SHA256SUMS_NAME, sums->str);
 }
 
 /* As POINT, of VM; its definition. */
@@ -91,6 +123,7 @@ static char *copy_point(const struct making *making, const struct manifest *poin
     write_text(to, DEFINITION, definition);
     text = manifest_text(manifest);
     write_text(to, MANIFEST_NAME, text);
+    write_sums(from, to, definition, text);
     return definition;
 }
 
