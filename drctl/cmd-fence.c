@@ -10,7 +10,7 @@ static GPtrArray *named_vms(const struct site *site, const char *name, GError **
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) why = NULL;
-    AUTO(vapp) vapp = site_vapp(site, name, &why);
+    AUTO(vapp) vapp = site_vapp_here(site, name, &why);
 
     if (!vapp && !error_is(why, ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&why));

@@ -198,7 +198,8 @@ static bool replicate(struct replication *replication, GError **error)
     if (!begin_run(replication, error))
         return false;
     replication_take_points(replication);
-    drop_all_older(replication);
+    if (!option_set(replication->context, "keep-all"))
+        drop_all_older(replication);
     return finish(replication, error);
 }
 
@@ -216,6 +217,7 @@ static bool cmd_replicate(struct context *context, GError **error)
 static const struct option replicate_options[] = {
     {"full", NULL, "read whole disks and make points that need no older one"},
     {"to", "REMOTE", "points of these VMs and vApps to that site, protected or not"},
+    {"keep-all", NULL, "drop no older points, whatever the protections keep"},
     {"dry-run", NULL, "say what would be read, change nothing"},
     {0},
 };

@@ -85,7 +85,7 @@ static bool cmd_serve(struct context *context, GError **error)
 static const struct option serve_options[] = {
     {"store", "DIR", "this store instead of the site's"},
     {"append-only", NULL, "refuse whatever removes or changes a point"},
-    {"operator", NULL, "run commands of the other site here: status, vapp, replicate"},
+    {"operator", NULL, "run a few commands of the other site here: vapp, replicate, fence"},
     {"quota", "SIZE", "take no more when the store holds so much, such as 2TiB"},
     {0},
 };

@@ -86,17 +86,19 @@ static struct vapp *named_vapp(struct context *context, GError **error)
                                                       : NULL;
 }
 
-/* The same, or a single VM that is here. */
+/* That is acted on here; or a single VM that is here. */
 static struct vapp *named_vapp_or_vm(struct context *context, GError **error)
 {
     g_autoptr(GError) unknown = NULL;
-    struct vapp *vapp = named_vapp(context, &unknown);
+    struct site site;
+    struct vapp *vapp;
     AUTO(domain) domain = NULL;
 
+    if (!context_site(context, true, &site, error))
+        return NULL;
+    vapp = site_vapp_here(&site, context->args[0], &unknown);
     if (vapp)
         return vapp;
-    if (error_is(unknown, ERROR_NOT_FOUND) && !context_hosts(context, error))
-        return NULL;
     if (error_is(unknown, ERROR_NOT_FOUND))
         domain = find_domain(context->hosts, context->args[0], NULL);
     if (domain)
@@ -149,7 +151,7 @@ static bool act(struct context *context, const char *verb, vapp_action_fn *actio
     json_auto_t *json = json_object();
     bool ok;
 
-    if (!vapp || !context_hosts(context, error))
+    if (!vapp)
         return false;
     ok = action(vapp, context->hosts, report, context, &results, error);
     if (!results)
@@ -171,7 +173,7 @@ static bool check_guard(struct context *context, GError **error)
 {
     AUTO(vapp) vapp = named_vapp_or_vm(context, error);
 
-    if (!vapp || !context_hosts(context, error))
+    if (!vapp)
         return false;
     for (unsigned i = 0; i < vapp->vms->len; i++) {
         const struct vapp_vm *vm = vapp->vms->pdata[i];
@@ -227,7 +229,7 @@ static bool cmd_vapp_status(struct context *context, GError **error)
     AUTO(table) table = table_new(headers);
     json_auto_t *list = json_array();
 
-    if (!vapp || !context_hosts(context, error))
+    if (!vapp)
         return false;
     for (unsigned i = 0; i < vapp->vms->len; i++)
         status_of_vm(context, vapp->vms->pdata[i], list, table);

@@ -155,20 +155,28 @@ GPtrArray *vms_to(struct context *context, char *const *names, const char *desti
 
 struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error)
 {
+    AUTO(domain) off = NULL;
+
     for (unsigned i = 0; i < hosts->len; i++) {
         g_autoptr(GError) not_here = NULL;
-        struct domain *domain = host_domain(hosts->pdata[i], name, &not_here);
+        AUTO(domain) domain = host_domain(hosts->pdata[i], name, &not_here);
+        enum domain_state state = DOMAIN_RUNNING;
 
-        if (domain)
-            return domain;
-        if (!error_is(not_here, ERROR_NOT_FOUND)) {
+        if (!domain && !error_is(not_here, ERROR_NOT_FOUND)) {
             g_propagate_error(error, g_steal_pointer(&not_here));
             return NULL;
         }
+        if (domain && hosts->len > 1 && !domain_state(domain, &state, error))
+            return NULL;
+        if (domain && state != DOMAIN_OFF)
+            return g_steal_pointer(&domain);
+        if (!off)
+            off = g_steal_pointer(&domain);
     }
-    fail(error, ERROR_NOT_FOUND,
-         "there is no VM %s on this site's libvirt hosts; see: virsh list --all", name);
-    return NULL;
+    if (!off)
+        fail(error, ERROR_NOT_FOUND,
+             "there is no VM %s on this site's libvirt hosts; see: virsh list --all", name);
+    return g_steal_pointer(&off);
 }
 
 /* --- the pool bundle ------------------------------------------------------------------------- */

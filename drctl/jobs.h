@@ -26,7 +26,8 @@ void protected_vms_add(GPtrArray *vms, const struct protection *protection, cons
 GPtrArray *vms_to(struct context *context, char *const *names, const char *destination,
                   const struct protection *others, GPtrArray *vapps, GError **error);
 
-/* The domain NAME on any of HOSTS; ERROR_NOT_FOUND. */
+/* The domain NAME on any of HOSTS; ERROR_NOT_FOUND. Hosts that share its disks may all have it defined: where it is
+ * active is meant. */
 struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error);
 
 /* What this site must tell the others: definitions of all VMs of VMS, networks, pools, its own vApps and

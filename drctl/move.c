@@ -126,7 +126,7 @@ static void print_result(struct context *context, const struct move *move,
     if (move->back)
         printf("What was here before is kept: drctl points shows it as diverged, and the old disks "
                "are where they were.\n");
-    printf("The VMs belong to %s now, and cannot start at %s.\n", context->config->site,
+    printf("The VMs belong to %s now, and must not start at %s.\n", context->config->site,
            move->site);
 }
 
@@ -189,6 +189,9 @@ static bool run(struct context *context, const char *vapp, const char *from, boo
     if (!remote || !context_site(context, true, &site, error))
         return false;
     peer = context_open(context, remote->name, error);
+    if (!peer)
+        g_prefix_error(error, "%s cannot be moved (if its site is lost: drctl failover %s): ", vapp,
+                       vapp);
     move = peer ? move_new(&site, vapp, peer, back, error) : NULL;
     if (!move)
         return false;

@@ -16,14 +16,15 @@
 static const struct permitted {
     const char *command; /* its words */
     unsigned min, max;   /* names behind it */
-    const char *option;  /* with the name of a site, or NULL */
-    const char *yes;     /* what answers its question, as nobody is here who could; or NULL */
+    const char *option;  /* that must be there, with the name of a site; or NULL */
+    const char *added;   /* to what is asked for, or NULL */
 } permitted[] = {
-    {"status", 0, 0, NULL, NULL},
     {"vapp status", 1, 1, NULL, NULL},
     {"vapp stop", 1, 1, NULL, NULL},
     {"vapp start", 1, 1, NULL, NULL},
-    {"replicate", 1, COMMAND_ARGS_MAX, "--to", NULL},
+    /* Who could have many points made would drop the older ones by that. */
+    {"replicate", 1, COMMAND_ARGS_MAX, "--to", "--keep-all"},
+    /* Nobody is here who could be asked. */
     {"fence", 1, 1, NULL, "--yes"},
 };
 
@@ -43,18 +44,23 @@ static unsigned words_of(const char *command, char *const *args)
 
 static bool check_rest(const struct permitted *rule, char *const *rest, GError **error)
 {
+    bool complete = !rule->option;
     unsigned names = 0;
 
     for (; *rest; rest++) {
-        if (rule->option && strcmp(*rest, rule->option) == 0 && rest[1] &&
-            site_name_is_valid(rest[1]))
+        if (!complete && strcmp(*rest, rule->option) == 0 && rest[1] &&
+            site_name_is_valid(rest[1])) {
+            complete = true;
             rest++;
-        else if (**rest != '-' && vm_name_is_valid(*rest))
+        } else if (**rest != '-' && vm_name_is_valid(*rest))
             names++;
         else
             return fail(error, ERROR_AUTH, "COMMAND: %s with these arguments is not permitted",
                         rule->command);
     }
+    if (!complete)
+        return fail(error, ERROR_AUTH, "COMMAND: %s without %s is not permitted", rule->command,
+                    rule->option);
     return (names >= rule->min && names <= rule->max) ||
            fail(error, ERROR_AUTH, "COMMAND: %s with %u names is not permitted", rule->command,
                 names);
@@ -194,8 +200,8 @@ static bool run(struct command *self, char *const *args, const struct permitted 
     for (char *const *word = args; *word; word++)
         g_ptr_array_add(argv, *word);
     g_ptr_array_add(argv, (char *)"--json");
-    if (rule->yes)
-        g_ptr_array_add(argv, (char *)rule->yes);
+    if (rule->added)
+        g_ptr_array_add(argv, (char *)rule->added);
     g_ptr_array_add(argv, NULL);
     if (process_watch((const char *const *)argv->pdata, &watch, &output, &status, &why))
         return answer(self, output, status, error);

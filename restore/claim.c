@@ -102,7 +102,8 @@ bool claim_give(struct claim *claim, const char *uuid, const char *vm, const cha
 {
     const struct config *config = claim->site->config;
     const struct owner *newest = peers_newest(claim->peers, uuid, config->site);
-    AUTO(owner) want = owner_new(uuid, vm, site, 0, claim->run);
+    /* None of SITE's runs: it goes on with what it has. */
+    AUTO(owner) want = owner_new(uuid, vm, site, 0, NULL);
     AUTO(owner) here = NULL;
     AUTO(owner) given = NULL;
 

@@ -33,8 +33,8 @@ struct hydrating_disk {
 struct hydration {
     char *vm;
     char *uuid;
-    char *host; /* URI */
-    char *run;  /* that brought it up */
+    char *host;     /* URI */
+    char *run;      /* that brought it up */
     bool is_wanted; /* as that was told; not known of hydration_of() */
     struct domain *domain;
     enum domain_state state;

@@ -24,11 +24,24 @@ bool peer_command(struct store *peer, const char *const *args, struct progress *
     }
 }
 
+/* What people are shown of it must be words. */
+static bool check_status(const struct store *peer, const json_t *entry, GError **error)
+{
+    const char *vm = json_get_string(entry, "vm"), *state = json_get_string(entry, "state");
+
+    return (vm && vm_name_is_valid(vm) && state &&
+            strspn(state, "abcdefghijklmnopqrstuvwxyz- ") == strlen(state)) ||
+           fail(error, ERROR_INTEGRITY, "%s: its status names a VM or a state wrongly",
+                peer->label);
+}
+
 json_t *peer_status(struct store *peer, const char *vapp, GError **error)
 {
     const char *const args[] = {"vapp", "status", vapp, NULL};
     json_auto_t *result = NULL;
+    const json_t *entry;
     json_t *list;
+    size_t i;
 
     if (!peer_command(peer, args, NULL, &result, error))
         return NULL;
@@ -37,7 +50,32 @@ json_t *peer_status(struct store *peer, const char *vapp, GError **error)
         fail(error, ERROR_INTEGRITY, "%s: its status of %s is no list", peer->label, vapp);
         return NULL;
     }
+    json_array_foreach(list, i, entry) if (!check_status(peer, entry, error)) return NULL;
     return json_incref(list);
+}
+
+/* What LIST, an array, says of VM, or NULL. */
+static const json_t *entry_of(const json_t *list, const char *vm)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(list, i,
+                       entry) if (g_strcmp0(json_get_string(entry, "vm"), vm) == 0) return entry;
+    return NULL;
+}
+
+static bool check_off(const struct move *move, const struct move_vm *vm, const json_t *entry,
+                      GError **error)
+{
+    const char *state = json_get_string(entry, "state");
+
+    if (entry && strcmp(state, domain_state_name(DOMAIN_OFF)) != 0)
+        return fail(error, ERROR_CONFLICT, "VM %s is %s at %s, it must be off", vm->name, state,
+                    move->site);
+    return g_strcmp0(json_get_string(entry, "uuid"), vm->uuid) == 0 ||
+           fail(error, ERROR_CONFLICT, "%s has other VMs at %s than when this began", move->vapp,
+                move->site);
 }
 
 /* A single one that runs, or of which it is not known, would go on writing. */
@@ -45,31 +83,42 @@ static bool check_all_off(const struct moving *moving, GError **error)
 {
     const struct move *move = moving->move;
     json_auto_t *list = peer_status(moving->peer, move->vapp, error);
-    const json_t *entry;
-    size_t i;
 
     if (!list)
         return false;
     if (json_array_size(list) != move->vms->len)
-        return fail(error, ERROR_CONFLICT, "%s has other VMs at %s than when this began",
-                    move->vapp, move->site);
-    json_array_foreach(list, i, entry)
-    {
-        const char *state = json_get_string(entry, "state");
+        return check_off(move, move->vms->pdata[0], NULL, error);
+    for (unsigned i = 0; i < move->vms->len; i++) {
+        const struct move_vm *vm = move->vms->pdata[i];
 
-        if (g_strcmp0(state, domain_state_name(DOMAIN_OFF)) != 0)
-            return fail(error, ERROR_CONFLICT, "VM %s is %s at %s, it must be off",
-                        json_get_string(entry, "vm"), state ? state : "unknown", move->site);
+        if (!check_off(move, vm, entry_of(list, vm->name), error))
+            return false;
     }
     return true;
 }
 
-static bool has_vm(const struct move *move, const char *name)
+static bool has_vm(const struct move *move, const char *uuid)
 {
     for (unsigned i = 0; i < move->vms->len; i++)
-        if (strcmp(((const struct move_vm *)move->vms->pdata[i])->name, name) == 0)
+        if (strcmp(((const struct move_vm *)move->vms->pdata[i])->uuid, uuid) == 0)
             return true;
     return false;
+}
+
+/* Somebody may have moved them to a third site meanwhile. */
+static bool check_owners(const struct moving *moving, GError **error)
+{
+    g_autoptr(GPtrArray) owners = store_owners(moving->peer, error);
+
+    for (unsigned i = 0; owners && i < owners->len; i++) {
+        const struct owner *owner = owners->pdata[i];
+        g_autofree char *text = owner_text(owner);
+
+        if (has_vm(moving->move, owner->uuid) && strcmp(owner->site, moving->move->site) != 0 &&
+            strcmp(owner->site, moving->site->config->site) != 0)
+            return fail(error, ERROR_CONFLICT, "VM %s belongs to site %s by now", owner->vm, text);
+    }
+    return owners != NULL;
 }
 
 /* ---- What is here already */
@@ -200,41 +249,11 @@ static bool replicate(const struct moving *moving, json_t **result, GError **err
     return peer_command(moving->peer, args, moving->site->progress, result, error);
 }
 
-/* Who owns what, as the other site knows it: its points are refused here otherwise. */
-static bool learn_owners(const struct moving *moving, GError **error)
-{
-    g_autoptr(GPtrArray) owners = store_owners(moving->peer, error);
-
-    for (unsigned i = 0; owners && i < owners->len; i++) {
-        const struct owner *owner = owners->pdata[i];
-        g_autoptr(GError) why = NULL;
-
-        /* What is known here already is no news. */
-        if (has_vm(moving->move, owner->vm) && !store_put_owner(moving->site->store, owner, &why) &&
-            !error_is(why, ERROR_CONFLICT)) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return false;
-        }
-    }
-    return owners != NULL;
-}
-
 static bool step_points(void *context, GError **error)
 {
     const struct moving *moving = context;
 
-    return learn_owners(moving, error) && replicate(moving, NULL, error);
-}
-
-/* The point of VM in the RESULT of a replicate, or NULL. */
-static const char *point_of(const json_t *result, const char *vm)
-{
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(result, i, entry) if (g_strcmp0(json_get_string(entry, "vm"), vm) ==
-                                             0) return json_get_string(entry, "point");
-    return NULL;
+    return check_owners(moving, error) && replicate(moving, NULL, error);
 }
 
 static bool note_finals(struct moving *moving, const json_t *result, GError **error)
@@ -242,9 +261,10 @@ static bool note_finals(struct moving *moving, const json_t *result, GError **er
     g_hash_table_remove_all(moving->finals);
     for (unsigned i = 0; i < moving->move->vms->len; i++) {
         const struct move_vm *vm = moving->move->vms->pdata[i];
-        const char *point = point_of(result, vm->name);
+        const char *point = json_get_string(entry_of(result, vm->name), "point");
+        int64_t ms;
 
-        if (!point)
+        if (!point || !point_id_parse(point, &ms))
             return fail(error, ERROR_FAILED, "%s has sent no last point of VM %s",
                         moving->move->site, vm->name);
         g_hash_table_insert(moving->finals, g_strdup(vm->name), g_strdup(point));
@@ -276,7 +296,7 @@ static bool step_stop(void *context, GError **error)
     return command(context, "stop", error);
 }
 
-bool move_owns(const struct moving *moving)
+bool move_owns(const struct moving *moving, const char *run)
 {
     const struct config *config = moving->site->config;
 
@@ -285,22 +305,25 @@ bool move_owns(const struct moving *moving)
         AUTO(owner) owner = NULL;
 
         if (!owner_read(config->store, vm->uuid, &owner, NULL) ||
-            (owner && strcmp(owner->site, config->site) == 0))
+            (owner && strcmp(owner->site, config->site) == 0 &&
+             (!run || g_strcmp0(owner->run, run) == 0)))
             return true;
     }
     return false;
 }
 
 /* A guest that was asked to shut down looks as if it ran, and is off a moment later: what was begun is
- * ended first. Whatever comes of that, all are to run. But a plain failover may have brought the vApp up here
- * since this was interrupted. */
+ * ended first. Whatever comes of that, all are to run. But a plain failover may have brought the vApp up here,
+ * or at a third site, since this was interrupted. */
 static bool undo_stop(void *context, GError **error)
 {
     const struct moving *moving = context;
     g_autoptr(GError) why = NULL;
 
-    if (move_owns(moving))
+    if (move_owns(moving, NULL))
         return true;
+    if (!check_owners(moving, error))
+        return false;
     progress_note(moving->site->progress, "%s is started again at %s", moving->move->vapp,
                   moving->move->site);
     if (!command(moving, "stop", &why))
@@ -327,11 +350,11 @@ static bool check_plan(const struct moving *moving, const struct failover_plan *
     for (unsigned i = 0; i < plan->vms->len; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
 
-        same = same && has_vm(move, vm->name);
         if (vm->blocked || !vm->recovery)
             return fail(error, ERROR_CONFLICT, "VM %s cannot start here: %s", vm->name,
                         vm->findings->len ? (char *)vm->findings->pdata[vm->findings->len - 1]
                                           : "it was not planned");
+        same = same && has_vm(move, vm->uuid);
     }
     return same ||
            fail(error, ERROR_CONFLICT,
@@ -349,18 +372,24 @@ static bool step_preflight(void *context, GError **error)
     return plan && check_plan(moving, plan, error);
 }
 
+static bool check_point(const struct failover_vm *vm, const char *last, GError **error)
+{
+    return g_strcmp0(vm->point, last) == 0 ||
+           fail(error, ERROR_INTEGRITY,
+                "VM %s would start from point %s, its last one is %s (what is wrong with that one: "
+                "drctl points %s)",
+                vm->name, vm->point ? vm->point : "none", last ? last : "unknown", vm->name);
+}
+
 /* It starts from the points that hold everything, or not at all. */
-static bool check_points(const struct moving *moving, const struct failover_plan *plan,
+static bool check_finals(const struct moving *moving, const struct failover_plan *plan,
                          GError **error)
 {
     for (unsigned i = 0; i < plan->vms->len; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
-        const char *final = g_hash_table_lookup(moving->finals, vm->name);
 
-        if (g_strcmp0(vm->point, final) != 0)
-            return fail(error, ERROR_INTEGRITY,
-                        "VM %s would start from point %s, its last one is %s", vm->name,
-                        vm->point ? vm->point : "none", final ? final : "unknown");
+        if (!check_point(vm, g_hash_table_lookup(moving->finals, vm->name), error))
+            return false;
     }
     return true;
 }
@@ -370,37 +399,67 @@ static bool step_check(void *context, GError **error)
     const struct moving *moving = context;
     AUTO(failover_plan) plan = plan_now(moving, error);
 
-    return plan && check_plan(moving, plan, error) && check_points(moving, plan, error);
+    return plan && check_plan(moving, plan, error) && check_finals(moving, plan, error);
 }
 
 /* ---- From here on there is no way back */
 
-/* What the other site knows was learnt before, so the epoch is newer than that. Once one VM is claimed, what
+static bool check_before_claim(const struct moving *moving, GError **error)
+{
+    if (check_all_off(moving, error) && check_owners(moving, error))
+        return true;
+    if (move_owns(moving, run_id(moving->run)))
+        g_prefix_error(error,
+                       "%s is this site's already, and what it writes at %s does not come here "
+                       "(drctl fence %s, there): ",
+                       moving->move->vapp, moving->move->site, moving->move->vapp);
+    return false;
+}
+
+/* Of two that move one VM away from a site, the one that this site does not take at its word stops. */
+static bool tell_peer(const struct moving *moving, const struct owner *owner, GError **error)
+{
+    struct reconnect line = {.store = moving->peer};
+
+    for (;;) {
+        GError *why = NULL;
+
+        if (store_put_owner(moving->peer, owner, &why))
+            return true;
+        if (!reconnect_after(&line, why, false, error))
+            return false;
+    }
+}
+
+/* What the other site knows came with its points, so the epoch is newer than that. Once one VM is claimed, what
  * fails is repeated. */
 static bool step_claim(void *context, GError **error)
 {
     const struct moving *moving = context;
     AUTO(claim) claim = NULL;
 
-    if (!check_all_off(moving, error))
+    if (!check_before_claim(moving, error))
         return false;
     claim = claim_new(moving->site, run_id(moving->run));
     for (unsigned i = 0; i < moving->move->vms->len; i++) {
         const struct move_vm *vm = moving->move->vms->pdata[i];
+        AUTO(owner) owner = NULL;
 
-        if (!claim_vm(claim, vm->uuid, vm->name, NULL, error))
+        if (!claim_vm(claim, vm->uuid, vm->name, &owner, error) || !tell_peer(moving, owner, error))
             return false;
     }
     return true;
 }
 
-/* The VMs are off there, and owned by this site: what cannot be reached must not keep them from starting. */
+/* The VMs were off there a moment ago, and their site knows that they are this one's: when the link is lost now they
+ * start here nevertheless. */
 static bool step_fence(void *context, GError **error)
 {
     const struct moving *moving = context;
     const struct move *move = moving->move;
     const char *const args[] = {"fence", move->vapp, NULL};
     GError *why = NULL;
+    bool lost;
 
     if (peer_command(moving->peer, args, moving->site->progress, NULL, &why))
         return true;
@@ -412,8 +471,9 @@ static bool step_fence(void *context, GError **error)
                   "%s could not be fenced at %s: see to it that it does not start there (drctl "
                   "fence %s, there): %s",
                   move->vapp, move->site, move->vapp, why->message);
+    lost = error_is(why, ERROR_NETWORK);
     g_error_free(why);
-    return true;
+    return lost || check_all_off(moving, error);
 }
 
 /* A plain failover may have gone on with what was interrupted here. */
@@ -434,8 +494,35 @@ static bool all_run_here(const struct moving *moving)
     return true;
 }
 
-/* From the newest points, which are the last ones: nobody may add any since the claim. A start that was begun
- * before is gone on with. */
+/* If its last point cannot be used any more, somebody has to decide about an older one. Newer ones, until the claim,
+ * are of the VM that is off. The process that has seen the last one may be gone; the newest one is as good. */
+static bool check_not_older(const struct moving *moving, const struct failover_vm *vm,
+                            GError **error)
+{
+    const char *last = g_hash_table_lookup(moving->finals, vm->name);
+    g_autoptr(GPtrArray) points = last ? NULL : store_points(moving->site->store, vm->uuid, error);
+
+    if (!last && !points)
+        return false;
+    if (!last && points->len > 0)
+        last = ((const struct manifest *)points->pdata[0])->point;
+    return (vm->point && last && strcmp(vm->point, last) >= 0) || check_point(vm, last, error);
+}
+
+static bool check_start(const struct moving *moving, const struct failover_plan *plan,
+                        GError **error)
+{
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (!vm->blocked && vm->recovery && !vm->recovery->adopted &&
+            !check_not_older(moving, vm, error))
+            return false;
+    }
+    return true;
+}
+
+/* A start that was begun before is gone on with. */
 static bool step_start(void *context, GError **error)
 {
     struct moving *moving = context;
@@ -447,6 +534,8 @@ static bool step_start(void *context, GError **error)
         return false;
     if (!plan->resumes && all_run_here(moving))
         return true;
+    if (!plan->resumes && !check_start(moving, plan, error))
+        return false;
     result->plan = g_steal_pointer(&plan);
     return failover_execute(moving->site, result->plan, moving->report, moving->report_context,
                             &result->started, error);

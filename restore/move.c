@@ -69,13 +69,9 @@ static bool look_for_copy(const struct site *site, const struct move *move, stru
 
 static bool plan_vm(const struct site *site, struct move *move, const json_t *entry, GError **error)
 {
-    const char *name, *state, *uuid = json_get_string(entry, "uuid");
+    const char *name = json_get_string(entry, "vm"), *state = json_get_string(entry, "state"),
+               *uuid = json_get_string(entry, "uuid");
 
-    if (!json_need_string(entry, "vm", &name, error) ||
-        !json_need_string(entry, "state", &state, error))
-        return false;
-    if (!vm_name_is_valid(name))
-        return fail(error, ERROR_INTEGRITY, "%s names a VM wrongly", move->site);
     if (g_strcmp0(state, domain_state_name(DOMAIN_RUNNING)) != 0)
         return fail(
             error, ERROR_CONFLICT,
@@ -224,17 +220,15 @@ static const json_t *step_record(const json_t *shown, const char *step)
     return NULL;
 }
 
-/* Is the way back closed: is a VM this site's by now? If that cannot be told it is. */
+/* Is the way back closed: has this run made a VM this site's, and is it that still? If that cannot be told it is. */
 static bool is_claimed(const struct moving *moving)
 {
-    json_auto_t *shown = run_show(moving->site->catalog, run_id(moving->run), NULL);
-    const json_t *claim = shown ? step_record(shown, "claim") : NULL;
-    const char *state = claim ? json_get_string(claim, "state") : NULL;
+    const char *run = run_id(moving->run);
+    json_auto_t *shown = run_show(moving->site->catalog, run, NULL);
 
-    if (!shown || g_strcmp0(state, "done") == 0)
-        return true;
     /* What was declared has a record, too. */
-    return json_get_string(claim, "started") && move_owns(moving);
+    return !shown ||
+           (json_get_string(step_record(shown, "claim"), "started") && move_owns(moving, run));
 }
 
 static bool take_back(struct moving *moving, GError *why, GError **error)
@@ -327,13 +321,12 @@ static bool end_claimed(struct moving *moving, GError *why, GError **error)
     return false;
 }
 
-/* All of it, also what was done by a process that was killed: VMs may have been started and stopped since, and
- * each step is safe to repeat. */
-static bool until_claim(struct moving *moving, GError **error)
+/* Also what was done by a process that was killed, as far as there is a way back: VMs may have been started and
+ * stopped since, or have been moved by others, and each step is safe to repeat. */
+static bool do_steps(struct moving *moving, GError **error)
 {
-    for (unsigned i = 0; i < move_n_before_claim; i++)
-        if (!interrupt_check(error) ||
-            !run_again(moving->run, moving->move->vapp, &move_steps[i], moving, error))
+    for (unsigned i = is_claimed(moving) ? move_n_before_claim : 0; i < move_n_steps; i++)
+        if (!run_again(moving->run, moving->move->vapp, &move_steps[i], moving, error))
             return false;
     return true;
 }
@@ -342,9 +335,7 @@ static bool execute(struct moving *moving, GError **error)
 {
     GError *why = NULL;
 
-    if ((is_claimed(moving) || until_claim(moving, &why)) &&
-        run_steps(moving->run, moving->move->vapp, move_steps + move_n_before_claim,
-                  move_n_steps - move_n_before_claim, moving, &why))
+    if (do_steps(moving, &why))
         return finish(moving, RUN_DONE, error);
     return is_claimed(moving) ? end_claimed(moving, why, error) : take_back(moving, why, error);
 }

@@ -30,12 +30,13 @@ struct moving {
 extern const struct step move_steps[];
 extern const unsigned move_n_steps;
 extern const unsigned move_n_before_claim; /* how many come before `claim` */
-/* Is a VM this site's? If that cannot be told it is. */
-bool move_owns(const struct moving *moving);
+/* Is a VM this site's, by RUN unless that is NULL? If that cannot be told it is. */
+bool move_owns(const struct moving *moving, const char *run);
 
 /* Run a command at the other site, and once more when the link was lost and can be had again: every one
  * of them is safe to repeat. *RESULT (may be NULL) is what it printed, when it has done all. */
 bool peer_command(struct store *peer, const char *const *args, struct progress *progress,
                   json_t **result, GError **error);
-/* {vm, uuid, state, ...} of each VM of VAPP there, an array to be json_decref'ed. */
+/* {vm, uuid, state, ...} of each VM of VAPP there, an array to be json_decref'ed; names and states are fit to be
+ * shown. */
 json_t *peer_status(struct store *peer, const char *vapp, GError **error);

@@ -2,7 +2,10 @@
 /* What of a VM is here already, before it is planned to bring it up. */
 #include <string.h>
 
+#include "restore/move.h"
 #include "restore/planner.h"
+
+#define MOVED_TEXT "it runs at another site until now"
 
 /* The point may be gone by now; the VM does not need to know. */
 static void take_marked_point(const struct planner *planner, struct failover_vm *vm,
@@ -37,6 +40,34 @@ static void count_adopted(const struct planner *planner, struct planned *planned
     planned->cpus = definition_cpus(xml_root(xml));
 }
 
+/* Was the copy brought up since the VM is this site's? OWNER says that it is. */
+static bool is_since(const struct recovered *mark, const struct owner *owner)
+{
+    return mark->run && owner->run && !run_is_before(mark->run, owner->run);
+}
+
+/* Has a move here made the VM this site's that has not started it yet? It goes on by a plain failover, too. */
+static bool is_moving(const struct site *site, const struct owner *owner)
+{
+    json_auto_t *run = owner->run ? run_show(site->catalog, owner->run, NULL) : NULL;
+    const char *kind = json_get_string(run, "kind");
+
+    return g_strcmp0(json_get_string(run, "state"), run_state_name(RUN_INTERRUPTED)) == 0 &&
+           (g_strcmp0(kind, PLANNED_KIND) == 0 || g_strcmp0(kind, FAILBACK_KIND) == 0);
+}
+
+static char *stale_here(const struct planner *planner, const struct recovered *mark,
+                        const struct owner *owner)
+{
+    if (is_since(mark, owner))
+        return NULL;
+    if (planner->moved || is_moving(planner->site, owner))
+        return g_strdup(MOVED_TEXT);
+    return run_is_before(mark->run, owner->run)
+               ? g_strdup_printf("run %s has made the VM this site's anew since", owner->run)
+               : NULL;
+}
+
 /* Why is this copy older than what the VM has written elsewhere since? NULL: it is not known to be. MARK is of a
  * run that has brought it up here, or empty. g_free. */
 static char *stale_text(const struct planner *planner, struct domain *domain,
@@ -46,18 +77,14 @@ static char *stale_text(const struct planner *planner, struct domain *domain,
     AUTO(owner) owner = NULL;
     g_autofree char *text = NULL;
 
-    if (planner->moved)
-        return g_strdup("it runs at another site until now");
     /* A record that cannot be read is replaced by the failover; what it said is lost. */
     if (!owner_read(config->store, domain_uuid(domain), &owner, NULL) || !owner)
-        return NULL;
+        return planner->moved ? g_strdup(MOVED_TEXT) : NULL;
+    if (strcmp(owner->site, config->site) == 0)
+        return stale_here(planner, mark, owner);
     text = owner_text(owner);
-    if (strcmp(owner->site, config->site) != 0)
-        return g_strdup_printf("the VM belongs to site %s", text);
-    /* The VM came back to this site by another run than this copy. */
-    return run_is_before(mark->run, owner->run)
-               ? g_strdup_printf("run %s has made the VM this site's anew since", owner->run)
-               : NULL;
+    return planner->moved ? g_strdup(MOVED_TEXT)
+                          : g_strdup_printf("the VM belongs to site %s", text);
 }
 
 /* It makes room if it is off, see `aside` in recovery.c. */

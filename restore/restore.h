@@ -45,6 +45,9 @@ json_t *lost_disks_json(const GPtrArray *lost);
 /* vApp NAME as it would be started here: this site's *.vapp, else the newest pool bundle of any site
  * that knows it. ERROR_NOT_FOUND. */
 struct vapp *site_vapp(const struct site *site, const char *name, GError **error);
+/* The same, for who acts on the VMs that are here by what it says: ERROR_CONFLICT if it is another site's, and one
+ * of its names is here that of a VM that did not come from there. Needs hosts. */
+struct vapp *site_vapp_here(const struct site *site, const char *name, GError **error);
 /* All of them; of struct vapp. */
 GPtrArray *site_vapps(const struct site *site, GError **error);
 

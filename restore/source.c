@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "restore/origin.h"
+#include "restore/recovery.h"
 
 void source_clear(struct source *source)
 {
@@ -180,20 +181,25 @@ bool source_find(struct bundles *bundles, const char *name, const char *from, st
 
 /* ---- vApps for those who only want to look at, start or stop them */
 
-static struct vapp *find_vapp(struct bundles *bundles, const char *name, GError **error)
+/* *FROM (g_free): the site whose it is, NULL: this site's own. */
+static struct vapp *find_vapp(struct bundles *bundles, const char *name, char **from,
+                              GError **error)
 {
     const struct site *site = bundles->site;
     AUTO_SOURCE source = {0};
     AUTO_SOURCE other = {0};
 
+    *from = NULL;
     if (!find_in_config(site, name, &source, error))
         return NULL;
     if (source.order)
         return g_steal_pointer(&source.order);
     if (!find_in_bundles(bundles, name, NULL, &other, error))
         return NULL;
-    if (other.order && is_vapp(other.order))
+    if (other.order && is_vapp(other.order)) {
+        *from = g_steal_pointer(&other.site);
         return g_steal_pointer(&other.order);
+    }
     fail(error, ERROR_NOT_FOUND,
          "there is no vApp %s: neither %s/*.vapp nor any site's pool metadata has it; `drctl vapp "
          "list` shows all",
@@ -204,8 +210,41 @@ static struct vapp *find_vapp(struct bundles *bundles, const char *name, GError 
 struct vapp *site_vapp(const struct site *site, const char *name, GError **error)
 {
     AUTO(bundles) bundles = bundles_new(site);
+    g_autofree char *from = NULL;
 
-    return find_vapp(bundles, name, error);
+    return find_vapp(bundles, name, &from, error);
+}
+
+/* What runs in a guest to tell whether it is ready must be of those who have the guest in hand anyway. */
+static bool check_came_from(const struct site *site, const struct vapp *vapp, const char *from,
+                            GError **error)
+{
+    for (unsigned i = 0; from && i < vapp->vms->len; i++) {
+        const char *name = ((const struct vapp_vm *)vapp->vms->pdata[i])->name;
+        AUTO(domain) domain = NULL;
+        struct recovered mark;
+        bool other;
+
+        if (!site_find_domain(site, name, name, &domain, &mark, error))
+            return false;
+        other = domain && g_strcmp0(mark.site, from) != 0;
+        recovered_clear(&mark);
+        if (other)
+            return fail(error, ERROR_CONFLICT,
+                        "vApp %s is known here from site %s, but VM %s did not come from there: "
+                        "write %s.vapp in %s",
+                        vapp->name, from, name, vapp->name, site->config->dir);
+    }
+    return true;
+}
+
+struct vapp *site_vapp_here(const struct site *site, const char *name, GError **error)
+{
+    AUTO(bundles) bundles = bundles_new(site);
+    g_autofree char *from = NULL;
+    AUTO(vapp) vapp = find_vapp(bundles, name, &from, error);
+
+    return vapp && check_came_from(site, vapp, from, error) ? g_steal_pointer(&vapp) : NULL;
 }
 
 static bool is_known(const GPtrArray *vapps, const char *name)
@@ -224,7 +263,9 @@ static bool add_vapps_of(struct bundles *bundles, const char *from, GPtrArray *v
     g_auto(GStrv) names = bundle ? bundle_names(bundle, "vapps") : NULL;
 
     for (char **name = names; name && *name; name++) {
-        struct vapp *vapp = is_known(vapps, *name) ? NULL : find_vapp(bundles, *name, error);
+        g_autofree char *whose = NULL;
+        struct vapp *vapp =
+            is_known(vapps, *name) ? NULL : find_vapp(bundles, *name, &whose, error);
 
         if (vapp)
             g_ptr_array_add(vapps, vapp);

@@ -470,6 +470,25 @@ START_TEST(a_copy_of_what_has_run_elsewhere_since_is_put_aside)
 }
 END_TEST
 
+START_TEST(a_vapp_of_another_site_has_no_say_about_what_is_not_from_there)
+{
+    AUTO(shop) shop = shop_new("say", "");
+    const struct site *site = &shop->lab->site;
+    AUTO(domain) own = define_guest(shop->lab->hosts->pdata[0], "say-db", "");
+    g_autoptr(GError) error = NULL;
+    AUTO(vapp) known = site_vapp(site, "say", &error);
+    AUTO(vapp) vapp = NULL;
+
+    unit_ok(known != NULL, error);
+    unit_fails(site_vapp_here(site, "say", &error), error, ERROR_CONFLICT,
+               "VM say-db did not come from there");
+    undefine_guest(own);
+    fail_over(shop->lab, "say");
+    vapp = site_vapp_here(site, "say", &error);
+    unit_ok(vapp != NULL, error);
+}
+END_TEST
+
 START_TEST(an_old_copy_that_runs_is_not_touched)
 {
     AUTO(shop) shop = shop_new("both", "");
@@ -566,6 +585,7 @@ int main(void)
         what_runs_here_already_is_not_failed_over_again,
         the_next_failover_starts_what_is_off_with_what_it_has_written,
         a_copy_of_what_has_run_elsewhere_since_is_put_aside, an_old_copy_that_runs_is_not_touched,
+        a_vapp_of_another_site_has_no_say_about_what_is_not_from_there,
         a_copy_is_there_again_when_nothing_could_take_its_place,
         a_vm_that_does_not_get_ready_makes_a_partial_failover,
         a_definition_that_libvirt_refuses_leaves_nothing);

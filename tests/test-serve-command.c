@@ -15,6 +15,7 @@ static void operator_script(const char *script)
 }
 
 static const char *const stop[] = {"vapp", "stop", "shop", NULL};
+static const char *const status[] = {"vapp", "status", "shop", NULL};
 
 struct notes {
     struct progress progress;
@@ -61,11 +62,10 @@ START_TEST(its_failure_is_ours_with_what_it_has_printed)
     AUTO(store) store = NULL;
     json_auto_t *result = NULL;
     json_auto_t *nothing = NULL;
-    static const char *const status[] = {"status", NULL};
     g_autoptr(GError) error = NULL;
 
     operator_script(
-        "case $1 in vapp) echo '{}'; echo 'drctl: db does not stop' >&2; exit 3;; esac; "
+        "case $2 in stop) echo '{}'; echo 'drctl: db does not stop' >&2; exit 3;; esac; "
         "exit 9");
     server = server_new(&points_accept_ops);
     store = server_store(&server);
@@ -73,7 +73,7 @@ START_TEST(its_failure_is_ours_with_what_it_has_printed)
                "dr1: db does not stop");
     ck_assert_uint_eq(json_array_size(result), 1);
     unit_fails(store_command(store, status, NULL, &nothing, &error), error, ERROR_FAILED,
-               "drctl status: exit status 9");
+               "drctl vapp status shop: exit status 9");
     ck_assert_ptr_null(nothing);
     end(&server, &store, EXIT_SERVED);
 }
@@ -81,21 +81,24 @@ END_TEST
 
 START_TEST(nothing_else_than_the_table_runs)
 {
-    static const char *const refused[][5] = {
+    static const char *const refused[][6] = {
         {"prune", "db"},
         {"serve"},
-        {"status", "db"},
-        {"status", "--config"},
+        {"status"},
         {"vapp", "stop"},
         {"vapp", "stop", "shop", "shop2"},
         {"vapp", "stop", "--help"},
         {"vapp", "stop", "../shop"},
         {"vapp"},
         {"replicate"},
+        {"replicate", "db"},
         {"replicate", "--to", "dc1"},
+        {"replicate", "--to", "local", "db"},
         {"replicate", "--to", "../dc1", "db"},
+        {"replicate", "--to", "dc1", "--to", "dc2"},
         {"replicate", "--full", "db"},
         {"replicate", "db", "--to"},
+        {"replicate", "--to", "dc1", "db", "--keep-all"},
         {"fence"},
         {"fence", "--release", "db"},
         {"fence", "db", "--yes"},
@@ -122,8 +125,8 @@ START_TEST(nothing_else_than_the_table_runs)
     g_clear_pointer(&result, json_decref);
     unit_ok(store_command(store, fence, NULL, &result, &error), error);
     unit_ok(file_read(ran, 1000, &text, NULL, &error), error);
-    /* Nobody is there who could answer a question. */
-    ck_assert_str_eq(text, "replicate --to dc1 db --json\nfence db --json --yes\n");
+    ck_assert_str_eq(text,
+                     "replicate --to dc1 db --json --keep-all\nfence db --json --yes\n");
     end(&server, &store, EXIT_SERVED);
 }
 END_TEST
@@ -178,10 +181,9 @@ START_TEST(who_prints_without_end_is_ended)
     struct server server;
     AUTO(store) store = NULL;
     json_auto_t *result = NULL;
-    static const char *const status[] = {"status", NULL};
     g_autoptr(GError) error = NULL;
 
-    operator_script("case $1 in vapp) exec yes 1;; esac; echo '[1]'");
+    operator_script("case $2 in stop) exec yes 1;; esac; echo '[1]'");
     server = server_new(&points_accept_ops);
     store = server_store(&server);
     unit_fails(store_command(store, stop, NULL, &result, &error), error, ERROR_FAILED,
@@ -230,7 +232,7 @@ static struct hostile begin_long_command(const char *pid_file)
 
     operator_script(script);
     client = hostile_greeted();
-    say(&client, WIRE_COMMAND, 2, "{\"args\":[\"status\"]}");
+    say(&client, WIRE_COMMAND, 2, "{\"args\":[\"vapp\",\"status\",\"shop\"]}");
     return client;
 }
 
