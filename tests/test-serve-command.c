@@ -125,8 +125,7 @@ START_TEST(nothing_else_than_the_table_runs)
     g_clear_pointer(&result, json_decref);
     unit_ok(store_command(store, fence, NULL, &result, &error), error);
     unit_ok(file_read(ran, 1000, &text, NULL, &error), error);
-    ck_assert_str_eq(text,
-                     "replicate --to dc1 db --json --keep-all\nfence db --json --yes\n");
+    ck_assert_str_eq(text, "replicate --to dc1 db --json --keep-all\nfence db --json --yes\n");
     end(&server, &store, EXIT_SERVED);
 }
 END_TEST
