@@ -58,8 +58,8 @@ static bool check_request(const struct restore_request *request, GError **error)
         return fail(error, ERROR_USAGE, "--start goes with --as NAME or --over");
     if (request->stop && !request->over)
         return fail(error, ERROR_USAGE, "--stop goes with --over");
-    if (request->disks && request->as)
-        return fail(error, ERROR_USAGE, "--disk goes with --to-dir DIR or --over");
+    if ((request->storage || request->host) && !request->as)
+        return fail(error, ERROR_USAGE, "--storage and --host go with --as NAME");
     return true;
 }
 
@@ -132,6 +132,8 @@ static bool restore(struct context *context, GError **error)
         .over = option_set(context, "over"),
         .stop = option_set(context, "stop"),
         .disks = option_value(context, "disk"),
+        .storage = option_value(context, "storage"),
+        .host = option_value(context, "host"),
         .start = option_set(context, "start"),
         .accept_damage = option_set(context, "accept-damage"),
         .ask = !context->json && isatty(STDIN_FILENO) ? ask : NULL,
@@ -164,6 +166,7 @@ bool restore_resume(struct context *context, const json_t *run, GError **error)
         .over = json_is_true(json_object_get(plan, "over")),
         .stop = json_is_true(json_object_get(plan, "stop")),
         .disks = json_get_string(plan, "disks"),
+        .storage = json_get_string(plan, "storage"),
         .start = json_is_true(json_object_get(plan, "start")),
     };
 
@@ -177,7 +180,9 @@ static const struct option restore_options[] = {
     {"point", "POINT", "this recovery point; default: the newest"},
     {"as", "NAME", "as a new VM of this name, with new UUID and MAC addresses"},
     {"over", NULL, "in the place of the VM itself; its present disks are kept until --commit"},
-    {"disk", "DISK[,DISK]...", "only these disks, with --over or --to-dir"},
+    {"disk", "DISK[,DISK]...", "only these disks"},
+    {"storage", "POOL|DIR", "with --as: its disks go there; default: images of drctl.conf"},
+    {"host", "URI", "with --as: at this host; default: where most memory is free"},
     {"stop", NULL, "with --over: pull the plug of the VM if it runs"},
     {"start", NULL, "start the VM"},
     {"commit", NULL, "after --over: it stays so, and what it was before is forgotten"},

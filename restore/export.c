@@ -202,6 +202,7 @@ static bool step_definition(void *context, GError **error)
     const GPtrArray *disks = export->origin->disks;
     AUTO(xml) xml = definition_parse(export->origin->definition, "domain.xml of the point", error);
     g_autofree struct placement_disk *places = g_new0(struct placement_disk, disks->len);
+    g_auto(GStrv) left_out = origin_left_out(export->origin);
     g_auto(GStrv) paths = export_paths(export);
     g_autofree char *nvram = nvram_path(export);
     g_autofree char *path = definition_path(export);
@@ -214,6 +215,7 @@ static bool step_definition(void *context, GError **error)
         places[i] = (struct placement_disk){((const struct origin_disk *)disks->pdata[i])->target,
                                             paths[i], NULL};
     placement.nvram = export->origin->nvram ? nvram : NULL;
+    rewrite_leave_out(xml_root(xml), left_out);
     rewrite_place(xml_root(xml), &placement);
     text = xml_dump(xml);
     return file_write(path, text, strlen(text), 0600, error);

@@ -324,6 +324,19 @@ bool origin_only(struct origin *origin, const char *disks, GError **error)
     return true;
 }
 
+char **origin_left_out(const struct origin *origin)
+{
+    g_autoptr(GStrvBuilder) targets = g_strv_builder_new();
+
+    for (unsigned i = 0; i < origin->manifest->disks->len; i++) {
+        const struct manifest_disk *disk = origin->manifest->disks->pdata[i];
+
+        if (!has_disk(origin, disk->target))
+            g_strv_builder_add(targets, disk->target);
+    }
+    return g_strv_builder_end(targets);
+}
+
 /* One that is not complete, if anything of it can be used. */
 static struct origin *newest_damaged(const struct site *site, const GPtrArray *points)
 {

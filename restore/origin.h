@@ -49,6 +49,8 @@ bool origin_verify(const struct origin *origin, origin_verify_fn *verify, struct
                    GError **error);
 /* Forget all disks but DISKS ("vda,vdb"; NULL: none is forgotten). ERROR_NOT_FOUND when one is not in the point. */
 bool origin_only(struct origin *origin, const char *disks, GError **error);
+/* The targets of those that were forgotten: they are in the point, and not among the disks. g_strfreev */
+char **origin_left_out(const struct origin *origin);
 /* The same of POINTS (struct manifest, newest first) of one VM. */
 struct origin *origin_first(const struct site *site, const GPtrArray *points,
                             struct findings *findings, GError **error);

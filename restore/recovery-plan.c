@@ -137,13 +137,17 @@ static bool read_commit(struct recovery_plan *plan, const struct keyfile *keyfil
     return true;
 }
 
-/* A path is told from the name of a pool by its first character. */
+bool storage_name_is_valid(const char *name)
+{
+    return *name == '/' || (*name && !strchr(name, '/'));
+}
+
 static bool read_storage(const struct keyfile *keyfile, const char *group, char **storage,
                          GError **error)
 {
     if (!keyfile_string(keyfile, group, "storage", storage, error))
         return false;
-    if (*storage && **storage != '/' && strchr(*storage, '/'))
+    if (*storage && !storage_name_is_valid(*storage))
         return keyfile_fail(keyfile, group, "storage", error,
                             "'%s' is neither an absolute path nor the name of a pool", *storage);
     return true;

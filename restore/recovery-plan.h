@@ -83,6 +83,8 @@ bool recovery_plan_write(const char *dir, const char *name, const char *text, ch
 void recovery_plan_free(struct recovery_plan *plan);
 DEFINE_CLEANUP(recovery_plan)
 
+/* Can NAME be a `storage`? A path is told from the name of a pool by its first character. */
+bool storage_name_is_valid(const char *name);
 /* NULL: the plan does not mention it. */
 const struct plan_network *recovery_plan_network(const struct recovery_plan *plan,
                                                  const char *name);

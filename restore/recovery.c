@@ -129,6 +129,16 @@ static const char *subject_of(const struct recovery *recovery)
 
 /* ---- Planning */
 
+static void leave_out(const struct recovery *recovery, struct xml_node *domain,
+                      struct findings *findings)
+{
+    g_auto(GStrv) targets = origin_left_out(recovery->origin);
+
+    for (char **target = targets; *target; target++)
+        remark(findings, "disk %s is left out: the VM gets no such disk", *target);
+    rewrite_leave_out(domain, targets);
+}
+
 bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool as_copy,
                     struct findings *findings, GError **error)
 {
@@ -142,6 +152,7 @@ bool recovery_adapt(struct recovery *recovery, struct platform *platform, bool a
 
     if (!xml)
         return false;
+    leave_out(recovery, xml_root(xml), findings);
     platform_ask_support(platform, xml_root(xml));
     rewrite = (struct rewrite){.domain = xml_root(xml),
                                .manifest = recovery->origin->manifest,

@@ -2,6 +2,7 @@
 /* A point as another VM beside the original. */
 #include "restore/over.h"
 #include "restore/request.h"
+#include "restore/storage.h"
 
 #include <string.h>
 
@@ -85,7 +86,9 @@ bool request_matches(const struct restore_request *request, const json_t *plan, 
     if (!name || !uuid || !point)
         return fail(error, ERROR_INTEGRITY, "the plan of run %s names no VM or point", run);
     if (request->over != json_is_true(json_object_get(plan, "over")) ||
-        g_strcmp0(request->disks, json_get_string(plan, "disks")) != 0)
+        g_strcmp0(request->disks, json_get_string(plan, "disks")) != 0 ||
+        g_strcmp0(request->storage, json_get_string(plan, "storage")) != 0 ||
+        (request->host && g_strcmp0(request->host, json_get_string(plan, "host")) != 0))
         return fail(error, ERROR_CONFLICT,
                     "run %s was interrupted while it restored %s otherwise: finish it first, with "
                     "`drctl run resume %s`",
@@ -111,6 +114,7 @@ json_t *request_plan(const struct restore_request *request, const struct origin 
     json_set_string(json, "as", request->as);
     json_set_string(json, "to_dir", request->to_dir);
     json_set_string(json, "disks", request->disks);
+    json_set_string(json, "storage", request->storage);
     json_object_set_new(json, "over", json_boolean(request->over));
     json_object_set_new(json, "stop", json_boolean(request->stop));
     json_object_set_new(json, "start", json_boolean(request->start));
@@ -155,6 +159,34 @@ static struct platform *roomiest_platform(const struct site *site, GError **erro
     return g_steal_pointer(&best);
 }
 
+static struct platform *choose_platform(const struct site *site,
+                                        const struct restore_request *request, GError **error)
+{
+    if (!request->host)
+        return roomiest_platform(site, error);
+    for (unsigned i = 0; i < site->hosts->len; i++)
+        if (strcmp(host_uri(site->hosts->pdata[i]), request->host) == 0)
+            return platform_probe(site->hosts->pdata[i], error);
+    fail(error, ERROR_NOT_FOUND, "%s is none of this site's hosts: those are [site] libvirt in %s",
+         request->host, site->config->path);
+    return NULL;
+}
+
+/* Decide where it goes and what its definition becomes there. */
+static bool plan_at(struct recovery *recovery, const struct site *site,
+                    const struct restore_request *request, struct platform *platform,
+                    struct findings *findings, GError **error)
+{
+    recovery->uri = g_strdup(platform->name);
+    if (!recovery_adapt(recovery, platform, true, findings, error))
+        return false;
+    if (request->storage)
+        storage_take(site, recovery, request->storage, findings);
+    recovery_check_chains(recovery, findings);
+    recovery_check_access(recovery, site, findings);
+    return true;
+}
+
 static struct recovery *plan_copy(const struct site *site, const struct restore_request *request,
                                   GError **error)
 {
@@ -165,16 +197,13 @@ static struct recovery *plan_copy(const struct site *site, const struct restore_
     if (!check_name(site, request->as, error))
         return NULL;
     recovery->origin = request_origin(site, request, error);
-    platform = recovery->origin ? roomiest_platform(site, error) : NULL;
+    platform = recovery->origin ? choose_platform(site, request, error) : NULL;
     if (!platform)
         return NULL;
     recovery->name = g_strdup(request->as);
     recovery->uuid = g_uuid_string_random();
-    recovery->uri = g_strdup(platform->name);
-    if (!recovery_adapt(recovery, platform, true, findings, error))
+    if (!plan_at(recovery, site, request, platform, findings, error))
         return NULL;
-    recovery_check_chains(recovery, findings);
-    recovery_check_access(recovery, site, findings);
     request_note(site, request->as, findings);
     if (findings->blockers->len == 0)
         return g_steal_pointer(&recovery);
@@ -190,6 +219,7 @@ static json_t *copy_to_json(const struct restore_request *request, const struct 
     json_set_string(json, "host", recovery->uri);
     json_set_string(json, "new_uuid", recovery->uuid);
     json_set_string(json, "definition", recovery->definition);
+    json_set_string(json, "images", recovery->images);
     return json;
 }
 
@@ -210,6 +240,7 @@ static struct recovery *copy_from_json(const struct site *site, const json_t *js
     recovery->uuid = g_strdup(uuid);
     recovery->uri = g_strdup(host);
     recovery->definition = g_strdup(definition);
+    recovery->images = g_strdup(json_get_string(json, "images"));
     recovery->origin = request_origin_again(site, json, error);
     return recovery->origin ? g_steal_pointer(&recovery) : NULL;
 }
@@ -307,8 +338,11 @@ bool restore_execute(const struct site *site, const struct restore_request *requ
                     "a restore is either to a new name, or to a directory, or over the VM");
     if (request->to_dir && request->start)
         return fail(error, ERROR_USAGE, "plain files in a directory cannot be started");
-    if (request->as && request->disks)
-        return fail(error, ERROR_USAGE, "a new VM gets all disks of the point");
+    if (request->storage && !storage_name_is_valid(request->storage))
+        return fail(error, ERROR_USAGE, "'%s' is neither an absolute path nor the name of a pool",
+                    request->storage);
+    if (!request->as && (request->storage || request->host))
+        return fail(error, ERROR_USAGE, "only a new VM gets a storage or a host");
     done = request->as       ? restore_as(site, request, result, &cause)
            : request->to_dir ? restore_to_dir(site, request, result, &cause)
                              : restore_over(site, request, result, &cause);

@@ -256,7 +256,11 @@ struct restore_request {
     const char *to_dir; /* plain qcow2 files and domain.xml here, no libvirt; or NULL */
     bool over;          /* in the place of the VM itself, whose old disks are kept */
     bool stop;          /* over one that runs: pull its plug */
-    const char *disks;  /* "vda,vdb": only these, not with AS; or NULL */
+    const char *disks;  /* "vda,vdb": only these; or NULL */
+    const char *
+        storage; /* with AS: pool of the host, or directory, that its disks go to; or NULL: the images */
+    const char
+        *host; /* with AS: URI of the host that gets it; or NULL: where most memory is free */
     bool start;
     bool accept_damage; /* restore what is left of a point that is not whole */
     /* If that is not set: is it accepted? TEXT says what is lost. May be NULL: no. */

@@ -118,6 +118,18 @@ void rewrite_disks(const struct rewrite *rewrite)
     }
 }
 
+void rewrite_leave_out(struct xml_node *domain, char *const *targets)
+{
+    g_autoptr(GPtrArray) disks = xml_find_all(domain, "devices/disk");
+
+    for (unsigned i = 0; i < disks->len; i++) {
+        g_autofree char *target = xml_string(disks->pdata[i], "target/@dev");
+
+        if (target && g_strv_contains((const char *const *)targets, target))
+            xml_remove(disks->pdata[i]);
+    }
+}
+
 /* ---- Placing */
 
 /* libvirt looks for layers itself unless they are written down; and only where they are written

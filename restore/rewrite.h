@@ -63,6 +63,9 @@ void rewrite_rename_alone(struct xml_node *domain, const char *name, const char 
 /* Leave of a NIC what the guest sees of it, without what it is plugged into. */
 void rewrite_bare_nic(struct xml_node *nic);
 
+/* Without the disks TARGETS: where the original is at the same host, they would be its own. */
+void rewrite_leave_out(struct xml_node *domain, char *const *targets);
+
 /* NAME and UUID, whatever the definition says. */
 void rewrite_identify(struct xml_node *domain, const char *name, const char *uuid);
 

@@ -78,6 +78,24 @@ static struct storage *find(const struct site *site, const char *uri, const char
 
 /* ---- Choosing */
 
+static void take(const struct storage *storage, const struct site *site, struct recovery *recovery,
+                 struct findings *findings)
+{
+    if (storage->problem)
+        block(findings, "%s", storage->problem);
+    else if (strcmp(storage->dir, site->config->images) != 0)
+        recovery->images = g_strdup(storage->dir);
+}
+
+void storage_take(const struct site *site, struct recovery *recovery, const char *name,
+                  struct findings *findings)
+{
+    struct storage *storage = find(site, recovery->uri, name);
+
+    take(storage, site, recovery, findings);
+    storage_free(storage);
+}
+
 void storage_choose(const struct planner *planner, struct planned *planned)
 {
     const struct plan_vm *wishes = planned->wishes;
@@ -93,8 +111,5 @@ void storage_choose(const struct planner *planner, struct planned *planned)
         storage = find(planner->site, planned->recovery->uri, name);
         g_hash_table_insert(planner->storages, g_steal_pointer(&key), storage);
     }
-    if (storage->problem)
-        block(planned->findings, "%s", storage->problem);
-    else if (strcmp(storage->dir, planner->site->config->images) != 0)
-        planned->recovery->images = g_strdup(storage->dir);
+    take(storage, planner->site, planned->recovery, planned->findings);
 }

@@ -12,3 +12,6 @@
 GHashTable *storages_new(void);
 /* Sets the images of PLANNED's recovery, whose host is known; or blocks it. */
 void storage_choose(const struct planner *planner, struct planned *planned);
+/* The same for one VM, whose disks go to NAME, a pool or a directory. */
+void storage_take(const struct site *site, struct recovery *recovery, const char *name,
+                  struct findings *findings);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Recovery plans with real points and a real libvirtd: failover by a plan, checks, hooks. */
 #include "tests/recovery-shop.h"
+#include "tests/two-hosts.h"
 
 static void write_plan(const struct lab *lab, const char *name, const char *text)
 {
@@ -183,24 +184,6 @@ END_TEST
 
 /* ---- Two hosts */
 
-static char *second_dir;
-static char *second_uri;
-
-static void both_start(void)
-{
-    session_start();
-    second_dir = unit_dir();
-    second_uri = g_strchomp(run((const char *const[]){SESSION, "up", second_dir, NULL}));
-}
-
-static void both_stop(void)
-{
-    RUN(SESSION, "down", second_dir);
-    g_free(second_uri);
-    g_free(second_dir);
-    session_stop();
-}
-
 START_TEST(vms_that_shall_be_apart_get_a_host_each)
 {
     AUTO(shop) shop = shop_new("two", "");
@@ -208,10 +191,8 @@ START_TEST(vms_that_shall_be_apart_get_a_host_each)
     struct failover_result result = {0};
     AUTO(failover_plan) plan = NULL;
     g_autoptr(GError) error = NULL;
-    struct host *second = host_open(second_uri, &error);
 
-    unit_ok(second != NULL, error);
-    g_ptr_array_add(lab->hosts, second);
+    add_second_host(lab);
     write_plan(lab, "two", "[plan]\nvapps = two\n[vm two-app]\napart = two-db\n");
     plan = plan_of(lab, "two");
     ck_assert_str_ne(planned(plan, 0)->host, planned(plan, 1)->host);

@@ -2,7 +2,7 @@
 /* Restore of real points to another name and to plain files, also after being killed. */
 #include <fcntl.h>
 
-#include "tests/recovery-lab.h"
+#include "tests/two-hosts.h"
 
 static void restore(const struct lab *lab, const struct restore_request *request,
                     struct restore_result *result)
@@ -137,6 +137,150 @@ START_TEST(a_restored_copy_does_not_stand_for_its_original)
 }
 END_TEST
 
+/* ---- Only some disks */
+
+/* At the host of the original, whose disks are where the point's definition says. */
+START_TEST(a_copy_with_only_some_disks_has_no_others)
+{
+    AUTO(lab) lab = lab_open("some");
+    AUTO(lost_guest) guest = lost_guest(lab, "some-vm", "");
+    struct restore_request wrong = {.vm = "some-vm", .as = "some-copy", .disks = "vda,vdz"};
+    struct restore_request request = {
+        .vm = "some-vm", .as = "some-copy", .disks = "vda", .start = true};
+    struct restore_result result = {0};
+    g_autofree char *vda = NULL;
+    g_autofree char *vdb = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) original = host_define(lab->hosts->pdata[0], guest->xml, &error);
+
+    unit_ok(original != NULL, error);
+    unit_fails(refuses(lab, &wrong, &error), error, ERROR_NOT_FOUND, "has no disk 'vdz'");
+    restore(lab, &request, &result);
+    ck_assert_uint_eq(g_strv_length(result.paths), 1);
+    vda = domain_text(lab, "some-copy", "devices/disk[target/@dev='vda']/source/@file");
+    vdb = domain_text(lab, "some-copy", "devices/disk[target/@dev='vdb']/target/@dev");
+    ck_assert_str_eq(vda, result.paths[0]);
+    ck_assert_ptr_null(vdb);
+    ck_assert(guest_reads(lab, "some-copy", 34, 1));
+    assert_points_untouched(lab, guest);
+    restore_result_clear(&result);
+    undefine_guest(original);
+}
+END_TEST
+
+/* ---- To another place */
+
+/* On another file system, if this machine has one; removed by remove_elsewhere(). */
+static char *make_elsewhere(const struct lab *lab)
+{
+    g_autofree char *pattern = g_strdup("/dev/shm/drctl-XXXXXX");
+    const char *made = g_mkdtemp(pattern);
+    char *dir = made ? g_strdup(made) : lab_path(lab, "elsewhere");
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(dir_make(dir, 0711, &error), error);
+    return dir;
+}
+
+static void remove_elsewhere(const char *name, const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+
+    VIRSH("destroy", name);
+    unit_ok(tree_remove(dir, &error), error);
+}
+
+/* The copy NAME is in DIR, and what keeps its point leads there. */
+static void assert_is_elsewhere(const struct lab *lab, const char *name, const char *dir)
+{
+    g_autofree char *vda = domain_text(lab, name, "devices/disk[target/@dev='vda']/source/@file");
+    g_autofree char *parent = g_path_get_dirname(vda);
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) images = dir_list(lab->config->images, &error);
+    g_autofree char *link = NULL;
+    g_autofree char *leads = NULL;
+
+    ck_assert_msg(g_str_has_prefix(vda, dir), "%s", vda);
+    ck_assert_uint_eq(g_strv_length(images), 1);
+    link = g_build_filename(lab->config->images, images[0], NULL);
+    leads = g_file_read_link(link, NULL);
+    ck_assert_str_eq(leads, parent);
+    ck_assert(guest_reads(lab, name, 34, 1));
+}
+
+START_TEST(the_disks_of_a_copy_go_to_another_file_system)
+{
+    AUTO(lab) lab = lab_open("place");
+    AUTO(lost_guest) guest = lost_guest(lab, "place-vm", "");
+    g_autofree char *dir = make_elsewhere(lab);
+    struct restore_request request = {
+        .vm = "place-vm", .as = "place-copy", .storage = dir, .start = true};
+    struct restore_result result = {0};
+
+    restore(lab, &request, &result);
+    assert_is_elsewhere(lab, "place-copy", dir);
+    ck_assert(g_str_has_prefix(result.paths[1], dir));
+    restore_result_clear(&result);
+    remove_elsewhere("place-copy", dir);
+}
+END_TEST
+
+START_TEST(a_pool_of_the_host_takes_the_disks_of_a_copy)
+{
+    AUTO(lab) lab = lab_open("rpool");
+    AUTO(lost_guest) guest = lost_guest(lab, "rpool-vm", "");
+    g_autofree char *dir = lab_path(lab, "pool");
+    struct restore_request request = {.vm = "rpool-vm", .as = "rpool-copy", .storage = "rpool"};
+    struct restore_request wrong = {.vm = "rpool-vm", .as = "rpool-copy", .storage = "a/b"};
+    struct restore_result result = {0};
+    g_autoptr(GError) error = NULL;
+    AUTO(domain) domain = NULL;
+
+    unit_fails(refuses(lab, &wrong, &error), error, ERROR_USAGE, "neither an absolute path");
+    g_clear_error(&error);
+    unit_fails(refuses(lab, &request, &error), error, ERROR_CONFLICT, "virsh pool-define-as");
+    g_clear_error(&error);
+    domain = host_domain(lab->hosts->pdata[0], "rpool-copy", NULL);
+    ck_assert_ptr_null(domain);
+    unit_ok(dir_make(dir, 0711, &error), error);
+    VIRSH("pool-define-as", "rpool", "dir", "--target", dir);
+    VIRSH("pool-start", "rpool");
+    restore(lab, &request, &result);
+    ck_assert(g_str_has_prefix(result.paths[0], dir));
+    restore_result_clear(&result);
+    VIRSH("pool-destroy", "rpool");
+    VIRSH("pool-undefine", "rpool");
+}
+END_TEST
+
+START_TEST(a_copy_gets_the_host_that_is_asked_for)
+{
+    AUTO(lab) lab = lab_open("where");
+    AUTO(lost_guest) guest = lost_guest(lab, "where-vm", "");
+    struct restore_request nowhere = {.vm = "where-vm", .as = "x", .host = "qemu:///nowhere"};
+    struct host *second = add_second_host(lab);
+    const char *uris[] = {session_uri, second_uri};
+    g_autoptr(GError) error = NULL;
+
+    unit_fails(refuses(lab, &nowhere, &error), error, ERROR_NOT_FOUND, "none of this site's hosts");
+    /* Both, so that it is not where most memory is free by chance. */
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *copy = g_strdup_printf("where-copy%u", i);
+        struct restore_request request = {
+            .vm = "where-vm", .as = copy, .host = uris[i], .start = true};
+        struct restore_result result = {0};
+        AUTO(domain) domain = NULL;
+
+        restore(lab, &request, &result);
+        domain = host_domain(i ? second : lab->hosts->pdata[0], copy, NULL);
+        ck_assert_ptr_nonnull(domain);
+        ck_assert_int_eq(state_of(domain), DOMAIN_RUNNING);
+        unit_ok(domain_destroy(domain, &error), error);
+        restore_result_clear(&result);
+    }
+}
+END_TEST
+
 /* ---- To a directory */
 
 static void assert_plain_image(const char *path, const struct lab *lab,
@@ -173,6 +317,27 @@ START_TEST(plain_files_need_neither_libvirt_nor_the_store)
     ck_assert_ptr_nonnull(strstr(definition, result.paths[0]));
     ck_assert_ptr_nonnull(strstr(definition, vdb));
     ck_assert_ptr_nonnull(strstr(definition, guest->uuid));
+    restore_result_clear(&result);
+}
+END_TEST
+
+START_TEST(files_of_only_some_disks_are_defined_without_the_others)
+{
+    AUTO(lab) lab = lab_open("fewer");
+    AUTO(lost_guest) guest = lost_guest(lab, "fewer-vm", "");
+    g_autofree char *dir = lab_path(lab, "out");
+    g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
+    struct restore_request request = {.vm = "fewer-vm", .to_dir = dir, .disks = "vdb"};
+    struct restore_result result = {0};
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+
+    restore(lab, &request, &result);
+    unit_ok(file_read(path, 1 << 20, &text, NULL, &error), error);
+    ck_assert_ptr_nonnull(strstr(text, result.paths[0]));
+    ck_assert_ptr_null(strstr(text, "'vda'"));
+    ck_assert_ptr_null(strstr(text, "\"vda\""));
+    assert_plain_image(result.paths[0], lab, guest, 1, "vdb");
     restore_result_clear(&result);
 }
 END_TEST
@@ -327,6 +492,36 @@ START_TEST(a_killed_restore_to_a_name_is_finished_by_the_same_command)
 }
 END_TEST
 
+START_TEST(a_killed_restore_to_another_place_is_finished_there)
+{
+    static const char *const kills[][2] = {
+        {"overlay", "running"}, {"overlay", "done"}, {"define", "done"}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kills); i++) {
+        g_autofree char *site = g_strdup_printf("kpl%u", i);
+        g_autofree char *vm = g_strdup_printf("kpl%u-vm", i);
+        g_autofree char *copy = g_strdup_printf("kpl%u-copy", i);
+        AUTO(lost_guest) guest = lost_guest_of(site, vm);
+        g_autofree char *dir = g_build_filename(session_dir, site, "big", NULL);
+        struct restore_request request = {
+            .vm = vm, .as = copy, .storage = dir, .disks = "vda", .start = true};
+        struct restore_request other = {.vm = vm, .as = copy, .disks = "vda", .start = true};
+        g_autoptr(GError) error = NULL;
+        g_autofree char *vdb = NULL;
+
+        unit_ok(dir_make(dir, 0711, &error), error);
+        restore_elsewhere_and_kill(site, &request, kills[i][0], kills[i][1]);
+        AUTO(lab) lab = lab_open(site);
+
+        unit_fails(refuses(lab, &other, &error), error, ERROR_CONFLICT, "otherwise");
+        repeat(lab, &request);
+        assert_is_elsewhere(lab, copy, dir);
+        vdb = domain_text(lab, copy, "devices/disk[target/@dev='vdb']/target/@dev");
+        ck_assert_ptr_null(vdb);
+    }
+}
+END_TEST
+
 START_TEST(another_request_does_not_go_on_with_an_interrupted_one)
 {
     AUTO(lost_guest) guest = lost_guest_of("mixed", "mixed-vm");
@@ -345,17 +540,29 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const tests[] = {
+        a_copy_runs_beside_the_original,
+        an_older_point_is_restored_without_starting_it,
+        an_existing_name_is_refused,
+        what_is_not_there_is_not_found,
+        a_point_that_is_noted_as_damaged_is_refused_with_the_way_out,
+        a_restored_copy_does_not_stand_for_its_original,
+        a_copy_with_only_some_disks_has_no_others,
+        the_disks_of_a_copy_go_to_another_file_system,
+        a_pool_of_the_host_takes_the_disks_of_a_copy,
+        a_copy_gets_the_host_that_is_asked_for,
+        plain_files_need_neither_libvirt_nor_the_store,
+        files_of_only_some_disks_are_defined_without_the_others,
+        plain_files_of_a_clone_hold_what_is_its_templates,
+        damage_that_only_qemu_img_meets_is_named_and_leaves_nothing,
+        a_file_that_exists_is_never_overwritten,
+        a_killed_restore_to_a_directory_is_finished_by_the_same_command,
+        a_killed_restore_to_a_name_is_finished_by_the_same_command,
+        a_killed_restore_to_another_place_is_finished_there,
+        another_request_does_not_go_on_with_an_interrupted_one,
+        NULL,
+    };
+
     become_ordinary_user();
-    return SESSION_RUN("restore", a_copy_runs_beside_the_original,
-                       an_older_point_is_restored_without_starting_it, an_existing_name_is_refused,
-                       what_is_not_there_is_not_found,
-                       a_point_that_is_noted_as_damaged_is_refused_with_the_way_out,
-                       a_restored_copy_does_not_stand_for_its_original,
-                       plain_files_need_neither_libvirt_nor_the_store,
-                       plain_files_of_a_clone_hold_what_is_its_templates,
-                       damage_that_only_qemu_img_meets_is_named_and_leaves_nothing,
-                       a_file_that_exists_is_never_overwritten,
-                       a_killed_restore_to_a_directory_is_finished_by_the_same_command,
-                       a_killed_restore_to_a_name_is_finished_by_the_same_command,
-                       another_request_does_not_go_on_with_an_interrupted_one);
+    return session_run("restore", both_start, both_stop, tests);
 }
