@@ -122,7 +122,7 @@ static bool cmd_import(struct context *context, GError **error)
 }
 
 static const struct option import_options[] = {
-    {"as", "NAME", "what the VM of an OVA is called here"},
+    {"as", "NAME", "what the VM of an OVA, if it is one, is called here"},
     {"dry-run", NULL, "check the whole file and say what it would bring in; change nothing"},
     {0},
 };
@@ -139,7 +139,7 @@ const struct command archive_commands[] = {
                 "its\n"
                 "disks, each as one qcow2 image, its definition and checksums. `drctl import`\n"
                 "takes it in at another site; tar, qemu-img and virsh can use it as well.\n"
-                "FILE.ova is for other platforms, and holds one VM. The points are verified first.",
+                "FILE.ova is for other platforms. The points are verified first.",
         .options = export_options,
         .run = cmd_export,
     },

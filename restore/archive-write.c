@@ -3,25 +3,22 @@
 #include <string.h>
 
 #include "restore/archive.h"
-#include "restore/group.h"
-#include "restore/origin.h"
+#include "restore/export-choice.h"
 #include "restore/ova.h"
-#include "restore/request.h"
-#include "restore/source.h"
 
 #define NVRAM_MAX_BYTES (64u << 20)
 
 struct archived_vm {
-    struct origin *origin;
-    struct manifest *manifest; /* of the archive */
-    GPtrArray *disks;          /* of struct merged_disk */
+    const struct origin *origin; /* borrowed from the choice */
+    struct manifest *manifest;   /* of the archive */
+    GPtrArray *disks;            /* of struct merged_disk */
 };
 
 struct writing {
     const struct site *site;
     const struct export_request *request;
     char *dir; /* of the archive */
-    struct source source;
+    struct export_choice choice;
     GPtrArray *vms; /* of struct archived_vm */
 };
 
@@ -60,7 +57,6 @@ static void vm_free(void *data)
 
     g_clear_pointer(&vm->disks, g_ptr_array_unref);
     manifest_free(vm->manifest);
-    origin_free(vm->origin);
     g_free(vm);
 }
 
@@ -73,104 +69,9 @@ static void writing_clear(struct writing *self)
 {
     g_free(self->dir);
     g_clear_pointer(&self->vms, g_ptr_array_unref);
-    source_clear(&self->source);
+    export_choice_clear(&self->choice);
 }
 #define AUTO_WRITING __attribute__((cleanup(writing_clear))) struct writing
-
-static bool is_vapp(const struct writing *self)
-{
-    return self->source.order->text && *self->source.order->text;
-}
-
-/* ---- Which points */
-
-static void free_points(void *points)
-{
-    g_ptr_array_unref(points);
-}
-
-/* The points of each VM of the vApp, newest first; of GPtrArray. */
-static GPtrArray *histories_of(const struct writing *self, GError **error)
-{
-    g_autoptr(GPtrArray) histories = g_ptr_array_new_with_free_func(free_points);
-    const GPtrArray *vms = self->source.order->vms;
-
-    for (unsigned i = 0; i < vms->len; i++) {
-        const char *name = ((const struct vapp_vm *)vms->pdata[i])->name;
-        const char *uuid =
-            self->source.uuids ? g_hash_table_lookup(self->source.uuids, name) : NULL;
-        AUTO(manifest) newest = uuid ? NULL : origin_find_vm(self->site, name, error);
-        GPtrArray *points;
-
-        if (!uuid && !newest)
-            return NULL;
-        points = store_points(self->site->store, uuid ? uuid : newest->uuid, error);
-        if (!points)
-            return NULL;
-        g_ptr_array_add(histories, points);
-        if (points->len == 0) {
-            fail(error, ERROR_NOT_FOUND, "there is no recovery point of VM %s here", name);
-            return NULL;
-        }
-    }
-    return g_steal_pointer(&histories);
-}
-
-static bool is_usable(const struct manifest *manifest, void *context)
-{
-    const struct writing *self = context;
-    AUTO(origin) origin = origin_open(self->site, manifest->uuid, manifest->point, NULL);
-
-    return origin != NULL;
-}
-
-static const char *point_of_round(const GPtrArray *points, const char *group)
-{
-    for (unsigned i = 0; i < points->len; i++) {
-        const struct manifest *manifest = points->pdata[i];
-
-        if (g_strcmp0(manifest->group, group) == 0)
-            return manifest->point;
-    }
-    return NULL;
-}
-
-static bool choose_one(struct writing *self, const GPtrArray *points, const char *group,
-                       GError **error)
-{
-    const struct manifest *newest = points->pdata[0];
-    struct restore_request request = {
-        .vm = newest->uuid,
-        .point = group ? point_of_round(points, group) : self->request->point,
-    };
-    struct archived_vm *vm = g_new0(struct archived_vm, 1);
-
-    g_ptr_array_add(self->vms, vm);
-    vm->disks = g_ptr_array_new_with_free_func(free_disk);
-    vm->origin = request_origin(self->site, &request, error);
-    return vm->origin != NULL;
-}
-
-/* All from one round, if there is one; otherwise the newest of each. */
-static bool choose(struct writing *self, GError **error)
-{
-    AUTO(bundles) bundles = bundles_new(self->site);
-    const char *group;
-
-    if (!source_find(bundles, self->request->name, NULL, &self->source, error))
-        return false;
-    if (self->request->point && is_vapp(self))
-        return fail(error, ERROR_USAGE, "--point is for one VM, and %s is a vApp",
-                    self->request->name);
-    g_autoptr(GPtrArray) histories = histories_of(self, error);
-    if (!histories)
-        return false;
-    group = histories->len > 1 ? group_choose(histories, is_usable, self) : NULL;
-    for (unsigned i = 0; i < histories->len; i++)
-        if (!choose_one(self, histories->pdata[i], group, error))
-            return false;
-    return true;
-}
 
 /* ---- What each of them becomes */
 
@@ -191,6 +92,15 @@ static struct manifest *describe(const struct manifest *from, const char *site)
     manifest->label = g_strdup(from->label);
     manifest->reason = g_strdup_printf("exported at site %s", site);
     return manifest;
+}
+
+static void add_vm(struct writing *self, const struct origin *origin)
+{
+    struct archived_vm *vm = g_new0(struct archived_vm, 1);
+
+    g_ptr_array_add(self->vms, vm);
+    vm->origin = origin;
+    vm->disks = g_ptr_array_new_with_free_func(free_disk);
 }
 
 static bool measure_vm(const struct writing *self, struct archived_vm *vm, GError **error)
@@ -268,10 +178,10 @@ static json_t *head_json(const struct writing *self, const char *time)
 
     json_set_u64(json, "format", ARCHIVE_FORMAT);
     json_set_string(json, "kind", ARCHIVE_KIND);
-    json_set_string(json, "name", self->source.order->name);
+    json_set_string(json, "name", self->choice.source.order->name);
     json_set_string(json, "site", self->site->config->site);
     json_set_string(json, "time", time);
-    json_object_set_new(json, "vapp", json_boolean(is_vapp(self)));
+    json_object_set_new(json, "vapp", json_boolean(export_is_vapp(&self->choice)));
     for (unsigned i = 0; i < self->vms->len; i++) {
         const struct manifest *from = ((struct archived_vm *)self->vms->pdata[i])->origin->manifest;
         json_t *entry = json_object();
@@ -291,11 +201,11 @@ static bool write_head(const struct writing *self, struct tarball_out *out, int6
     g_autofree char *time = time_format(now);
     json_auto_t *json = head_json(self, time);
     g_autofree char *text = json_text(json, 2);
-    const struct vapp *order = self->source.order;
+    const struct vapp *order = self->choice.source.order;
     g_autofree char *member = archive_vapp_member(order->name);
 
     return tarball_out_add(out, ARCHIVE_HEAD, text, strlen(text), error) &&
-           (!is_vapp(self) ||
+           (!export_is_vapp(&self->choice) ||
             tarball_out_add(out, member, order->text, strlen(order->text), error));
 }
 
@@ -320,8 +230,8 @@ static bool write_archive(const struct writing *self, GError **error)
 
 static void tell(const struct writing *self, struct archive_result *result)
 {
-    result->name = g_strdup(self->source.order->name);
-    result->is_vapp = is_vapp(self);
+    result->name = g_strdup(self->choice.source.order->name);
+    result->is_vapp = export_is_vapp(&self->choice);
     result->vms = archive_vms_new();
     for (unsigned i = 0; i < self->vms->len; i++)
         archive_vms_add(result->vms, ((struct archived_vm *)self->vms->pdata[i])->manifest);
@@ -339,7 +249,11 @@ bool export_archive(const struct site *site, const struct export_request *reques
         return ova_export(site, request, result, error);
     self.dir = g_path_get_dirname(request->file);
     self.vms = g_ptr_array_new_with_free_func(vm_free);
-    if (!choose(&self, error) || !write_archive(&self, error))
+    if (!export_choose(site, request, &self.choice, error))
+        return false;
+    for (unsigned i = 0; i < self.choice.origins->len; i++)
+        add_vm(&self, self.choice.origins->pdata[i]);
+    if (!write_archive(&self, error))
         return false;
     tell(&self, result);
     return true;

@@ -35,6 +35,13 @@ bool archive_check_name(const char *file, bool *is_ova, GError **error);
 /* Is there room for NEEDED bytes of FILE in the store, beside what the store keeps free? ERROR_NO_SPACE */
 bool archive_check_space(const struct site *site, const char *file, uint64_t needed,
                          GError **error);
+/* Which file VAPP of an import will be, into RESULT; none if this site has one of that name, which stays.
+ * ERROR_CONFLICT when such a file defines another one. */
+bool archive_check_vapp(const struct site *site, const struct vapp *vapp,
+                        struct archive_result *result, GError **error);
+/* Write it there. */
+bool archive_write_vapp(const struct vapp *vapp, const struct archive_result *result,
+                        GError **error);
 /* Append a line of SHA256SUMS. */
 void archive_sum(GString *sums, const char *name, const uint8_t digest[DIGEST_SIZE]);
 

@@ -102,19 +102,20 @@ static bool check_point(void *context, const struct manifest *manifest, bool *sk
     return archive_check_space(self->site, self->request->file, self->needed, error);
 }
 
-static char *vapp_path(const struct importing *self, const char *name)
+static char *vapp_path(const struct site *site, const char *name)
 {
     g_autofree char *file = g_strconcat(name, ".vapp", NULL);
 
-    return g_build_filename(self->site->config->dir, file, NULL);
+    return g_build_filename(site->config->dir, file, NULL);
 }
 
 /* What the administrator has written stays. */
-static bool check_vapp(struct importing *self, const struct vapp *vapp, GError **error)
+bool archive_check_vapp(const struct site *site, const struct vapp *vapp,
+                        struct archive_result *result, GError **error)
 {
-    g_autofree char *path = vapp_path(self, vapp->name);
+    g_autofree char *path = vapp_path(site, vapp->name);
     g_autoptr(GError) cause = NULL;
-    AUTO(vapp) here = vapp_find(self->site->config->dir, vapp->name, &cause);
+    AUTO(vapp) here = vapp_find(site->config->dir, vapp->name, &cause);
 
     if (!here && !error_is(cause, ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&cause));
@@ -123,11 +124,10 @@ static bool check_vapp(struct importing *self, const struct vapp *vapp, GError *
     if (!here && g_file_test(path, G_FILE_TEST_EXISTS | G_FILE_TEST_IS_SYMLINK))
         return fail(error, ERROR_CONFLICT, "%s is there and defines another vApp: rename it", path);
     if (!here)
-        self->result->vapp_path = g_steal_pointer(&path);
+        result->vapp_path = g_steal_pointer(&path);
     else if (strcmp(here->text, vapp->text) != 0)
-        progress_note(self->site->progress,
-                      "vApp %s is defined otherwise by %s, which stays as it is", vapp->name,
-                      here->path);
+        progress_note(site->progress, "vApp %s is defined otherwise by %s, which stays as it is",
+                      vapp->name, here->path);
     return true;
 }
 
@@ -138,7 +138,7 @@ static bool finish_check(struct importing *self, const struct archive_reader *re
 
     self->result->name = g_strdup(archive_reader_name(reader));
     self->result->is_vapp = vapp != NULL;
-    return !vapp || check_vapp(self, vapp, error);
+    return !vapp || archive_check_vapp(self->site, vapp, self->result, error);
 }
 
 /* ---- Bringing in */
@@ -180,13 +180,19 @@ static bool commit_point(void *context, const struct manifest *manifest, GError 
     return done;
 }
 
+bool archive_write_vapp(const struct vapp *vapp, const struct archive_result *result,
+                        GError **error)
+{
+    return !result->vapp_path ||
+           file_write(result->vapp_path, vapp->text, strlen(vapp->text), 0644, error);
+}
+
 static bool finish_import(struct importing *self, const struct archive_reader *reader,
                           GError **error)
 {
     const struct vapp *vapp = archive_reader_vapp(reader);
-    const char *path = self->result->vapp_path;
 
-    return !path || !vapp || file_write(path, vapp->text, strlen(vapp->text), 0644, error);
+    return !vapp || archive_write_vapp(vapp, self->result, error);
 }
 
 bool import_archive(const struct site *site, const struct import_request *request,

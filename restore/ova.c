@@ -12,13 +12,22 @@
 #define DESCRIPTOR_MAX_BYTES (64u << 10) /* inside a VMDK */
 #define MAX_MEMBERS 1000u
 
+static const struct {
+    const char *name;
+    GChecksumType type;
+} algorithms[OVA_SUMS] = {
+    [OVA_SHA1] = {"SHA1", G_CHECKSUM_SHA1},
+    [OVA_SHA256] = {"SHA256", G_CHECKSUM_SHA256},
+    [OVA_SHA512] = {"SHA512", G_CHECKSUM_SHA512},
+};
+
 static void member_free(void *data)
 {
     struct ova_member *member = data;
 
     g_free(member->name);
-    g_free(member->sha1);
-    g_free(member->sha256);
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        g_free(member->sums[i]);
     g_free(member);
 }
 
@@ -27,7 +36,7 @@ void ova_free(struct ova *ova)
     if (!ova)
         return;
     g_ptr_array_unref(ova->members);
-    ovf_free(ova->ovf);
+    ovf_package_free(ova->package);
     g_free(ova->path);
     g_free(ova->text);
     g_free(ova->sums);
@@ -49,7 +58,7 @@ const struct ova_member *ova_member(const struct ova *ova, const char *name)
 
 struct reading {
     struct ova *ova;
-    GChecksum *sha1, *sha256;
+    GChecksum *sums[OVA_SUMS];
     GString *text; /* of a member that is kept, or NULL */
     struct progress *progress;
     uint64_t done;
@@ -78,8 +87,8 @@ static bool begin_member(void *context, const char *name, uint64_t bytes, uint64
         return fail(error, ERROR_INTEGRITY, "%s is too large", name);
     if (is_first || (is_sums && !self->ova->sums))
         self->text = g_string_new(NULL);
-    g_checksum_reset(self->sha1);
-    g_checksum_reset(self->sha256);
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        g_checksum_reset(self->sums[i]);
     return true;
 }
 
@@ -87,8 +96,8 @@ static bool take_data(void *context, const void *data, size_t len, GError **erro
 {
     struct reading *self = context;
 
-    g_checksum_update(self->sha1, data, (gssize)len);
-    g_checksum_update(self->sha256, data, (gssize)len);
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        g_checksum_update(self->sums[i], data, (gssize)len);
     if (self->text)
         g_string_append_len(self->text, data, (gssize)len);
     self->done += len;
@@ -102,8 +111,8 @@ static bool end_member(void *context, GError **error)
     struct ova *ova = self->ova;
     struct ova_member *member = ova->members->pdata[ova->members->len - 1];
 
-    member->sha1 = g_strdup(g_checksum_get_string(self->sha1));
-    member->sha256 = g_strdup(g_checksum_get_string(self->sha256));
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        member->sums[i] = g_strdup(g_checksum_get_string(self->sums[i]));
     if (self->text)
         *(ova->members->len == 1 ? &ova->text : &ova->sums) =
             g_string_free(g_steal_pointer(&self->text), FALSE);
@@ -116,17 +125,26 @@ static bool read_all(struct ova *ova, struct progress *progress, GError **error)
     struct tarball_sink sink = {begin_member, take_data, end_member, &reading};
     bool done;
 
-    reading.sha1 = g_checksum_new(G_CHECKSUM_SHA1);
-    reading.sha256 = g_checksum_new(G_CHECKSUM_SHA256);
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        reading.sums[i] = g_checksum_new(algorithms[i].type);
     done = tarball_scan(ova->path, TARBALL_PLAIN, &sink, error);
-    g_checksum_free(reading.sha1);
-    g_checksum_free(reading.sha256);
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        g_checksum_free(reading.sums[i]);
     if (reading.text)
         g_string_free(reading.text, TRUE);
     return done && (ova->text || fail(error, ERROR_INTEGRITY, "%s: it is empty", ova->path));
 }
 
 /* ---- Digests */
+
+/* That of MEMBER, or NULL: nobody has made it. */
+static const char *sum_of(const struct ova_member *member, const char *algorithm)
+{
+    for (unsigned i = 0; i < OVA_SUMS; i++)
+        if (strcmp(algorithm, algorithms[i].name) == 0)
+            return member->sums[i];
+    return NULL;
+}
 
 /* "SHA256(disk.vmdk)= 12ab..." */
 static bool check_line(const struct ova *ova, const char *line, GHashTable *listed, GError **error)
@@ -148,13 +166,11 @@ static bool check_line(const struct ova *ova, const char *line, GHashTable *list
     member = ova_member(ova, name);
     if (!member)
         return fail(error, ERROR_INTEGRITY, "%s is missing, of which it has a digest", name);
-    found = strcmp(algorithm, "SHA1") == 0     ? member->sha1
-            : strcmp(algorithm, "SHA256") == 0 ? member->sha256
-                                               : NULL;
+    found = sum_of(member, algorithm);
     if (!found)
         return fail(error, ERROR_FAILED,
-                    "its digests are %s, and only SHA1 and SHA256 are supported: export the VM "
-                    "anew with one of these",
+                    "its digests are %s, and only SHA1, SHA256 and SHA512 are supported: export "
+                    "the VM anew with one of these",
                     algorithm);
     if (g_ascii_strcasecmp(found, hex) != 0)
         return fail(error, ERROR_INTEGRITY, "%s is damaged: its %s is not what it should be", name,
@@ -167,12 +183,13 @@ bool ova_check_sums(const struct ova *ova, GError **error)
 {
     g_autoptr(GHashTable) listed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_auto(GStrv) lines = g_strsplit(ova->sums, "\n", -1);
+    g_autoptr(GPtrArray) disks = ovf_package_disks(ova->package);
 
     for (char **line = lines; *line; line++)
         if (*g_strstrip(*line) && !check_line(ova, *line, listed, error))
             return false;
-    for (unsigned i = 0; i < ova->ovf->disks->len; i++) {
-        const struct ovf_disk *disk = ova->ovf->disks->pdata[i];
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct ovf_disk *disk = disks->pdata[i];
 
         if (!g_hash_table_contains(listed, disk->file))
             return fail(error, ERROR_INTEGRITY, "its file of digests has none of %s", disk->file);
@@ -231,17 +248,18 @@ static bool check_disk(const struct ova *ova, int fd, const struct ova_member *m
 static bool check_disks(const struct ova *ova, GError **error)
 {
     AUTO_FD fd = open(ova->path, O_RDONLY | O_CLOEXEC);
+    g_autoptr(GPtrArray) disks = ovf_package_disks(ova->package);
 
     if (fd < 0)
         return fail_errno(error, errno, "cannot read %s", ova->path);
-    for (unsigned i = 0; i < ova->ovf->disks->len; i++) {
-        const struct ovf_disk *disk = ova->ovf->disks->pdata[i];
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct ovf_disk *disk = disks->pdata[i];
         const struct ova_member *member = ova_member(ova, disk->file);
 
         if (!member)
             return fail(error, ERROR_INTEGRITY, "disk %s is missing", disk->file);
         for (unsigned k = 0; k < i; k++)
-            if (strcmp(((const struct ovf_disk *)ova->ovf->disks->pdata[k])->file, disk->file) == 0)
+            if (strcmp(((const struct ovf_disk *)disks->pdata[k])->file, disk->file) == 0)
                 return fail(error, ERROR_INTEGRITY, "disk %s is attached twice", disk->file);
         if (!check_disk(ova, fd, member, error))
             return false;
@@ -274,8 +292,8 @@ char *ova_image(const struct ova *ova, const struct ova_member *member)
 
 static bool check(struct ova *ova, struct progress *progress, GError **error)
 {
-    ova->ovf = ovf_parse(ova->text, ((struct ova_member *)ova->members->pdata[0])->name, error);
-    if (!ova->ovf)
+    ova->package = ovf_parse(ova->text, ((struct ova_member *)ova->members->pdata[0])->name, error);
+    if (!ova->package)
         return false;
     if (!ova->sums)
         progress_note(progress,

@@ -13,10 +13,13 @@
 
 #define OVA_SUFFIX ".ova"
 
+/* What a file of digests may use: OVF 1.0, 1.1 and VirtualBox; VMware; OVF 2.0. */
+enum ova_sum { OVA_SHA1, OVA_SHA256, OVA_SHA512, OVA_SUMS };
+
 struct ova_member {
     char *name;
-    uint64_t bytes, at; /* where it lies in the file */
-    char *sha1, *sha256;
+    uint64_t bytes, at;   /* where it lies in the file */
+    char *sums[OVA_SUMS]; /* in hex, of each algorithm */
 };
 
 struct ova {
@@ -24,7 +27,7 @@ struct ova {
     GPtrArray *members; /* of struct ova_member */
     char *text;         /* of the descriptor */
     char *sums;         /* text of the digests, or NULL */
-    struct ovf *ovf;
+    struct ovf_package *package;
 };
 
 /* Read it to its end, compare all digests, and look at the disks. ERROR_INTEGRITY */

@@ -218,18 +218,18 @@ static void print(GString *text, const char *format, ...)
     g_string_append(text, part);
 }
 
-static void print_files(GString *text, const struct ovf *ovf)
+static void print_files(GString *text, const GPtrArray *disks)
 {
     g_string_append(text, "  <References>\n");
-    for (unsigned i = 0; i < ovf->disks->len; i++) {
-        const struct ovf_disk *disk = ovf->disks->pdata[i];
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct ovf_disk *disk = disks->pdata[i];
 
         print(text, "    <File ovf:href=\"%s\" ovf:id=\"file%u\" ovf:size=\"%" PRIu64 "\"/>\n",
               disk->file, i + 1, disk->file_bytes);
     }
     g_string_append(text, "  </References>\n  <DiskSection>\n    <Info>Virtual disks</Info>\n");
-    for (unsigned i = 0; i < ovf->disks->len; i++) {
-        const struct ovf_disk *disk = ovf->disks->pdata[i];
+    for (unsigned i = 0; i < disks->len; i++) {
+        const struct ovf_disk *disk = disks->pdata[i];
 
         print(
             text,
@@ -242,16 +242,20 @@ static void print_files(GString *text, const struct ovf *ovf)
     g_string_append(text, "  </DiskSection>\n");
 }
 
-static void print_networks(GString *text, const struct ovf *ovf)
+static void print_networks(GString *text, const struct ovf_package *package)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
 
     g_string_append(text, "  <NetworkSection>\n    <Info>Networks</Info>\n");
-    for (unsigned i = 0; i < ovf->nics->len; i++) {
-        const struct ovf_nic *nic = ovf->nics->pdata[i];
+    for (unsigned k = 0; k < package->vms->len; k++) {
+        const struct ovf *ovf = package->vms->pdata[k];
 
-        if (nic->network && g_hash_table_add(seen, nic->network))
-            print(text, "    <Network ovf:name=\"%s\"/>\n", nic->network);
+        for (unsigned i = 0; i < ovf->nics->len; i++) {
+            const struct ovf_nic *nic = ovf->nics->pdata[i];
+
+            if (nic->network && g_hash_table_add(seen, nic->network))
+                print(text, "    <Network ovf:name=\"%s\"/>\n", nic->network);
+        }
     }
     g_string_append(text, "  </NetworkSection>\n");
 }
@@ -271,7 +275,8 @@ static void print_controller(GString *text, enum ovf_bus bus, const struct ovf *
           bus_names[bus], 10 + bus, subtypes[bus], types[bus]);
 }
 
-static void print_disks(GString *text, const struct ovf *ovf)
+/* FIRST: how many disks the VMs before it have. */
+static void print_disks(GString *text, const struct ovf *ovf, unsigned first)
 {
     unsigned units[OVF_BUSES] = {0};
 
@@ -291,7 +296,7 @@ static void print_disks(GString *text, const struct ovf *ovf)
               "        <rasd:InstanceID>%u</rasd:InstanceID>\n"
               "        <rasd:Parent>%u</rasd:Parent>\n"
               "        <rasd:ResourceType>17</rasd:ResourceType>\n      </Item>\n",
-              units[disk->bus]++, i + 1, i + 1, 100 + i, 10 + disk->bus);
+              units[disk->bus]++, i + 1, first + i + 1, 100 + i, 10 + disk->bus);
     }
 }
 
@@ -326,7 +331,7 @@ static void print_nics(GString *text, const struct ovf *ovf)
     }
 }
 
-static void print_hardware(GString *text, const struct ovf *ovf)
+static void print_hardware(GString *text, const struct ovf *ovf, unsigned first)
 {
     print(text,
           "    <VirtualHardwareSection>\n      <Info>Virtual hardware</Info>\n"
@@ -343,7 +348,7 @@ static void print_hardware(GString *text, const struct ovf *ovf)
           "        <rasd:ResourceType>4</rasd:ResourceType>\n"
           "        <rasd:VirtualQuantity>%" PRIu64 "</rasd:VirtualQuantity>\n      </Item>\n",
           ovf->cpus, ovf->cpus, MAX(ovf->memory_bytes >> 20, 1));
-    print_disks(text, ovf);
+    print_disks(text, ovf, first);
     print_nics(text, ovf);
     if (ovf->efi)
         g_string_append(text, "      <vmw:Config ovf:required=\"false\" vmw:key=\"firmware\" "
@@ -351,7 +356,38 @@ static void print_hardware(GString *text, const struct ovf *ovf)
     g_string_append(text, "    </VirtualHardwareSection>\n");
 }
 
-char *ovf_text(const struct ovf *ovf)
+static void print_vm(GString *text, const struct ovf *ovf, unsigned first)
+{
+    print(text,
+          "  <VirtualSystem ovf:id=\"%s\">\n    <Info>A virtual machine</Info>\n"
+          "    <Name>%s</Name>\n"
+          "    <OperatingSystemSection ovf:id=\"%u\">\n"
+          "      <Info>The guest</Info>\n      <Description>%s</Description>\n"
+          "    </OperatingSystemSection>\n",
+          ovf->name, ovf->name, ovf->local_time ? 1u : 101u, ovf->local_time ? "Windows" : "Linux");
+    print_hardware(text, ovf, first);
+    g_string_append(text, "  </VirtualSystem>\n");
+}
+
+/* Sections of a collection come before what it consists of. */
+static void print_start(GString *text, const struct ovf_package *package)
+{
+    print(text,
+          "  <VirtualSystemCollection ovf:id=\"%s\">\n    <Info>A vApp</Info>\n"
+          "    <Name>%s</Name>\n    <StartupSection>\n      <Info>The order of the start</Info>\n",
+          package->name, package->name);
+    for (unsigned i = 0; i < package->vms->len; i++) {
+        const struct ovf *ovf = package->vms->pdata[i];
+
+        print(text,
+              "      <Item ovf:id=\"%s\" ovf:order=\"%u\" ovf:startAction=\"powerOn\" "
+              "ovf:startDelay=\"%u\" ovf:stopAction=\"guestShutdown\" ovf:stopDelay=\"0\"/>\n",
+              ovf->name, ovf->order, ovf->delay_s);
+    }
+    g_string_append(text, "    </StartupSection>\n");
+}
+
+char *ovf_text(const struct ovf_package *package)
 {
     GString *text =
         g_string_new("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
@@ -362,17 +398,21 @@ char *ovf_text(const struct ovf *ovf)
                      "    xmlns:vssd=\"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/"
                      "CIM_VirtualSystemSettingData\"\n"
                      "    xmlns:vmw=\"http://www.vmware.com/schema/ovf\">\n");
+    g_autoptr(GPtrArray) disks = ovf_package_disks(package);
+    unsigned first = 0;
 
-    print_files(text, ovf);
-    print_networks(text, ovf);
-    print(text,
-          "  <VirtualSystem ovf:id=\"%s\">\n    <Info>A virtual machine</Info>\n"
-          "    <Name>%s</Name>\n"
-          "    <OperatingSystemSection ovf:id=\"%u\">\n"
-          "      <Info>The guest</Info>\n      <Description>%s</Description>\n"
-          "    </OperatingSystemSection>\n",
-          ovf->name, ovf->name, ovf->local_time ? 1u : 101u, ovf->local_time ? "Windows" : "Linux");
-    print_hardware(text, ovf);
-    g_string_append(text, "  </VirtualSystem>\n</Envelope>\n");
+    print_files(text, disks);
+    print_networks(text, package);
+    if (package->name)
+        print_start(text, package);
+    for (unsigned i = 0; i < package->vms->len; i++) {
+        const struct ovf *ovf = package->vms->pdata[i];
+
+        print_vm(text, ovf, first);
+        first += ovf->disks->len;
+    }
+    if (package->name)
+        g_string_append(text, "  </VirtualSystemCollection>\n");
+    g_string_append(text, "</Envelope>\n");
     return g_string_free(text, FALSE);
 }

@@ -8,6 +8,9 @@
 #define MAX_NICS 64u
 #define MAX_MEMORY_BYTES (UINT64_C(64) << 40)
 #define MAX_CPUS 4096u
+#define MAX_VMS 1000u
+#define MAX_ORDER 9999u
+#define MAX_DELAY_S 86400u
 
 /* ResourceType of an Item (CIM_ResourceAllocationSettingData). */
 enum { TYPE_CPU = 3, TYPE_MEMORY = 4, TYPE_IDE = 5, TYPE_SCSI = 6, TYPE_NIC = 10, TYPE_DISK = 17 };
@@ -49,6 +52,37 @@ void ovf_free(struct ovf *ovf)
     g_ptr_array_unref(ovf->nics);
     g_free(ovf->name);
     g_free(ovf);
+}
+
+static void free_vm(void *vm)
+{
+    ovf_free(vm);
+}
+
+struct ovf_package *ovf_package_new(void)
+{
+    struct ovf_package *package = g_new0(struct ovf_package, 1);
+
+    package->vms = g_ptr_array_new_with_free_func(free_vm);
+    return package;
+}
+
+void ovf_package_free(struct ovf_package *package)
+{
+    if (!package)
+        return;
+    g_ptr_array_unref(package->vms);
+    g_free(package->name);
+    g_free(package);
+}
+
+GPtrArray *ovf_package_disks(const struct ovf_package *package)
+{
+    GPtrArray *disks = g_ptr_array_new();
+
+    for (unsigned i = 0; i < package->vms->len; i++)
+        g_ptr_array_extend(disks, ((const struct ovf *)package->vms->pdata[i])->disks, NULL, NULL);
+    return disks;
 }
 
 struct ovf_disk *ovf_add_disk(struct ovf *ovf)
@@ -212,10 +246,16 @@ static bool check_file(const struct descriptor *self, const struct xml_node *fil
 
     if (!file)
         return fail(error, ERROR_INTEGRITY, "%s: disk %s is in no file", self->what, id);
-    if ((compression && *compression && strcmp(compression, "identity") != 0) || chunk)
+    if (chunk && *chunk)
         return fail(error, ERROR_FAILED,
-                    "%s: disk %s is %s, which is not supported: export the VM anew without that",
-                    self->what, id, chunk ? "split into several files" : "compressed");
+                    "%s: disk %s is split into several files (chunkSize), which is not supported: "
+                    "export the VM anew with each disk in one file (ovftool without --chunkSize)",
+                    self->what, id);
+    if (compression && *compression && strcmp(compression, "identity") != 0)
+        return fail(error, ERROR_FAILED,
+                    "%s: disk %s is compressed as a whole (%s), which is not supported: export the "
+                    "VM anew without that (ovftool without --compress)",
+                    self->what, id, compression);
     return true;
 }
 
@@ -372,41 +412,127 @@ static GPtrArray *items_of(const struct xml_node *system)
                                 "local-name()='EthernetPortItem']");
 }
 
-static bool read_descriptor(struct descriptor *self, GError **error)
+/* One VM: SYSTEM is a <VirtualSystem>. */
+static bool read_vm(struct descriptor *self, const struct xml_node *system, GError **error)
 {
-    g_autoptr(GPtrArray) systems = all(self->root, "VirtualSystem");
+    g_autoptr(GPtrArray) items = items_of(system);
 
-    if (strcmp(xml_name(self->root), "Envelope") != 0 || systems->len == 0)
-        return fail(error, ERROR_INTEGRITY, "%s describes no VM", self->what);
-    if (systems->len > 1)
-        return fail(error, ERROR_FAILED,
-                    "%s describes %u VMs, and only one at a time can be imported: export them one "
-                    "by one",
-                    self->what, systems->len);
-    read_system(self->ovf, systems->pdata[0]);
-    self->items = items_of(systems->pdata[0]);
-    if (self->items->len > MAX_ITEMS)
+    read_system(self->ovf, system);
+    if (items->len > MAX_ITEMS)
         return fail(error, ERROR_INTEGRITY, "%s has more than %u items", self->what, MAX_ITEMS);
-    for (unsigned i = 0; i < self->items->len; i++)
-        if (!read_item(self, self->items->pdata[i], error))
+    self->items = items;
+    for (unsigned i = 0; i < items->len; i++)
+        if (!read_item(self, items->pdata[i], error))
             return false;
     if (!self->ovf->memory_bytes || self->ovf->disks->len == 0)
-        return fail(error, ERROR_INTEGRITY, "%s: it has %s", self->what,
+        return fail(error, ERROR_INTEGRITY, "%s: %s has %s", self->what,
+                    self->ovf->name ? self->ovf->name : "it",
                     self->ovf->memory_bytes ? "no disk" : "no memory");
     return true;
 }
 
-struct ovf *ovf_parse(const char *text, const char *what, GError **error)
+static bool add_vm(struct ovf_package *package, const struct xml_node *root, const char *what,
+                   const struct xml_node *system, GError **error)
+{
+    AUTO(ovf) ovf = ovf_new();
+    struct descriptor self = {.root = root, .what = what, .ovf = ovf};
+
+    if (!read_vm(&self, system, error))
+        return false;
+    g_ptr_array_add(package->vms, g_steal_pointer(&ovf));
+    return true;
+}
+
+/* ---- Collections */
+
+static unsigned small_number(const struct xml_node *node, const char *name, unsigned max)
+{
+    g_autofree char *text = attribute(node, name);
+    uint64_t value;
+
+    return text && g_ascii_string_to_unsigned(text, 10, 0, max, &value, NULL) ? (unsigned)value : 0;
+}
+
+/* When SYSTEM starts, by the StartupSection of its collection: its items name the systems by their ids. */
+static void read_start(struct ovf *ovf, const struct xml_node *collection,
+                       const struct xml_node *system)
+{
+    g_autoptr(GPtrArray) items =
+        xml_find_all(collection, "*[local-name()='StartupSection']/*[local-name()='Item']");
+    g_autofree char *id = attribute(system, "id");
+
+    for (unsigned i = 0; i < items->len; i++) {
+        g_autofree char *of = attribute(items->pdata[i], "id");
+
+        if (!id || g_strcmp0(of, id) != 0)
+            continue;
+        ovf->order = small_number(items->pdata[i], "order", MAX_ORDER);
+        ovf->delay_s = small_number(items->pdata[i], "startDelay", MAX_DELAY_S);
+    }
+}
+
+static bool has_vm(const struct ovf_package *package, const char *name)
+{
+    for (unsigned i = 0; i < package->vms->len; i++)
+        if (g_strcmp0(((const struct ovf *)package->vms->pdata[i])->name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool read_collection(struct ovf_package *package, const struct xml_node *root,
+                            const char *what, const struct xml_node *collection, GError **error)
+{
+    g_autoptr(GPtrArray) systems = xml_find_all(collection, "*[local-name()='VirtualSystem']");
+
+    package->name = child_text(collection, "Name");
+    if (!package->name)
+        package->name = attribute(collection, "id");
+    if (!package->name || systems->len == 0 || systems->len > MAX_VMS)
+        return fail(error, ERROR_INTEGRITY, "%s: a collection of %u VMs %s", what, systems->len,
+                    package->name ? "cannot be" : "has no name");
+    for (unsigned i = 0; i < systems->len; i++) {
+        AUTO(ovf) probe = ovf_new();
+
+        read_system(probe, systems->pdata[i]);
+        if (!probe->name || has_vm(package, probe->name))
+            return fail(error, ERROR_INTEGRITY, "%s: %s %s in it", what,
+                        probe->name ? "two VMs are called" : "a VM has no name",
+                        probe->name ? probe->name : "");
+        if (!add_vm(package, root, what, systems->pdata[i], error))
+            return false;
+        read_start(package->vms->pdata[i], collection, systems->pdata[i]);
+    }
+    return true;
+}
+
+static bool read_package(struct ovf_package *package, const struct xml_node *root, const char *what,
+                         GError **error)
+{
+    g_autoptr(GPtrArray) systems = all(root, "VirtualSystem");
+    g_autoptr(GPtrArray) collections = all(root, "VirtualSystemCollection");
+
+    if (strcmp(xml_name(root), "Envelope") != 0 || systems->len == 0)
+        return fail(error, ERROR_INTEGRITY, "%s describes no VM", what);
+    if (collections->len > 1)
+        return fail(error, ERROR_FAILED,
+                    "%s has %u collections of VMs, and only one at a time can be imported: export "
+                    "them one by one",
+                    what, collections->len);
+    if (collections->len == 1)
+        return read_collection(package, root, what, collections->pdata[0], error);
+    if (systems->len > 1)
+        return fail(error, ERROR_FAILED,
+                    "%s describes %u VMs that are no collection, and only one at a time can be "
+                    "imported: export them one by one",
+                    what, systems->len);
+    return add_vm(package, root, what, systems->pdata[0], error);
+}
+
+struct ovf_package *ovf_parse(const char *text, const char *what, GError **error)
 {
     AUTO(xml) xml = xml_parse(text, what, error);
-    AUTO(ovf) ovf = ovf_new();
-    struct descriptor self = {.what = what, .ovf = ovf};
-    bool done;
+    AUTO(ovf_package) package = ovf_package_new();
 
-    if (!xml)
-        return NULL;
-    self.root = xml_root(xml);
-    done = read_descriptor(&self, error);
-    g_clear_pointer(&self.items, g_ptr_array_unref);
-    return done ? g_steal_pointer(&ovf) : NULL;
+    return xml && read_package(package, xml_root(xml), what, error) ? g_steal_pointer(&package)
+                                                                    : NULL;
 }

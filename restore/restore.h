@@ -287,7 +287,7 @@ bool restore_decide(const struct site *site, const char *vm, bool commit, GError
 /* --- Archives ------------------------------------------------------------------------------- */
 
 /* A VM or a vApp as one file. What it is follows from the end of its name: ".tar.zst", our own, which holds a
- * full recovery point of each VM; or ".ova", one VM for other platforms, or of them. */
+ * full recovery point of each VM; or ".ova", for other platforms, or of them. */
 struct export_request {
     const char *name;  /* of a vApp or VM */
     const char *point; /* of one VM; or NULL: the newest of each, of one round if there is one */
@@ -295,7 +295,7 @@ struct export_request {
 };
 struct import_request {
     const char *file;
-    const char *as; /* of an OVA: what the VM is called; NULL: what the file calls it */
+    const char *as; /* of an OVA with one VM: what it is called; NULL: what the file calls it */
     bool dry_run;   /* check only */
 };
 struct archive_vm {
