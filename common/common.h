@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/digest.h"
 #include "common/domain-pull.h"
+#include "common/errand.h"
 #include "common/file.h"
 #include "common/format.h"
 #include "common/host.h"
