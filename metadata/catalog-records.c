@@ -59,6 +59,19 @@ struct writing {
     GError *error;
 };
 
+static bool writing_init(struct writing *writing, const struct catalog_entry *entries,
+                         size_t n_entries, GError **error)
+{
+    for (size_t i = 0; i < n_entries; i++)
+        if (!check_key(entries[i].key, error))
+            return false;
+    *writing = (struct writing){
+        .entries = entries, .n_entries = n_entries, .texts = g_new0(char *, n_entries + 1)};
+    for (size_t i = 0; i < n_entries; i++)
+        writing->texts[i] = json_text(entries[i].value, 0);
+    return true;
+}
+
 static void writing_clear(struct writing *writing)
 {
     g_strfreev(writing->texts);
@@ -155,16 +168,11 @@ static void write_shared(struct environment *environment, struct writing *writin
 bool catalog_put_all(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
                      GError **error)
 {
-    AUTO_WRITING writing = {.entries = entries, .n_entries = n_entries};
+    AUTO_WRITING writing = {0};
 
-    if (!check_process(catalog->environment, error))
+    if (!check_process(catalog->environment, error) ||
+        !writing_init(&writing, entries, n_entries, error))
         return false;
-    for (size_t i = 0; i < n_entries; i++)
-        if (!check_key(entries[i].key, error))
-            return false;
-    writing.texts = g_new0(char *, n_entries + 1);
-    for (size_t i = 0; i < n_entries; i++)
-        writing.texts[i] = json_text(entries[i].value, 0);
     write_shared(catalog->environment, &writing);
     if (!writing.error)
         return true;
@@ -180,24 +188,26 @@ bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *
     return catalog_put_all(catalog, &entry, 1, error);
 }
 
-bool catalog_insert(struct catalog *catalog, enum catalog_table table, const char *key,
-                    const json_t *value, bool *inserted, GError **error)
+bool catalog_insert(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
+                    bool *inserted, GError **error)
 {
     struct environment *environment = catalog->environment;
-    g_autofree char *text = json_text(value, 0);
-    MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)key};
-    MDB_val v = {.mv_size = strlen(text), .mv_data = text};
+    AUTO_WRITING writing = {0};
     AUTO_TXN txn = NULL;
+    MDB_val k = {.mv_size = strlen(entries->key), .mv_data = (void *)entries->key};
+    MDB_val v;
     int rc;
 
-    if (!check_key(key, error) || !begin(environment, 0, &txn, error) ||
-        !environment_grow(environment, v.mv_size, error))
+    if (!writing_init(&writing, entries, n_entries, error) || !begin(environment, 0, &txn, error) ||
+        !environment_grow(environment, room_for(&writing), error))
         return false;
-    rc = mdb_put(txn, environment->tables[table], &k, &v, MDB_NOOVERWRITE);
-    if (rc == MDB_KEYEXIST) {
+    rc = mdb_get(txn, environment->tables[entries->table], &k, &v);
+    if (rc == 0) {
         *inserted = false;
         return true;
     }
+    if (rc == MDB_NOTFOUND)
+        rc = put_entries(environment, txn, &writing);
     if (rc == 0)
         rc = mdb_txn_commit(g_steal_pointer(&txn));
     if (rc != 0)

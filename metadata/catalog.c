@@ -21,6 +21,7 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_POINTS] = "points",
     [CATALOG_VMS] = "vms",
     [CATALOG_RUNS] = "runs",
+    [CATALOG_PLANS] = "plans",
     [CATALOG_STEPS] = "steps",
     [CATALOG_CAPTURES] = "captures",
     [CATALOG_IMAGES] = "images",

@@ -25,6 +25,7 @@ enum catalog_table {
     CATALOG_POINTS,      /* "<vm-uuid>/<point>" -> manifest */
     CATALOG_VMS,         /* "<name>/<vm-uuid>" -> {}, "/<vm-uuid>" when all are there */
     CATALOG_RUNS,        /* "<run-id>" -> run */
+    CATALOG_PLANS,       /* "<run-id>/plan", "<run-id>/declared": what is large and never changes */
     CATALOG_STEPS,       /* "<run-id>/<subject>/<step>" -> step state */
     CATALOG_CAPTURES,    /* "<vm-uuid>" -> journal of a point in progress */
     CATALOG_IMAGES,      /* "<vm-uuid>/<store>" -> images of a VM that is off at its last point */
@@ -57,9 +58,10 @@ struct catalog_entry {
 };
 bool catalog_put_all(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
                      GError **error);
-/* Put only where there is none; *INSERTED says so. Of several processes exactly one wins. */
-bool catalog_insert(struct catalog *catalog, enum catalog_table table, const char *key,
-                    const json_t *value, bool *inserted, GError **error);
+/* Put ENTRIES only where there is none of the key of the first; *INSERTED says so. Of several processes exactly one
+ * wins. */
+bool catalog_insert(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
+                    bool *inserted, GError **error);
 /* *VALUE (json_decref) is NULL when there is none. */
 bool catalog_get(struct catalog *catalog, enum catalog_table table, const char *key, json_t **value,
                  GError **error);

@@ -36,6 +36,25 @@ bool run_record(struct catalog *catalog, const char *id, json_t **record, GError
            fail(error, ERROR_NOT_FOUND, "there is no run %s; drctl run list shows all", id);
 }
 
+char *run_part_key(const char *id, const char *part)
+{
+    return g_strdup_printf("%s/%s", id, part);
+}
+
+bool run_part(struct catalog *catalog, const json_t *record, const char *part, json_t **value,
+              GError **error)
+{
+    const char *id = json_get_string(record, "run");
+    g_autofree char *key = run_part_key(id ? id : "", part);
+
+    *value = json_incref(json_object_get(record, part));
+    if (!*value && !catalog_get(catalog, CATALOG_PLANS, key, value, error))
+        return false;
+    if (!*value)
+        *value = json_null();
+    return true;
+}
+
 /* Replace *RECORD's stored state by the true one. The lock is looked at before the record is read
  * again: a run may end in between. */
 static bool compute_state(struct catalog *catalog, json_t **record, GError **error)
@@ -108,6 +127,14 @@ GPtrArray *runs_newest_first(struct catalog *catalog, GError **error)
     return g_steal_pointer(&runs);
 }
 
+static json_t *head_of(json_t *record)
+{
+    json_object_del(record, "plan");
+    json_object_del(record, "result");
+    json_object_del(record, "declared");
+    return record;
+}
+
 json_t *run_list(struct catalog *catalog, GError **error)
 {
     g_autoptr(GPtrArray) runs = runs_newest_first(catalog, error);
@@ -116,15 +143,18 @@ json_t *run_list(struct catalog *catalog, GError **error)
     if (!runs)
         return NULL;
     list = json_array();
-    for (guint i = 0; i < runs->len; i++) {
-        json_t *record = g_ptr_array_index(runs, i);
-
-        json_object_del(record, "plan");
-        json_object_del(record, "result");
-        json_object_del(record, "declared");
-        json_array_append(list, record);
-    }
+    for (guint i = 0; i < runs->len; i++)
+        json_array_append(list, head_of(runs->pdata[i]));
     return list;
+}
+
+json_t *run_head(struct catalog *catalog, const char *id, GError **error)
+{
+    json_auto_t *record = NULL;
+
+    if (!run_record(catalog, id, &record, error) || !compute_state(catalog, &record, error))
+        return NULL;
+    return json_incref(head_of(record));
 }
 
 bool run_find_interrupted(struct catalog *catalog, const char *kind, const char *title, char **id,
@@ -230,12 +260,15 @@ json_t *run_show(struct catalog *catalog, const char *id, GError **error)
 {
     g_autofree char *prefix = g_strdup_printf("%s/", id);
     g_autoptr(GPtrArray) steps = NULL;
-    json_auto_t *record = NULL;
-    json_t *list;
+    json_auto_t *record = NULL, *declared = NULL;
+    json_t *list, *plan;
     bool executing;
 
-    if (!run_record(catalog, id, &record, error) || !compute_state(catalog, &record, error))
+    if (!run_record(catalog, id, &record, error) || !compute_state(catalog, &record, error) ||
+        !run_part(catalog, record, "declared", &declared, error) ||
+        !run_part(catalog, record, "plan", &plan, error))
         return NULL;
+    json_object_set_new(record, "plan", plan);
     steps = collect_all(catalog, CATALOG_STEPS, prefix, error);
     if (!steps)
         return NULL;
@@ -248,8 +281,7 @@ json_t *run_show(struct catalog *catalog, const char *id, GError **error)
         present_step(step, executing);
         json_array_append(list, step);
     }
-    add_all_not_begun(list, json_object_get(record, "declared"), steps,
-                      executing ? "waiting" : "not-executed");
+    add_all_not_begun(list, declared, steps, executing ? "waiting" : "not-executed");
     json_object_del(record, "declared");
     json_object_set_new(record, "steps", list);
     return g_steal_pointer(&record);

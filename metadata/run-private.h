@@ -12,6 +12,11 @@ bool run_state_is(const json_t *record, const char *state);
 char *run_lock_path(struct catalog *catalog, const char *id);
 /* The record as it is stored; ERROR_NOT_FOUND. */
 bool run_record(struct catalog *catalog, const char *id, json_t **record, GError **error);
+/* Where the catalog has PART of run ID, "plan" or "declared"; g_free. */
+char *run_part_key(const char *id, const char *part);
+/* *VALUE (json_decref) is null when there is none. */
+bool run_part(struct catalog *catalog, const json_t *record, const char *part, json_t **value,
+              GError **error);
 /* All records with their true states; of json_t. */
 GPtrArray *runs_newest_first(struct catalog *catalog, GError **error);
 

@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 /*
- * A run in the catalog: runs/<id> = {run, kind, title, state, started, ended, host, pid, plan,
- * result, declared: [{subject, steps: [name]}]}, steps/<id>/<subject>/<step> = {subject, step, seq,
- * state, started, ended, error}.
+ * A run in the catalog: runs/<id> = {run, kind, title, state, started, ended, host, pid, result}; what may be
+ * megabytes, is written once, and need not be read to list runs: plans/<id>/plan and plans/<id>/declared =
+ * [{subject, steps: [name]}] (older runs have both in the first record); and steps/<id>/<subject>/<step> = {subject,
+ * step, seq, state, started, ended, error}.
  *
  * What makes take-over safe:
  * - The lock is taken before the record exists and let go after the record is final. Who finds the
@@ -19,6 +20,7 @@ struct run {
     struct catalog *catalog;
     char *id;
     json_t *record;
+    json_t *plan;               /* null: it was begun without */
     struct file_lock *lock;     /* NULL after the end */
     struct cancel_watch *watch; /* as long as there is the lock */
     int64_t started_ms;
@@ -58,6 +60,7 @@ void run_free(struct run *run)
     cancel_watch_free(run->watch);
     file_lock_free(run->lock);
     json_decref(run->record);
+    json_decref(run->plan);
     g_mutex_clear(&run->mutex);
     g_free(run->id);
     g_free(run);
@@ -70,9 +73,7 @@ const char *run_id(const struct run *run)
 
 const json_t *run_plan(const struct run *run)
 {
-    const json_t *plan = json_object_get(run->record, "plan");
-
-    return json_is_null(plan) ? NULL : plan;
+    return json_is_null(run->plan) ? NULL : run->plan;
 }
 
 int64_t run_started_ms(const struct run *run)
@@ -101,7 +102,7 @@ static void set_executor(json_t *record)
     json_set_u64(record, "pid", (uint64_t)getpid());
 }
 
-static json_t *record_new(const char *kind, const char *title, const json_t *plan, int64_t now_ms)
+static json_t *record_new(const char *kind, const char *title, int64_t now_ms)
 {
     json_t *record = json_object();
 
@@ -112,9 +113,18 @@ static json_t *record_new(const char *kind, const char *title, const json_t *pla
     set_time(record, "started", now_ms);
     json_set_string(record, "ended", NULL);
     set_executor(record);
-    set_copy(record, "plan", plan);
     json_set_string(record, "result", NULL);
     return record;
+}
+
+/* The record and the plan appear together. */
+static bool insert(struct run *run, bool *inserted, GError **error)
+{
+    g_autofree char *plan = run_part_key(run->id, "plan");
+    const struct catalog_entry entries[] = {{CATALOG_RUNS, run->id, run->record},
+                                            {CATALOG_PLANS, plan, run->plan}};
+
+    return catalog_insert(run->catalog, entries, run_plan(run) ? 2 : 1, inserted, error);
 }
 
 /* Try to become run ID; *TAKEN when somebody else is or was. */
@@ -138,7 +148,7 @@ static bool claim(struct run *run, bool *taken, GError **error)
         return false;
     }
     json_set_string(run->record, "run", run->id);
-    if (!catalog_insert(run->catalog, CATALOG_RUNS, run->id, run->record, &inserted, error))
+    if (!insert(run, &inserted, error))
         return false;
     if (inserted) {
         run->lock = g_steal_pointer(&lock);
@@ -157,7 +167,8 @@ struct run *run_begin(struct catalog *catalog, const char *kind, const char *tit
     g_autofree char *minute = g_date_time_format(now, "r-%Y%m%d-%H%M");
     bool taken = true;
 
-    run->record = record_new(kind, title, plan, now_ms);
+    run->record = record_new(kind, title, now_ms);
+    run->plan = plan ? json_deep_copy(plan) : json_null();
     run->started_ms = now_ms;
     for (unsigned n = 1; taken; n++) {
         g_free(run->id);
@@ -194,7 +205,8 @@ static bool take_over(struct run *run, GError **error)
                     run->id, json_get_string(run->record, "state"));
     }
     set_executor(run->record);
-    return json_need_string(run->record, "started", &started, error) &&
+    return run_part(run->catalog, run->record, "plan", &run->plan, error) &&
+           json_need_string(run->record, "started", &started, error) &&
            time_parse(started, &run->started_ms, error) &&
            catalog_each(run->catalog, CATALOG_STEPS, prefix, highest_seq, &run->next_seq, error) &&
            catalog_put(run->catalog, CATALOG_RUNS, run->id, run->record, error);
@@ -386,6 +398,81 @@ bool run_steps(struct run *run, const char *subject, const struct step *steps, s
     return journal(run, &ended, NULL, NULL, good ? error : NULL) && good;
 }
 
+/* Of several subjects; all arrays have N elements. */
+struct together {
+    size_t n;
+    char **keys; /* NULL-terminated */
+    json_t **records;
+};
+
+static void together_clear(struct together *together)
+{
+    for (size_t i = 0; i < together->n; i++)
+        json_decref(together->records[i]);
+    g_free(together->records);
+    g_strfreev(together->keys);
+}
+#define AUTO_TOGETHER __attribute__((cleanup(together_clear))) struct together
+
+static bool journal_together(struct run *run, const struct together *together, GError **error)
+{
+    g_autofree struct catalog_entry *entries = g_new0(struct catalog_entry, together->n);
+
+    for (size_t i = 0; i < together->n; i++)
+        entries[i] = (struct catalog_entry){CATALOG_STEPS, together->keys[i], together->records[i]};
+    return catalog_put_all(run->catalog, entries, together->n, error);
+}
+
+static bool end_together(struct run *run, const struct together *together, const GError *cause,
+                         GError **error)
+{
+    const char *state = !cause                             ? "done"
+                        : error_is(cause, ERROR_CANCELLED) ? "interrupted"
+                                                           : "failed";
+
+    for (size_t i = 0; i < together->n; i++)
+        set_end(together->records[i], state, cause);
+    return journal_together(run, together, error);
+}
+
+static bool are_done(struct run *run, const struct together *together, bool *done, GError **error)
+{
+    *done = true;
+    for (size_t i = 0; *done && i < together->n; i++) {
+        json_auto_t *record = NULL;
+
+        if (!catalog_get(run->catalog, CATALOG_STEPS, together->keys[i], &record, error))
+            return false;
+        *done = record && run_state_is(record, "done");
+    }
+    return true;
+}
+
+bool run_together(struct run *run, const char *const *subjects, size_t n_subjects,
+                  const struct step *step, void *context, GError **error)
+{
+    AUTO_TOGETHER together = {n_subjects, g_new0(char *, n_subjects + 1),
+                              g_new0(json_t *, n_subjects)};
+    g_autoptr(GError) cause = NULL;
+    bool done;
+
+    for (size_t i = 0; i < n_subjects; i++)
+        together.keys[i] = step_key(run, subjects[i], step);
+    if (!are_done(run, &together, &done, error) || (!done && !interrupt_check(error)))
+        return false;
+    if (done)
+        return true;
+    for (size_t i = 0; i < n_subjects; i++)
+        together.records[i] = step_record(run, subjects[i], step);
+    if (!journal_together(run, &together, error))
+        return false;
+    if (call(step->run, "all", step, context, &cause))
+        return end_together(run, &together, NULL, error);
+    end_together(run, &together, cause, NULL);
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
 static bool undo_step(struct run *run, const char *subject, const struct step *step, void *context,
                       GError **error)
 {
@@ -455,10 +542,10 @@ static json_t *declaration(const struct run_subject *subject)
 bool run_declare(struct run *run, const struct run_subject *subjects, size_t n_subjects,
                  GError **error)
 {
-    json_t *declared = json_array();
+    g_autofree char *key = run_part_key(run->id, "declared");
+    json_auto_t *declared = json_array();
 
     for (size_t i = 0; i < n_subjects; i++)
         json_array_append_new(declared, declaration(&subjects[i]));
-    json_object_set_new(run->record, "declared", declared);
-    return catalog_put(run->catalog, CATALOG_RUNS, run->id, run->record, error);
+    return catalog_put(run->catalog, CATALOG_PLANS, key, declared, error);
 }

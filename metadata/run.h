@@ -66,6 +66,10 @@ bool run_declare(struct run *run, const struct run_subject *subjects, size_t n_s
  * interrupt_request(). Different subjects may run in different threads. */
 bool run_steps(struct run *run, const char *subject, const struct step *steps, size_t n_steps,
                void *context, GError **error);
+/* Execute STEP once for all of SUBJECTS together, unless the journal calls it done for each of them. It is journaled
+ * for each, in one commit before and one after. */
+bool run_together(struct run *run, const char *const *subjects, size_t n_subjects,
+                  const struct step *step, void *context, GError **error);
 /* Execute STEP whether or not the journal calls it done: to wait for what may not hold any more. */
 bool run_again(struct run *run, const char *subject, const struct step *step, void *context,
                GError **error);
@@ -93,6 +97,8 @@ json_t *run_forecast(struct catalog *catalog, const char *kind, const char *titl
 /* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first.
  */
 json_t *run_list(struct catalog *catalog, GError **error);
+/* Run ID like an element of that; ERROR_NOT_FOUND. */
+json_t *run_head(struct catalog *catalog, const char *id, GError **error);
 /* For `drctl run show`: the same plus plan, result and steps[{subject, step, state, started, ended,
  * error}] in the order in which they were begun last, then those that were declared and not begun;
  * ERROR_NOT_FOUND. State of a step: running, done, failed, interrupted, undoing, undone, undo-failed;

@@ -49,7 +49,7 @@ static bool is_since(const struct recovered *mark, const struct owner *owner)
 /* Has a move here made the VM this site's that has not started it yet? It goes on by a plain failover, too. */
 static bool is_moving(const struct site *site, const struct owner *owner)
 {
-    json_auto_t *run = owner->run ? run_show(site->catalog, owner->run, NULL) : NULL;
+    json_auto_t *run = owner->run ? run_head(site->catalog, owner->run, NULL) : NULL;
     const char *kind = json_get_string(run, "kind");
 
     return g_strcmp0(json_get_string(run, "state"), run_state_name(RUN_INTERRUPTED)) == 0 &&

@@ -55,9 +55,13 @@ START_TEST(inserts_only_where_there_is_nothing)
     json_auto_t *first = number(1), *second = number(2);
     bool inserted = false;
 
-    unit_ok(catalog_insert(catalog, CATALOG_RUNS, "a", first, &inserted, &error), error);
+    unit_ok(catalog_insert(catalog, &(struct catalog_entry){CATALOG_RUNS, "a", first}, 1, &inserted,
+                           &error),
+            error);
     ck_assert(inserted);
-    unit_ok(catalog_insert(catalog, CATALOG_RUNS, "a", second, &inserted, &error), error);
+    unit_ok(catalog_insert(catalog, &(struct catalog_entry){CATALOG_RUNS, "a", second}, 1,
+                           &inserted, &error),
+            error);
     ck_assert(!inserted);
     ck_assert_int_eq(get_number(catalog, CATALOG_RUNS, "a"), 1);
 }
@@ -220,7 +224,8 @@ static void write_and_compete(const char *store, unsigned me)
         bool inserted;
 
         if (!catalog || !put_number(catalog, mine, i, NULL) ||
-            !catalog_insert(catalog, CATALOG_RUNS, common, value, &inserted, NULL))
+            !catalog_insert(catalog, &(struct catalog_entry){CATALOG_RUNS, common, value}, 1,
+                            &inserted, NULL))
             _exit(255);
         won += inserted;
     }

@@ -375,6 +375,86 @@ START_TEST(refuses_to_resume_what_has_ended_or_never_was)
 }
 END_TEST
 
+/* A plan may be megabytes: it is neither written again nor read where it is not asked for. */
+START_TEST(plan_and_declaration_are_beside_the_record)
+{
+    g_autofree char *store = unit_dir(), *key = NULL, *declared = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+    const struct run_subject subject = {"db", steps, N_STEPS};
+    json_auto_t *record = NULL, *plan = NULL, *names = NULL, *head = NULL;
+
+    unit_ok(run_declare(run, &subject, 1, &error), error);
+    key = g_strdup_printf("%s/plan", run_id(run));
+    declared = g_strdup_printf("%s/declared", run_id(run));
+    unit_ok(catalog_get(catalog, CATALOG_RUNS, run_id(run), &record, &error), error);
+    unit_ok(catalog_get(catalog, CATALOG_PLANS, key, &plan, &error), error);
+    unit_ok(catalog_get(catalog, CATALOG_PLANS, declared, &names, &error), error);
+    ck_assert_ptr_null(json_object_get(record, "plan"));
+    ck_assert_ptr_null(json_object_get(record, "declared"));
+    ck_assert(json_equal(plan, run_plan(run)));
+    ck_assert_uint_eq(json_array_size(names), 1);
+    unit_ok(head = run_head(catalog, run_id(run), &error), error);
+    ck_assert_str_eq(json_get_string(head, "state"), "running");
+    ck_assert_ptr_null(json_object_get(head, "plan"));
+}
+END_TEST
+
+/* As an older drctl has left it. */
+START_TEST(a_run_that_has_its_plan_in_the_record_is_gone_on_with)
+{
+    g_autofree char *store = unit_dir(), *id = NULL, *key = NULL, *states = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+    json_auto_t *record = NULL, *shown = NULL;
+
+    id = g_strdup(run_id(run));
+    key = g_strdup_printf("%s/plan", id);
+    unit_ok(catalog_get(catalog, CATALOG_RUNS, id, &record, &error), error);
+    run_free(g_steal_pointer(&run));
+    json_object_set_new(record, "plan", json_pack("{s:s}", "point", "old"));
+    json_object_set_new(record, "declared",
+                        json_pack("[{s:s,s:[s]}]", "subject", "db", "steps", "grant"));
+    unit_ok(catalog_put(catalog, CATALOG_RUNS, id, record, &error), error);
+    unit_ok(catalog_remove(catalog, CATALOG_PLANS, key, &error), error);
+    run = resume(catalog, id);
+    ck_assert_str_eq(json_get_string(run_plan(run), "point"), "old");
+    shown = show(catalog, id);
+    ck_assert_str_eq(json_get_string(json_object_get(shown, "plan"), "point"), "old");
+    states = steps_of(catalog, id);
+    ck_assert_str_eq(states, "db/grant=waiting ");
+}
+END_TEST
+
+START_TEST(does_a_step_for_several_subjects_together)
+{
+    static const char *const subjects[] = {"db", "app", "web"};
+    g_autofree char *store = unit_dir(), *dir = unit_dir(), *states = NULL, *failed = NULL;
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = open_catalog(store);
+    AUTO(run) run = begin(catalog, "failover", "shop");
+    struct job job = {.dir = dir, .fail_at = 'a'};
+
+    unit_fails(run_together(run, subjects, 3, steps, &job, &error), error, ERROR_HYPERVISOR,
+               "a cannot be");
+    failed = steps_of(catalog, run_id(run));
+    ck_assert_str_eq(failed, "db/grant=failed app/grant=failed web/grant=failed ");
+    job.fail_at = 0;
+    unit_ok(run_together(run, subjects, 2, steps, &job, &error), error);
+    unit_ok(run_together(run, subjects, 2, steps, &job, &error), error);
+    assert_traced(&job, "aa");
+    /* One of them is not done. */
+    unit_ok(run_together(run, subjects, 3, steps, &job, &error), error);
+    assert_traced(&job, "aaa");
+    states = steps_of(catalog, run_id(run));
+    ck_assert_str_eq(states, "db/grant=done app/grant=done web/grant=done ");
+    unit_ok(run_together(run, subjects, 0, steps, &job, &error), error);
+    assert_traced(&job, "aaa");
+}
+END_TEST
+
 START_TEST(lists_runs_newest_first)
 {
     g_autofree char *store = unit_dir();
@@ -450,15 +530,17 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("run", journals_a_run_and_its_steps, writes_times_that_can_be_read,
-                    stops_at_a_failure_and_repeats_that_step_later,
-                    undoes_what_was_begun_in_reverse_order,
-                    stops_between_steps_when_interrupted_but_undoes,
-                    runs_steps_of_several_subjects_at_once, tells_what_was_declared_and_not_begun,
-                    executes_again_what_must_hold_now, a_step_that_was_interrupted_has_not_failed,
-                    expects_what_the_last_good_runs_of_the_kind_took,
-                    finds_the_newest_interrupted_run_of_its_kind_and_title,
-                    resumes_with_the_same_plan_and_the_first_start,
-                    refuses_to_resume_what_has_ended_or_never_was, lists_runs_newest_first,
-                    repeats_a_step_whose_end_the_full_disk_could_not_take);
+    return UNIT_RUN(
+        "run", journals_a_run_and_its_steps, writes_times_that_can_be_read,
+        stops_at_a_failure_and_repeats_that_step_later, undoes_what_was_begun_in_reverse_order,
+        stops_between_steps_when_interrupted_but_undoes, runs_steps_of_several_subjects_at_once,
+        does_a_step_for_several_subjects_together, plan_and_declaration_are_beside_the_record,
+        a_run_that_has_its_plan_in_the_record_is_gone_on_with,
+        tells_what_was_declared_and_not_begun, executes_again_what_must_hold_now,
+        a_step_that_was_interrupted_has_not_failed,
+        expects_what_the_last_good_runs_of_the_kind_took,
+        finds_the_newest_interrupted_run_of_its_kind_and_title,
+        resumes_with_the_same_plan_and_the_first_start,
+        refuses_to_resume_what_has_ended_or_never_was, lists_runs_newest_first,
+        repeats_a_step_whose_end_the_full_disk_could_not_take);
 }
