@@ -73,8 +73,8 @@ static bool parent_sync(const char *path, GError **error)
     return dir_sync(dir, error);
 }
 
-static bool temp_file_commit(struct temp_file *temp, const char *target, mode_t mode, bool replace,
-                             GError **error)
+static bool temp_file_place(struct temp_file *temp, const char *target, mode_t mode, bool replace,
+                            GError **error)
 {
     if (fchmod(temp->fd, mode) < 0 || fsync(temp->fd) < 0)
         return fail_errno(error, errno, "cannot write %s", target);
@@ -84,7 +84,13 @@ static bool temp_file_commit(struct temp_file *temp, const char *target, mode_t 
         return fail_errno(error, errno, "cannot write %s", target);
     }
     g_clear_pointer(&temp->path, g_free);
-    return parent_sync(target, error);
+    return true;
+}
+
+static bool temp_file_commit(struct temp_file *temp, const char *target, mode_t mode, bool replace,
+                             GError **error)
+{
+    return temp_file_place(temp, target, mode, replace, error) && parent_sync(target, error);
 }
 
 bool file_write(const char *path, const void *data, size_t len, mode_t mode, GError **error)
@@ -93,6 +99,53 @@ bool file_write(const char *path, const void *data, size_t len, mode_t mode, GEr
 
     return temp_file_open(&temp, path, error) && fd_write_at(temp.fd, 0, data, len, path, error) &&
            temp_file_commit(&temp, path, mode, true, error);
+}
+
+struct file_text {
+    char *path;
+    char *text;
+};
+
+static void file_text_clear(void *data)
+{
+    struct file_text *file = data;
+
+    g_free(file->path);
+    g_free(file->text);
+}
+
+GArray *file_texts_new(void)
+{
+    GArray *files = g_array_new(FALSE, FALSE, sizeof(struct file_text));
+
+    g_array_set_clear_func(files, file_text_clear);
+    return files;
+}
+
+void file_texts_add(GArray *files, char *path, char *text)
+{
+    struct file_text file = {path, text};
+
+    g_array_append_val(files, file);
+}
+
+static bool file_text_write(const struct file_text *file, mode_t mode, GError **error)
+{
+    AUTO_TEMP_FILE temp = {.fd = -1};
+
+    return temp_file_open(&temp, file->path, error) &&
+           fd_write_at(temp.fd, 0, file->text, strlen(file->text), file->path, error) &&
+           temp_file_place(&temp, file->path, mode, true, error);
+}
+
+bool file_texts_write(const GArray *files, mode_t mode, GError **error)
+{
+    const struct file_text *first = files->len ? &g_array_index(files, struct file_text, 0) : NULL;
+
+    for (unsigned i = 0; i < files->len; i++)
+        if (!file_text_write(&first[i], mode, error))
+            return false;
+    return !first || parent_sync(first->path, error);
 }
 
 /* The size of a file is only a hint: it may grow while we read, and /proc says 0. */

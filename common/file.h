@@ -16,6 +16,11 @@
 
 /* Replace PATH by DATA, atomically and durably, with MODE. */
 bool file_write(const char *path, const void *data, size_t len, mode_t mode, GError **error);
+/* The same for several files of one directory, which is fsynced once. Each is replaced atomically; after a failure
+ * some are. */
+GArray *file_texts_new(void);
+void file_texts_add(GArray *files, char *path, char *text); /* takes both */
+bool file_texts_write(const GArray *files, mode_t mode, GError **error);
 /* Read a whole file of at most MAX bytes; larger is ERROR_INTEGRITY. *DATA is NUL-terminated (the
  * NUL is not counted in *LEN, which may be NULL); g_free it. */
 bool file_read(const char *path, size_t max, char **data, size_t *len, GError **error);

@@ -44,8 +44,10 @@ static bool fence_one(struct fencing *fencing, const char *name, json_t *json, G
     json_set_string(json, "was", domain_state_name(state));
     if (option_set(context, "dry-run"))
         return true;
-    return fencing->claim ? claim_vm(fencing->claim, domain_uuid(domain), name, NULL, error)
-                          : guard_fence(context->config, domain, error);
+    if (!fencing->claim)
+        return guard_fence(context->config, domain, error);
+    claim_add(fencing->claim, domain_uuid(domain), name);
+    return claim_take(fencing->claim, NULL, error);
 }
 
 static void fence(struct fencing *fencing, const char *name)

@@ -55,14 +55,17 @@ static bool is_ours(const struct owner *owner, const struct config *config)
 static void learn(const struct config *config, const GPtrArray *peers)
 {
     g_autoptr(GPtrArray) all = guarded_list(config->dir, NULL);
+    g_autoptr(GHashTable) newest = peers_newest_of_all(peers, config->site);
+    g_autoptr(GPtrArray) known = g_ptr_array_new(), refused = owner_refusals_new();
 
     for (unsigned i = 0; all && i < all->len; i++) {
         const struct guarded *guarded = all->pdata[i];
-        const struct owner *newest = peers_newest(peers, guarded->uuid, config->site);
+        void *owner = g_hash_table_lookup(newest, guarded->uuid);
 
-        if (newest)
-            owner_claim(config->store, newest, NULL);
+        if (owner)
+            g_ptr_array_add(known, owner);
     }
+    owners_claim(config->store, known, refused, NULL);
 }
 
 static bool any_witness(const struct config *config)

@@ -84,7 +84,7 @@ static struct owner *bundle_owner(const struct bundle *bundle, const char *uuid,
 
 GPtrArray *bundle_owners(const struct bundle *bundle, GError **error)
 {
-    g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+    g_autoptr(GPtrArray) owners = owners_new();
     g_auto(GStrv) uuids = bundle_names(bundle, "owners");
 
     for (char **uuid = uuids; *uuid; uuid++) {

@@ -156,14 +156,25 @@ bool guarded_read(const char *config_dir, const char *uuid, struct guarded **out
     return true;
 }
 
+static bool write_all(const char *config_dir, const GPtrArray *list, GError **error)
+{
+    g_autofree char *dir = guarded_dir(config_dir);
+    g_autoptr(GArray) files = file_texts_new();
+
+    for (unsigned i = 0; i < list->len; i++) {
+        const struct guarded *guarded = list->pdata[i];
+
+        file_texts_add(files, guarded_path(config_dir, guarded->uuid), text_of(guarded));
+    }
+    return dir_make(dir, GUARDED_DIR_MODE, error) && file_texts_write(files, GUARDED_MODE, error);
+}
+
 bool guarded_write(const char *config_dir, const struct guarded *guarded, GError **error)
 {
-    g_autofree char *path = guarded_path(config_dir, guarded->uuid);
-    g_autofree char *dir = guarded_dir(config_dir);
-    g_autofree char *text = text_of(guarded);
+    g_autoptr(GPtrArray) list = g_ptr_array_new();
 
-    return dir_make(dir, GUARDED_DIR_MODE, error) &&
-           file_write(path, text, strlen(text), GUARDED_MODE, error);
+    g_ptr_array_add(list, (void *)guarded);
+    return write_all(config_dir, list, error);
 }
 
 bool guarded_remove(const char *config_dir, const char *uuid, GError **error)
@@ -220,20 +231,35 @@ bool guarded_arm(const char *config_dir, const char *uuid, const char *vm, enum 
     return guarded_write(config_dir, guarded, error);
 }
 
-bool guarded_claim(const char *config_dir, const struct owner *owner, enum guard_mode mode,
-                   GError **error)
+static struct guarded *claimed(const char *config_dir, const struct owner *owner,
+                               enum guard_mode mode, GError **error)
 {
-    AUTO(guarded) guarded = NULL;
+    struct guarded *guarded = NULL;
     g_autoptr(GError) why = NULL;
 
     if (!guarded_read(config_dir, owner->uuid, &guarded, &why) && !error_is(why, ERROR_INTEGRITY)) {
         g_propagate_error(error, g_steal_pointer(&why));
-        return false;
+        return NULL;
     }
     if (!guarded)
         guarded = guarded_new(owner->uuid, owner->vm, mode);
     guarded->mode = mode;
     guarded->fenced_ms = 0;
     guarded->claimed_epoch = owner->epoch;
-    return guarded_write(config_dir, guarded, error);
+    return guarded;
+}
+
+GPtrArray *guarded_claim(const char *config_dir, const GPtrArray *owners, enum guard_mode mode,
+                         GError **error)
+{
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)guarded_free);
+
+    for (unsigned i = 0; i < owners->len; i++) {
+        struct guarded *guarded = claimed(config_dir, owners->pdata[i], mode, error);
+
+        if (!guarded)
+            return NULL;
+        g_ptr_array_add(list, guarded);
+    }
+    return write_all(config_dir, list, error) ? g_steal_pointer(&list) : NULL;
 }

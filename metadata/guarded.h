@@ -52,7 +52,7 @@ bool guarded_uri_has_hooks(const char *uri);
 /* From now on the VM is watched in MODE. What else is known of it stays. */
 bool guarded_arm(const char *config_dir, const char *uuid, const char *vm, enum guard_mode mode,
                  GError **error);
-/* This site owns it, by the word of an operator: it is no longer fenced. One that cannot be read is
- * replaced. */
-bool guarded_claim(const char *config_dir, const struct owner *owner, enum guard_mode mode,
-                   GError **error);
+/* This site owns them, as OWNERS (of struct owner) say, by the word of an operator: they are no longer fenced. What
+ * cannot be read is replaced. As they are now, in that order; of struct guarded. Their directory is fsynced once. */
+GPtrArray *guarded_claim(const char *config_dir, const GPtrArray *owners, enum guard_mode mode,
+                         GError **error);

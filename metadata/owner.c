@@ -190,30 +190,46 @@ static struct file_lock *lock_records(const char *store_path, GError **error)
     }
 }
 
-/* A record more must not be one too many for those who list them. */
-static bool check_room(const char *dir, const char *path, GError **error)
+static bool is_there(const char *store_path, const struct owner *owner)
+{
+    g_autofree char *path = owner_path(store_path, owner->uuid);
+
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* Records more must not be too many for those who list them. */
+static bool check_room(const char *store_path, const char *dir, const GPtrArray *owners,
+                       GError **error)
 {
     g_auto(GStrv) names = NULL;
+    unsigned more = 0;
 
-    if (g_file_test(path, G_FILE_TEST_EXISTS))
+    for (unsigned i = 0; i < owners->len; i++)
+        more += !is_there(store_path, owners->pdata[i]);
+    if (more == 0)
         return true;
     names = dir_list(dir, error);
     if (!names)
         return false;
-    return g_strv_length(names) < OWNERS_MAX ||
-           fail(error, ERROR_NO_SPACE, "there are %u records of owners in %s already", OWNERS_MAX,
-                dir);
+    return g_strv_length(names) + more <= OWNERS_MAX ||
+           fail(error, ERROR_NO_SPACE, "there are %u records of owners in %s already",
+                g_strv_length(names), dir);
 }
 
-static bool write_record(const char *store_path, const struct owner *owner, GError **error)
+static bool write_records(const char *store_path, const GPtrArray *owners, GError **error)
 {
-    g_autofree char *path = owner_path(store_path, owner->uuid);
     g_autofree char *dir = owners_dir(store_path);
-    json_auto_t *json = owner_json(owner);
-    g_autofree char *text = json_text(json, 2);
+    g_autoptr(GArray) files = file_texts_new();
 
-    return dir_make(dir, OWNERS_DIR_MODE, error) && check_room(dir, path, error) &&
-           file_write(path, text, strlen(text), OWNER_MODE, error);
+    if (!dir_make(dir, OWNERS_DIR_MODE, error) || !check_room(store_path, dir, owners, error))
+        return false;
+    for (unsigned i = 0; i < owners->len; i++) {
+        const struct owner *owner = owners->pdata[i];
+        json_auto_t *json = owner_json(owner);
+
+        file_texts_add(files, owner_path(store_path, owner->uuid), json_text(json, 2));
+    }
+    return file_texts_write(files, OWNER_MODE, error);
 }
 
 static bool check_newer(const struct owner *owner, const struct owner *known, GError **error)
@@ -234,19 +250,87 @@ static bool check_newer(const struct owner *owner, const struct owner *known, GE
     return true;
 }
 
-bool owner_claim(const char *store_path, const struct owner *owner, GError **error)
+/* *NEW: it is not just what is known already. */
+static bool check_claim(const char *store_path, const struct owner *owner, bool *new,
+                        GError **error)
 {
-    AUTO(file_lock) lock = NULL;
     AUTO(owner) known = NULL;
 
-    if (!check(owner, error))
+    if (!check(owner, error) || !owner_read(store_path, owner->uuid, &known, error))
         return false;
-    lock = lock_records(store_path, error);
-    if (!lock || !owner_read(store_path, owner->uuid, &known, error))
-        return false;
-    if (known && known->epoch == owner->epoch && strcmp(known->site, owner->site) == 0)
+    *new = !known || known->epoch != owner->epoch || strcmp(known->site, owner->site) != 0;
+    return !*new || check_newer(owner, known, error);
+}
+
+static void refusal_free(void *data)
+{
+    struct owner_refusal *refusal = data;
+
+    g_error_free(refusal->why);
+    g_free(refusal);
+}
+
+GPtrArray *owner_refusals_new(void)
+{
+    return g_ptr_array_new_with_free_func(refusal_free);
+}
+
+void owner_refuse(GPtrArray *refused, const char *uuid, GError *why)
+{
+    struct owner_refusal *refusal = g_new0(struct owner_refusal, 1);
+
+    g_strlcpy(refusal->uuid, uuid, sizeof(refusal->uuid));
+    refusal->why = why;
+    g_ptr_array_add(refused, refusal);
+}
+
+bool owner_refused_none(const GPtrArray *refused, GError **error)
+{
+    if (refused->len == 0)
         return true;
-    return check_newer(owner, known, error) && write_record(store_path, owner, error);
+    g_propagate_error(error, g_error_copy(((struct owner_refusal *)refused->pdata[0])->why));
+    return false;
+}
+
+bool owners_claim(const char *store_path, const GPtrArray *owners, GPtrArray *refused,
+                  GError **error)
+{
+    AUTO(file_lock) lock = lock_records(store_path, error);
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GPtrArray) newer = g_ptr_array_new();
+
+    if (!lock)
+        return false;
+    for (unsigned i = 0; i < owners->len; i++) {
+        struct owner *owner = owners->pdata[i];
+        GError *why = NULL;
+        bool new = false;
+
+        /* The second of a VM would be compared with what is known, and not with the first. */
+        if (!g_hash_table_add(seen, owner->uuid))
+            fail(&why, ERROR_INTEGRITY, "two records of VM %s at once", owner->vm);
+        else if (check_claim(store_path, owner, &new, &why) && new)
+            g_ptr_array_add(newer, owner);
+        if (why)
+            owner_refuse(refused, owner->uuid, why);
+    }
+    return write_records(store_path, newer, error);
+}
+
+/* Borrows it. */
+static GPtrArray *only(const struct owner *owner)
+{
+    GPtrArray *one = g_ptr_array_new();
+
+    g_ptr_array_add(one, (void *)owner);
+    return one;
+}
+
+bool owner_claim(const char *store_path, const struct owner *owner, GError **error)
+{
+    g_autoptr(GPtrArray) one = only(owner), refused = owner_refusals_new();
+
+    return owners_claim(store_path, one, refused, error) && owner_refused_none(refused, error);
 }
 
 /* What is the epoch after all that are known? */
@@ -262,26 +346,60 @@ static bool next_epoch(const struct owner *known, bool damaged, uint64_t above, 
     return true;
 }
 
-bool owner_take(const char *store_path, const struct owner *claim, uint64_t above,
-                struct owner **out, GError **error)
+/* What holds when CLAIM is taken, or NULL. *NEW: it has to be written. */
+static struct owner *take(const char *store_path, const struct owner *claim, bool *new,
+                          GError **error)
 {
-    AUTO(file_lock) lock = lock_records(store_path, error);
     AUTO(owner) known = NULL;
     AUTO(owner) next = owner_copy(claim);
     g_autoptr(GError) why = NULL;
 
-    if (!lock)
-        return false;
+    *new = false;
     owner_read(store_path, claim->uuid, &known, &why);
-    if (known && known->epoch > above && strcmp(known->site, claim->site) == 0) {
-        *out = g_steal_pointer(&known);
-        return true;
+    if (known && known->epoch > claim->epoch && strcmp(known->site, claim->site) == 0)
+        return g_steal_pointer(&known);
+    *new = true;
+    return next_epoch(known, why != NULL, claim->epoch, &next->epoch, error) && check(next, error)
+               ? g_steal_pointer(&next)
+               : NULL;
+}
+
+GPtrArray *owners_new(void)
+{
+    return g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+}
+
+GPtrArray *owners_take(const char *store_path, const GPtrArray *claims, GError **error)
+{
+    AUTO(file_lock) lock = lock_records(store_path, error);
+    g_autoptr(GPtrArray) taken = owners_new();
+    g_autoptr(GPtrArray) newer = g_ptr_array_new();
+
+    for (unsigned i = 0; lock && i < claims->len; i++) {
+        bool new;
+        struct owner *owner = take(store_path, claims->pdata[i], &new, error);
+
+        if (!owner)
+            return NULL;
+        g_ptr_array_add(taken, owner);
+        if (new)
+            g_ptr_array_add(newer, owner);
     }
-    if (!next_epoch(known, why != NULL, above, &next->epoch, error) || !check(next, error) ||
-        !write_record(store_path, next, error))
-        return false;
-    *out = g_steal_pointer(&next);
-    return true;
+    return lock && write_records(store_path, newer, error) ? g_steal_pointer(&taken) : NULL;
+}
+
+bool owner_take(const char *store_path, const struct owner *claim, uint64_t above,
+                struct owner **out, GError **error)
+{
+    AUTO(owner) want = owner_copy(claim);
+    g_autoptr(GPtrArray) one = only(want);
+    g_autoptr(GPtrArray) taken = NULL;
+
+    want->epoch = above;
+    taken = owners_take(store_path, one, error);
+    if (taken)
+        *out = g_ptr_array_steal_index(taken, 0);
+    return taken != NULL;
 }
 
 /* "<uuid>.json" */
@@ -296,7 +414,7 @@ static char *uuid_of(const char *name)
 
 GPtrArray *owner_list(const char *store_path, GError **error)
 {
-    g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+    g_autoptr(GPtrArray) owners = owners_new();
     g_autofree char *dir = owners_dir(store_path);
     g_auto(GStrv) names = dir_list(dir, error);
 

@@ -44,6 +44,7 @@ struct owner *owner_new(const char *uuid, const char *vm, const char *site, uint
 struct owner *owner_copy(const struct owner *owner);
 void owner_free(struct owner *owner);
 DEFINE_CLEANUP(owner)
+GPtrArray *owners_new(void); /* of struct owner */
 
 json_t *owner_json(const struct owner *owner);
 /* Everything is checked; ERROR_INTEGRITY. */
@@ -54,12 +55,29 @@ char *owner_text(const struct owner *owner);
 /* The record of a VM in the store at STORE_PATH; *OUT is NULL when there is none. One that cannot be read
  * is ERROR_INTEGRITY, with the way out. */
 bool owner_read(const char *store_path, const char *uuid, struct owner **out, GError **error);
-/* Put down OWNER, durably. Fine if just that site has just that epoch already; ERROR_CONFLICT names who
- * has a newer epoch, or the same. */
+/* Why a record was not put down. */
+struct owner_refusal {
+    char uuid[37];
+    GError *why;
+};
+GPtrArray *owner_refusals_new(void); /* of struct owner_refusal */
+/* Takes WHY. */
+void owner_refuse(GPtrArray *refused, const char *uuid, GError *why);
+/* Fail by the first, if there is one. */
+bool owner_refused_none(const GPtrArray *refused, GError **error);
+/* Put down OWNERS, durably, with one fsync of the directory for all. Fine if just that site has just that epoch
+ * already; those that are not newer, and wrong ones, are added to REFUSED: ERROR_CONFLICT names who has a newer epoch,
+ * or the same. */
+bool owners_claim(const char *store_path, const GPtrArray *owners, GPtrArray *refused,
+                  GError **error);
+/* One; a refusal is an error. */
 bool owner_claim(const char *store_path, const struct owner *owner, GError **error);
-/* Make CLAIM's site the owner, by the epoch after the one that is known here and after ABOVE, the highest
- * that others know; CLAIM's own epoch does not count. Nothing changes if it is the newest owner already. A
- * record that cannot be read is replaced: a failover must not fail for it. *OUT is what holds now. */
+/* Make the site of each of CLAIMS the owner, by the epoch after the one that is known here and after the claim's own,
+ * which is the highest that others know. Nothing changes where it is the newest owner already. A record that cannot be
+ * read is replaced: a failover must not fail for it. What holds now, in the order of CLAIMS; of struct owner. All are
+ * durable then, with one fsync of the directory; after an error some may be. */
+GPtrArray *owners_take(const char *store_path, const GPtrArray *claims, GError **error);
+/* One, with ABOVE in the place of its own epoch. */
 bool owner_take(const char *store_path, const struct owner *claim, uint64_t above,
                 struct owner **out, GError **error);
 /* All records that can be read; of struct owner, in the order of their UUIDs. */

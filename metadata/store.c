@@ -320,17 +320,27 @@ GPtrArray *store_owners(struct store *store, GError **error)
     return owners;
 }
 
-bool store_put_owner(struct store *store, const struct owner *owner, GError **error)
+bool store_put_owners(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                      GError **error)
 {
     struct reconnect line = {.store = store};
     GError *why = NULL;
 
-    while (!store->ops->put_owner(store, owner, &why)) {
+    while (!store->ops->put_owners(store, owners, refused, &why)) {
         if (!again(&line, why, false, error))
             return false;
+        g_ptr_array_set_size(refused, 0);
         why = NULL;
     }
     return true;
+}
+
+bool store_put_owner(struct store *store, const struct owner *owner, GError **error)
+{
+    g_autoptr(GPtrArray) one = g_ptr_array_new(), refused = owner_refusals_new();
+
+    g_ptr_array_add(one, (void *)owner);
+    return store_put_owners(store, one, refused, error) && owner_refused_none(refused, error);
 }
 
 bool store_command(struct store *store, const char *const *args, struct progress *progress,

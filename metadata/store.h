@@ -126,7 +126,8 @@ struct store_ops {
                        GError **error);
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
     GPtrArray *(*owners)(struct store *store, GError **error);
-    bool (*put_owner)(struct store *store, const struct owner *owner, GError **error);
+    bool (*put_owners)(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                       GError **error);
     /* NULL: there is no site behind it. */
     bool (*command)(struct store *store, const char *const *args, struct progress *progress,
                     json_t **result, GError **error);
@@ -195,7 +196,10 @@ bool store_get_bundle(struct store *store, const struct bundle_id *id, char **da
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);
 /* Which site owns which VM, as far as is known there; of struct owner. */
 GPtrArray *store_owners(struct store *store, GError **error);
-/* Let it know; see owner_claim(). */
+/* Let it know; see owners_claim(). For another site it is one message. */
+bool store_put_owners(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                      GError **error);
+/* A refusal of the only one is an error. */
 bool store_put_owner(struct store *store, const struct owner *owner, GError **error);
 /* Run drctl ARGS (NULL-terminated, without --json) at the site of the store, to its end; only what
  * drctl-store(5), COMMAND, permits, and for a key that may: ERROR_AUTH. What it says on the way goes

@@ -302,6 +302,7 @@ static bool hello(struct client *self, GError **error)
     self->may_command = has_feature(result, WIRE_FEATURE_COMMAND);
     version = text_harmless(text, VERSION_SHOWN);
     self->knows_owners = has_feature(result, WIRE_FEATURE_OWNERS);
+    self->knows_put_owners = has_feature(result, WIRE_FEATURE_PUT_OWNERS);
     if (protocol == WIRE_PROTOCOL)
         return true;
     return fail(error, ERROR_CONFIG,

@@ -20,8 +20,9 @@ struct client {
     int64_t sent_ms; /* when we last said something */
     uint32_t last_request;
     bool knows_owners; /* the other side does */
-    bool may_command;  /* the other side runs commands for our key */
-    char *lost;        /* why there is no connection any more, or NULL */
+    bool knows_put_owners;
+    bool may_command; /* the other side runs commands for our key */
+    char *lost;       /* why there is no connection any more, or NULL */
     /* The point that we are sending: the number of its BEGIN, 0 when there is none, and why the
      * other side has discarded it, or NULL. */
     uint32_t point;

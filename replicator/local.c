@@ -238,7 +238,7 @@ static const struct store_ops local_store_ops = {
     .get_bundle = local_get_bundle,
     .put_bundle = local_put_bundle,
     .owners = local_owners,
-    .put_owner = local_put_owner,
+    .put_owners = local_put_owners,
     .free = local_free,
 };
 

@@ -131,9 +131,10 @@ bool local_get_bundle(struct store *store, const struct bundle_id *id, char **da
                       GError **error);
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);
 
-/* store_owners() and store_put_owner(). */
+/* store_owners() and store_put_owners(). */
 GPtrArray *local_owners(struct store *store, GError **error);
-bool local_put_owner(struct store *store, const struct owner *owner, GError **error);
+bool local_put_owners(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                      GError **error);
 
 /* store_ops.prune: drop points, and merge their clusters into those that stay. */
 bool local_prune(struct store *store, const struct prune_request *request,

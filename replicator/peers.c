@@ -10,20 +10,16 @@
 #define SILENCE_NAME "peers-silent"
 #define SILENCE_S 30
 
-/* One that is asked. Who asks may lose patience; the thread that waits for the answer keeps all that it needs. */
-struct asking {
-    gatomicrefcount refs;
-    struct remote *remote; /* a copy: the configuration may be gone by then */
-    GMutex lock;
-    GCond done;
-    bool answered; /* or failed */
+/* The answer of one that is asked. */
+struct answer {
     struct store *store;
     GPtrArray *owners;
-    GError *error;
 };
 
-static void remote_copy_free(struct remote *remote)
+static void remote_copy_free(void *data)
 {
+    struct remote *remote = data;
+
     g_free(remote->name);
     g_free(remote->user);
     g_free(remote->host);
@@ -48,61 +44,40 @@ static struct remote *remote_copy(const struct remote *remote)
     return copy;
 }
 
-static void asking_unref(struct asking *asking)
+static void answer_free(void *data)
 {
-    if (!g_atomic_ref_count_dec(&asking->refs))
-        return;
-    store_free(asking->store);
-    g_clear_pointer(&asking->owners, g_ptr_array_unref);
-    g_clear_error(&asking->error);
-    remote_copy_free(asking->remote);
-    g_mutex_clear(&asking->lock);
-    g_cond_clear(&asking->done);
-    g_free(asking);
+    struct answer *answer = data;
+
+    store_free(answer->store);
+    g_ptr_array_unref(answer->owners);
+    g_free(answer);
 }
 
-static void *ask(void *data)
+static void *ask(void *data, GError **error)
 {
-    struct asking *asking = data;
-    GError *error = NULL;
-    struct store *store = store_open_remote(asking->remote, &error);
-    GPtrArray *owners = store ? store_owners(store, &error) : NULL;
+    AUTO(store) store = store_open_remote(data, error);
+    GPtrArray *owners = store ? store_owners(store, error) : NULL;
+    struct answer *answer = owners ? g_new0(struct answer, 1) : NULL;
 
-    g_mutex_lock(&asking->lock);
-    asking->store = store;
-    asking->owners = owners;
-    asking->error = error;
-    asking->answered = true;
-    g_cond_signal(&asking->done);
-    g_mutex_unlock(&asking->lock);
-    asking_unref(asking);
-    return NULL;
+    if (answer)
+        *answer = (struct answer){g_steal_pointer(&store), owners};
+    return answer;
 }
 
-static struct asking *asking_new(const struct remote *remote)
+static struct answer *answer_of(const struct peer *peer, gint64 until_us, GError **error)
 {
-    struct asking *asking = g_new0(struct asking, 1);
-
-    g_atomic_ref_count_init(&asking->refs);
-    asking->remote = remote_copy(remote);
-    g_mutex_init(&asking->lock);
-    g_cond_init(&asking->done);
-    g_atomic_ref_count_inc(&asking->refs);
-    g_thread_unref(g_thread_new("drctl-peer", ask, asking));
-    return asking;
+    return errand_wait(peer->asking, until_us, error);
 }
 
-static void fill_peer(struct peer *peer, struct asking *asking, gint64 until_us)
+static void fill_peer(struct peer *peer, gint64 until_us)
 {
-    g_mutex_lock(&asking->lock);
-    while (!asking->answered && g_cond_wait_until(&asking->done, &asking->lock, until_us))
-        ;
-    if (asking->answered && asking->owners)
-        peer->owners = g_ptr_array_ref(asking->owners);
+    g_autoptr(GError) why = NULL;
+    const struct answer *answer = answer_of(peer, until_us, &why);
+
+    if (answer)
+        peer->owners = g_ptr_array_ref(answer->owners);
     else
-        peer->why = g_strdup(asking->error ? asking->error->message
-                                           : "no answer within the time that there is");
-    g_mutex_unlock(&asking->lock);
+        peer->why = g_strdup(why->message);
 }
 
 static void peer_free(void *data)
@@ -110,7 +85,7 @@ static void peer_free(void *data)
     struct peer *peer = data;
 
     g_clear_pointer(&peer->owners, g_ptr_array_unref);
-    asking_unref(peer->asking);
+    errand_free(peer->asking);
     g_free(peer->name);
     g_free(peer->why);
     g_free(peer);
@@ -151,17 +126,16 @@ GPtrArray *peers_ask(const struct config *config, unsigned timeout_ms)
     GPtrArray *peers = g_ptr_array_new_with_free_func(peer_free);
 
     for (unsigned i = 0; i < config->remotes->len; i++) {
+        const struct remote *remote = config->remotes->pdata[i];
         struct peer *peer = g_new0(struct peer, 1);
 
-        peer->asking = asking_new(config->remotes->pdata[i]);
-        peer->name = g_strdup(peer->asking->remote->name);
+        peer->asking =
+            errand_new("drctl-peer", ask, remote_copy(remote), remote_copy_free, answer_free);
+        peer->name = g_strdup(remote->name);
         g_ptr_array_add(peers, peer);
     }
-    for (unsigned i = 0; i < peers->len; i++) {
-        struct peer *peer = peers->pdata[i];
-
-        fill_peer(peer, peer->asking, until_us);
-    }
+    for (unsigned i = 0; i < peers->len; i++)
+        fill_peer(peers->pdata[i], until_us);
     remember_silence(config, peers->len > 0 && !peers_answered(peers));
     return peers;
 }
@@ -181,28 +155,35 @@ static bool is_newer(const struct owner *owner, const struct owner *newest, cons
     return strcmp(newest->site, site) == 0;
 }
 
-const struct owner *peers_newest(const GPtrArray *peers, const char *uuid, const char *site)
+GHashTable *peers_newest_of_all(const GPtrArray *peers, const char *site)
 {
-    const struct owner *newest = NULL;
+    GHashTable *newest = g_hash_table_new(g_str_hash, g_str_equal);
 
     for (unsigned i = 0; i < peers->len; i++) {
         const struct peer *peer = peers->pdata[i];
 
         for (unsigned k = 0; peer->owners && k < peer->owners->len; k++) {
-            const struct owner *owner = peer->owners->pdata[k];
+            struct owner *owner = peer->owners->pdata[k];
 
-            if (strcmp(owner->uuid, uuid) == 0 && is_newer(owner, newest, site))
-                newest = owner;
+            if (is_newer(owner, g_hash_table_lookup(newest, owner->uuid), site))
+                g_hash_table_insert(newest, owner->uuid, owner);
         }
     }
     return newest;
 }
 
-bool peer_tell(struct peer *peer, const struct owner *owner, GError **error)
+const struct owner *peers_newest(const GPtrArray *peers, const char *uuid, const char *site)
+{
+    g_autoptr(GHashTable) newest = peers_newest_of_all(peers, site);
+
+    return g_hash_table_lookup(newest, uuid);
+}
+
+bool peer_tell(struct peer *peer, const GPtrArray *owners, GPtrArray *refused, GError **error)
 {
     if (!peer->owners)
         return fail(error, ERROR_NETWORK, "%s: %s", peer->name, peer->why);
-    return store_put_owner(peer->asking->store, owner, error);
+    return store_put_owners(answer_of(peer, 0, error)->store, owners, refused, error);
 }
 
 bool witness_answers(const char *witness, unsigned timeout_ms)

@@ -155,31 +155,24 @@ GPtrArray *local_owners(struct store *store, GError **error)
     return owner_list(((struct local_store *)store)->path, error);
 }
 
-bool local_put_owner(struct store *store, const struct owner *owner, GError **error)
+bool local_put_owners(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                      GError **error)
 {
     struct local_store *self = (struct local_store *)store;
 
-    if (owner_claim(self->path, owner, error))
+    if (owners_claim(self->path, owners, refused, error))
         return true;
     explain_no_space(self->path, error);
     return false;
 }
 
-/* What is older than what is known here is no mistake of the bundle. */
+/* What is older than what is known here, or too far ahead, is no mistake of the bundle. */
 static bool take_owners(struct local_store *self, const struct bundle *bundle, GError **error)
 {
     g_autoptr(GPtrArray) owners = bundle_owners(bundle, error);
+    g_autoptr(GPtrArray) refused = owner_refusals_new();
 
-    for (unsigned i = 0; owners && i < owners->len; i++) {
-        g_autoptr(GError) why = NULL;
-
-        if (local_put_owner(&self->store, owners->pdata[i], &why) ||
-            error_is(why, ERROR_CONFLICT) || error_is(why, ERROR_INTEGRITY))
-            continue;
-        g_propagate_error(error, g_steal_pointer(&why));
-        return false;
-    }
-    return owners != NULL;
+    return owners && local_put_owners(&self->store, owners, refused, error);
 }
 
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error)

@@ -417,7 +417,7 @@ static bool take_owner(const struct frame *frame, void *context, GError **error)
 static GPtrArray *remote_owners(struct store *store, GError **error)
 {
     AUTO_CLIENT client = enter(store);
-    g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func((GDestroyNotify)owner_free);
+    g_autoptr(GPtrArray) owners = owners_new();
     json_auto_t *result = NULL;
     uint64_t count;
 
@@ -434,15 +434,72 @@ static GPtrArray *remote_owners(struct store *store, GError **error)
     return g_steal_pointer(&owners);
 }
 
-static bool remote_put_owner(struct store *store, const struct owner *owner, GError **error)
+/* Takes OWNER's refusal by a server that knows of one at a time. Nothing else is an answer to it. */
+static bool put_one(struct client *client, const struct owner *owner, GPtrArray *refused,
+                    GError **error)
+{
+    json_auto_t *result = NULL;
+    GError *why = NULL;
+
+    if (client_ask(client, WIRE_PUT_OWNER, owner_json(owner), NULL, NULL, &result, &why))
+        return true;
+    if (error_is(why, ERROR_CONFLICT) || error_is(why, ERROR_INTEGRITY)) {
+        owner_refuse(refused, owner->uuid, why);
+        return true;
+    }
+    g_propagate_error(error, why);
+    return false;
+}
+
+static bool take_refused(const json_t *result, GPtrArray *refused, GError **error)
+{
+    const json_t *entry;
+    json_t *list;
+    size_t i;
+
+    if (!json_need_array(result, "refused", &list, error))
+        return false;
+    json_array_foreach(list, i, entry)
+    {
+        const char *uuid;
+        GError *why = NULL;
+
+        if (!json_need_string(entry, "uuid", &uuid, error))
+            return false;
+        wire_error_fail(entry, &why);
+        owner_refuse(refused, uuid, why);
+    }
+    return true;
+}
+
+/* Those from FIRST on that fit into one message. */
+static bool put_some(struct client *client, const GPtrArray *owners, unsigned first,
+                     GPtrArray *refused, GError **error)
+{
+    json_t *object = json_object(), *list = json_array();
+    json_auto_t *result = NULL;
+
+    for (unsigned i = first; i < MIN(owners->len, first + WIRE_OWNERS_MAX); i++)
+        json_array_append_new(list, owner_json(owners->pdata[i]));
+    json_object_set_new(object, "owners", list);
+    return client_ask(client, WIRE_PUT_OWNERS, object, NULL, NULL, &result, error) &&
+           take_refused(result, refused, error);
+}
+
+static bool remote_put_owners(struct store *store, const GPtrArray *owners, GPtrArray *refused,
+                              GError **error)
 {
     AUTO_CLIENT client = enter(store);
-    json_auto_t *result = NULL;
+    unsigned step = client->knows_put_owners ? WIRE_OWNERS_MAX : 1;
+    bool good = true;
 
     if (!client->knows_owners)
         return fail(error, ERROR_CONFIG,
                     "drctl there does not know which site owns a VM: update it");
-    return client_ask(client, WIRE_PUT_OWNER, owner_json(owner), NULL, NULL, &result, error);
+    for (unsigned i = 0; good && i < owners->len; i += step)
+        good = client->knows_put_owners ? put_some(client, owners, i, refused, error)
+                                        : put_one(client, owners->pdata[i], refused, error);
+    return good;
 }
 
 static struct incoming *remote_begin(struct store *store, const char *vm_uuid, const char *point,
@@ -517,7 +574,7 @@ static const struct store_ops remote_store_ops = {
     .get_bundle = remote_get_bundle,
     .put_bundle = remote_put_bundle,
     .owners = remote_owners,
-    .put_owner = remote_put_owner,
+    .put_owners = remote_put_owners,
     .command = command,
     .reconnect = remote_reconnect,
     .free = remote_free,

@@ -86,12 +86,11 @@ bool store_copy_point(struct store *from, struct store *to, const struct manifes
 
 /* --- Other sites, asked who owns what (owner.h) ---------------------------------------------- */
 
-struct asking;
 struct peer {
     char *name;            /* of the [remote] */
     GPtrArray *owners;     /* of struct owner: what it knows; NULL if it has not answered */
     char *why;             /* it has not */
-    struct asking *asking; /* private */
+    struct errand *asking; /* private */
 };
 /* Ask all remotes of CONFIG at once, for at most TIMEOUT_MS; of struct peer. Who has not answered by then
  * is left alone. */
@@ -103,8 +102,10 @@ bool peers_answered(const GPtrArray *peers);
 /* The record of a VM with the highest epoch that any of them has, or NULL; borrowed. Of several with that
  * epoch it is one that is not of SITE. */
 const struct owner *peers_newest(const GPtrArray *peers, const char *uuid, const char *site);
-/* Let one that has answered know; see store_put_owner(). */
-bool peer_tell(struct peer *peer, const struct owner *owner, GError **error);
+/* The same for all VMs: UUID -> struct owner; both borrowed. */
+GHashTable *peers_newest_of_all(const GPtrArray *peers, const char *site);
+/* Let one that has answered know; see store_put_owners(). */
+bool peer_tell(struct peer *peer, const GPtrArray *owners, GPtrArray *refused, GError **error);
 /* Can "HOST:PORT" be connected to? */
 bool witness_answers(const char *witness, unsigned timeout_ms);
 

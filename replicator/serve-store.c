@@ -119,6 +119,56 @@ bool handle_put_owner(struct session *self, const struct frame *frame, GError **
                : session_refuse(self, frame->request, why, error);
 }
 
+static bool parse_owners(const json_t *request, GPtrArray *owners, GError **error)
+{
+    const json_t *entry;
+    json_t *list;
+    size_t i;
+
+    if (!json_need_array(request, "owners", &list, error))
+        return false;
+    json_array_foreach(list, i, entry)
+    {
+        struct owner *owner = owner_parse(entry, error);
+
+        if (!owner)
+            return false;
+        g_ptr_array_add(owners, owner);
+    }
+    return owners->len <= WIRE_OWNERS_MAX ||
+           fail(error, ERROR_INTEGRITY, "more than %u records of owners at once", WIRE_OWNERS_MAX);
+}
+
+static json_t *refused_json(const GPtrArray *refused)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < refused->len; i++) {
+        const struct owner_refusal *refusal = refused->pdata[i];
+        json_t *json = wire_error_json(refusal->why);
+
+        json_set_string(json, "uuid", refusal->uuid);
+        json_array_append_new(list, json);
+    }
+    return list;
+}
+
+bool handle_put_owners(struct session *self, const struct frame *frame, GError **error)
+{
+    json_auto_t *request = frame_json(frame, error);
+    g_autoptr(GPtrArray) owners = owners_new(), refused = owner_refusals_new();
+    json_t *object;
+    GError *why = NULL;
+
+    if (!request || !parse_owners(request, owners, error))
+        return false;
+    if (!store_put_owners(self->local, owners, refused, &why))
+        return session_refuse(self, frame->request, why, error);
+    object = json_object();
+    json_object_set_new(object, "refused", refused_json(refused));
+    return session_ok(self, frame->request, object, error);
+}
+
 static json_t *similar_image_json(const struct similar_image *image)
 {
     json_t *json = image ? json_object() : json_null();

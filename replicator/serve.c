@@ -72,6 +72,7 @@ static json_t *features(const struct session *self)
     json_t *features = json_array();
 
     json_array_append_new(features, json_string(WIRE_FEATURE_OWNERS));
+    json_array_append_new(features, json_string(WIRE_FEATURE_PUT_OWNERS));
     if (self->commander)
         json_array_append_new(features, json_string(WIRE_FEATURE_COMMAND));
     return features;
@@ -132,6 +133,7 @@ static const struct {
     [WIRE_OWNERS] = {handle_owners, REQUEST},
     [WIRE_PUT_OWNER] = {handle_put_owner, REQUEST},
     [WIRE_COMMAND] = {handle_command, REQUEST},
+    [WIRE_PUT_OWNERS] = {handle_put_owners, REQUEST},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)

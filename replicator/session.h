@@ -65,6 +65,7 @@ bool handle_get(struct session *self, const struct frame *frame, GError **error)
 bool handle_damaged(struct session *self, const struct frame *frame, GError **error);
 bool handle_owners(struct session *self, const struct frame *frame, GError **error);
 bool handle_put_owner(struct session *self, const struct frame *frame, GError **error);
+bool handle_put_owners(struct session *self, const struct frame *frame, GError **error);
 bool handle_similar(struct session *self, const struct frame *frame, GError **error);
 bool handle_prune(struct session *self, const struct frame *frame, GError **error);
 bool handle_bundle_id(struct session *self, const struct frame *frame, GError **error);

@@ -43,6 +43,7 @@ static const char *const type_names[] = {
     [WIRE_OWNERS] = "OWNERS",
     [WIRE_PUT_OWNER] = "PUT-OWNER",
     [WIRE_COMMAND] = "COMMAND",
+    [WIRE_PUT_OWNERS] = "PUT-OWNERS",
     [WIRE_OK] = "OK",
     [WIRE_ERROR] = "ERROR",
     [WIRE_MANIFEST] = "MANIFEST",
@@ -200,14 +201,19 @@ bool wire_send_bytes(struct wire *wire, uint32_t request, unsigned file, uint64_
     return true;
 }
 
-bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error)
+json_t *wire_error_json(const GError *what)
 {
     g_autofree char *message = text_harmless(what->message, MESSAGE_MAX);
     json_t *object = json_object();
 
     json_set_string(object, "kind", error_kind_name(error_kind_of(what)));
     json_set_string(object, "message", message);
-    return wire_send_json(wire, WIRE_ERROR, request, object, error);
+    return object;
+}
+
+bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error)
+{
+    return wire_send_json(wire, WIRE_ERROR, request, wire_error_json(what), error);
 }
 
 void wire_set_look(struct wire *wire, int every_ms, wire_look_fn *look, void *context)
@@ -350,17 +356,23 @@ static enum error_kind kind_from_name(const char *name)
     return ERROR_FAILED;
 }
 
-bool frame_fail(const struct frame *frame, GError **error)
+bool wire_error_fail(const json_t *object, GError **error)
 {
-    json_auto_t *object = frame_json(frame, error);
     g_autofree char *harmless = NULL;
     const char *kind, *message;
 
-    if (!object || !json_need_string(object, "kind", &kind, error) ||
+    if (!json_need_string(object, "kind", &kind, error) ||
         !json_need_string(object, "message", &message, error))
         return false;
     harmless = text_harmless(message, MESSAGE_MAX);
     return fail(error, kind_from_name(kind), "%s", harmless);
+}
+
+bool frame_fail(const struct frame *frame, GError **error)
+{
+    json_auto_t *object = frame_json(frame, error);
+
+    return object && wire_error_fail(object, error);
 }
 
 char *text_harmless(const char *text, size_t max)

@@ -41,6 +41,7 @@
  *     DAMAGED             {vm}                           OK {points}
  *     OWNERS              {}                             OWNER*, OK {count}
  *     PUT-OWNER           the record of an owner         OK {}
+ *     PUT-OWNERS          {owners[]}                     OK {refused[]}
  *     COMMAND             {args[]}                       NOTE*, DATA*, OK {bytes, exit, error}
  */
 #pragma once
@@ -49,8 +50,11 @@
 
 #define WIRE_PROTOCOL 1
 /* Words of HELLO: what a side knows beside the first version of the protocol. */
-#define WIRE_FEATURE_OWNERS "owners"   /* OWNERS, PUT-OWNER */
+#define WIRE_FEATURE_OWNERS "owners" /* OWNERS, PUT-OWNER */
+#define WIRE_FEATURE_PUT_OWNERS "put-owners"
 #define WIRE_FEATURE_COMMAND "command" /* in the server's HELLO: COMMAND is permitted */
+/* Records of one PUT-OWNERS: they, and why they are refused, fit into a frame. */
+#define WIRE_OWNERS_MAX 500u
 #define WIRE_HEADER 20
 #define WIRE_DATA_HEADER 16
 #define WIRE_CONTROL_MAX (1u << 20)
@@ -80,6 +84,7 @@ enum wire_type {
     WIRE_OWNERS,
     WIRE_PUT_OWNER,
     WIRE_COMMAND,
+    WIRE_PUT_OWNERS,
     WIRE_OK = 64,
     WIRE_ERROR,
     WIRE_MANIFEST,
@@ -124,6 +129,10 @@ bool wire_send_data(struct wire *wire, uint32_t request, const struct frame_data
  * their pages that are zero. */
 bool wire_send_bytes(struct wire *wire, uint32_t request, unsigned file, uint64_t offset,
                      const uint8_t *bytes, size_t len, GError **error);
+/* {kind, message} of WHAT, as in an ERROR frame. */
+json_t *wire_error_json(const GError *what);
+/* Turn that into our error; its text is made harmless for a terminal. Always false. */
+bool wire_error_fail(const json_t *object, GError **error);
 /* An ERROR frame that says WHAT. */
 bool wire_send_error(struct wire *wire, uint32_t request, const GError *what, GError **error);
 /* All bytes that were written to the link so far. */
@@ -143,7 +152,7 @@ char *wire_last_words(struct wire *wire);
 /* Payloads; ERROR_INTEGRITY names the frame. */
 json_t *frame_json(const struct frame *frame, GError **error);
 bool frame_parse_data(const struct frame *frame, struct frame_data *out, GError **error);
-/* Turn an ERROR frame into our error; its text is made harmless for a terminal. Always false. */
+/* Turn an ERROR frame into our error. Always false. */
 bool frame_fail(const struct frame *frame, GError **error);
 /* Replace everything that is not printable, and cut what is too long; g_free. */
 char *text_harmless(const char *text, size_t max);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "restore/recovery.h"
+#include "restore/inventory.h"
 
 #include <string.h>
 
@@ -9,7 +9,9 @@
 struct claim {
     const struct site *site; /* borrowed */
     char *run;
-    GPtrArray *peers; /* of struct peer */
+    GPtrArray *peers;   /* of struct peer */
+    GHashTable *newest; /* UUID -> struct owner, as they know it; borrows from them */
+    GPtrArray *wanted;  /* of struct owner: with the epoch that ours must be above */
 };
 
 struct claim *claim_new(const struct site *site, const char *run)
@@ -19,6 +21,8 @@ struct claim *claim_new(const struct site *site, const char *run)
     claim->site = site;
     claim->run = g_strdup(run);
     claim->peers = peers_ask(site->config, ASK_MS);
+    claim->newest = peers_newest_of_all(claim->peers, site->config->site);
+    claim->wanted = owners_new();
     for (unsigned i = 0; i < claim->peers->len; i++) {
         const struct peer *peer = claim->peers->pdata[i];
 
@@ -35,65 +39,105 @@ void claim_free(struct claim *claim)
 {
     if (!claim)
         return;
+    g_ptr_array_unref(claim->wanted);
+    g_hash_table_unref(claim->newest);
     g_ptr_array_unref(claim->peers);
     g_free(claim->run);
     g_free(claim);
 }
 
-static void tell_peers(const struct claim *claim, const struct owner *owner)
+static void tell_peer(const struct claim *claim, struct peer *peer, const GPtrArray *owners)
+{
+    g_autoptr(GPtrArray) refused = owner_refusals_new();
+    g_autoptr(GError) why = NULL;
+
+    if (!peer_tell(peer, owners, refused, &why))
+        progress_note(claim->site->progress, "%s does not take it whose the VMs are: %s",
+                      peer->name, why->message);
+    for (unsigned i = 0; i < refused->len; i++) {
+        const struct owner_refusal *refusal = refused->pdata[i];
+
+        progress_note(claim->site->progress, "%s does not take it whose VM %s is: %s", peer->name,
+                      refusal->uuid, refusal->why->message);
+    }
+}
+
+static void tell_peers(const struct claim *claim, const GPtrArray *owners)
 {
     for (unsigned i = 0; i < claim->peers->len; i++) {
         struct peer *peer = claim->peers->pdata[i];
-        g_autoptr(GError) why = NULL;
 
-        if (peer->owners && !peer_tell(peer, owner, &why))
-            progress_note(claim->site->progress, "%s does not take it that VM %s is %s's: %s",
-                          peer->name, owner->vm, owner->site, why->message);
+        if (peer->owners)
+            tell_peer(claim, peer, owners);
     }
 }
 
 /* A fence has taken the flag away; there may be no such domain yet. */
-static bool give_autostart_back(const struct claim *claim, struct guarded *guarded, GError **error)
+static bool give_autostart_back(const struct claim *claim, const struct inventory *inventory,
+                                struct guarded *guarded, GError **error)
 {
-    const struct site *site = claim->site;
     AUTO(domain) domain = NULL;
+    struct recovered mark;
 
-    for (unsigned i = 0; i < site->hosts->len && !domain; i++)
-        domain = host_domain(site->hosts->pdata[i], guarded->uuid, NULL);
+    inventory_find(inventory, guarded->uuid, guarded->uuid, &domain, &mark, NULL);
+    recovered_clear(&mark);
     if (!domain || !guarded_uri_has_hooks(host_uri(domain_host(domain))))
         return true;
     if (!domain_set_autostart(domain, true, error))
         return false;
     guarded->autostart = false;
-    return guarded_write(site->config->dir, guarded, error);
+    return guarded_write(claim->site->config->dir, guarded, error);
 }
 
-static bool release_guard(const struct claim *claim, const struct owner *owner, GError **error)
+static bool release_guards(const struct claim *claim, const GPtrArray *owners, GError **error)
 {
     const struct config *config = claim->site->config;
-    AUTO(guarded) guarded = NULL;
+    g_autoptr(GPtrArray) all = guarded_claim(config->dir, owners, config->guard, error);
+    AUTO(inventory) inventory = NULL;
 
-    if (!guarded_claim(config->dir, owner, config->guard, error) ||
-        !guarded_read(config->dir, owner->uuid, &guarded, error))
-        return false;
-    return !guarded || !guarded->autostart || give_autostart_back(claim, guarded, error);
+    for (unsigned i = 0; all && i < all->len; i++) {
+        struct guarded *guarded = all->pdata[i];
+
+        if (!guarded->autostart)
+            continue;
+        if (!inventory)
+            inventory = inventory_new(claim->site->hosts, error);
+        if (!inventory || !give_autostart_back(claim, inventory, guarded, error))
+            return false;
+    }
+    return all != NULL;
 }
 
-bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owner **owner,
-              GError **error)
+void claim_add(struct claim *claim, const char *uuid, const char *vm)
 {
     const struct config *config = claim->site->config;
-    const struct owner *newest = peers_newest(claim->peers, uuid, config->site);
+    const struct owner *newest = g_hash_table_lookup(claim->newest, uuid);
     bool ours = newest && strcmp(newest->site, config->site) == 0;
-    AUTO(owner) want = owner_new(uuid, vm, config->site, 0, claim->run);
-    AUTO(owner) taken = NULL;
 
-    if (!owner_take(config->store, want, newest ? newest->epoch - ours : 0, &taken, error) ||
-        !release_guard(claim, taken, error))
+    g_ptr_array_add(claim->wanted, owner_new(uuid, vm, config->site,
+                                             newest ? newest->epoch - ours : 0, claim->run));
+}
+
+bool claim_take(struct claim *claim, GPtrArray **owners, GError **error)
+{
+    g_autoptr(GPtrArray) taken = owners_take(claim->site->config->store, claim->wanted, error);
+
+    /* Whoever has several of them asks for the next. */
+    g_ptr_array_set_size(claim->wanted, 0);
+    if (!taken || !release_guards(claim, taken, error))
         return false;
     tell_peers(claim, taken);
-    if (owner)
-        *owner = g_steal_pointer(&taken);
+    if (owners)
+        *owners = g_steal_pointer(&taken);
+    return true;
+}
+
+static bool tell_one(const struct claim *claim, struct owner *owner)
+{
+    g_autoptr(GPtrArray) one = g_ptr_array_new();
+
+    g_ptr_array_add(one, owner);
+    tell_peers(claim, one);
     return true;
 }
 
@@ -101,7 +145,7 @@ bool claim_give(struct claim *claim, const char *uuid, const char *vm, const cha
                 GError **error)
 {
     const struct config *config = claim->site->config;
-    const struct owner *newest = peers_newest(claim->peers, uuid, config->site);
+    const struct owner *newest = g_hash_table_lookup(claim->newest, uuid);
     /* None of SITE's runs: it goes on with what it has. */
     AUTO(owner) want = owner_new(uuid, vm, site, 0, NULL);
     AUTO(owner) here = NULL;
@@ -109,18 +153,13 @@ bool claim_give(struct claim *claim, const char *uuid, const char *vm, const cha
 
     if (!owner_read(config->store, uuid, &here, error))
         return false;
-    if (here && strcmp(here->site, site) == 0) {
-        tell_peers(claim, here);
-        return true;
-    }
+    if (here && strcmp(here->site, site) == 0)
+        return tell_one(claim, here);
     if (!here || strcmp(here->site, config->site) != 0 ||
         (newest && newest->epoch >= here->epoch && strcmp(newest->site, config->site) != 0)) {
         progress_note(claim->site->progress,
                       "%s: it is not this site's any more, so it is not given to %s", vm, site);
         return true;
     }
-    if (!owner_take(config->store, want, here->epoch, &given, error))
-        return false;
-    tell_peers(claim, given);
-    return true;
+    return owner_take(config->store, want, here->epoch, &given, error) && tell_one(claim, given);
 }

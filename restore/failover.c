@@ -204,16 +204,9 @@ static bool conclude(struct execution *execution, struct failover_result *result
 
 /* ---- Whose they are */
 
-struct owning {
-    struct claim *claim;
-    const struct failover_vm *vm;
-};
-
 static bool step_own(void *context, GError **error)
 {
-    const struct owning *owning = context;
-
-    return claim_vm(owning->claim, owning->vm->uuid, owning->vm->name, NULL, error);
+    return claim_take(context, NULL, error);
 }
 
 /* The step's name is journaled. */
@@ -224,19 +217,21 @@ static const struct step own_steps[] = {{"own", step_own, NULL}};
 static bool own_vms(const struct execution *execution, GError **error)
 {
     AUTO(claim) claim = claim_new(execution->site, run_id(execution->run));
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
 
     for (unsigned i = 0; i < execution->plan->vms->len; i++) {
-        struct owning owning = {claim, execution->plan->vms->pdata[i]};
+        const struct failover_vm *vm = execution->plan->vms->pdata[i];
 
-        if (owning.vm->blocked || !owning.vm->uuid)
+        if (vm->blocked || !vm->uuid)
             continue;
-        if (!run_steps(execution->run, owning.vm->name, own_steps, G_N_ELEMENTS(own_steps), &owning,
-                       error)) {
-            g_prefix_error(error, "no VM is started, as this site cannot become their owner: ");
-            return false;
-        }
+        g_ptr_array_add(names, vm->name);
+        claim_add(claim, vm->uuid, vm->name);
     }
-    return true;
+    if (run_together(execution->run, (const char *const *)names->pdata, names->len, own_steps,
+                     claim, error))
+        return true;
+    g_prefix_error(error, "no VM is started, as this site cannot become their owner: ");
+    return false;
 }
 
 /* ---- Off their points */

@@ -417,14 +417,16 @@ static bool check_before_claim(const struct moving *moving, GError **error)
 }
 
 /* Of two that move one VM away from a site, the one that this site does not take at its word stops. */
-static bool tell_peer(const struct moving *moving, const struct owner *owner, GError **error)
+static bool tell_peer(const struct moving *moving, const GPtrArray *owners, GError **error)
 {
     struct reconnect line = {.store = moving->peer};
 
     for (;;) {
+        g_autoptr(GPtrArray) refused = owner_refusals_new();
         GError *why = NULL;
 
-        if (store_put_owner(moving->peer, owner, &why))
+        if (store_put_owners(moving->peer, owners, refused, &why) &&
+            owner_refused_none(refused, &why))
             return true;
         if (!reconnect_after(&line, why, false, error))
             return false;
@@ -436,6 +438,7 @@ static bool tell_peer(const struct moving *moving, const struct owner *owner, GE
 static bool step_claim(void *context, GError **error)
 {
     const struct moving *moving = context;
+    g_autoptr(GPtrArray) owners = NULL;
     AUTO(claim) claim = NULL;
 
     if (!check_before_claim(moving, error))
@@ -443,12 +446,10 @@ static bool step_claim(void *context, GError **error)
     claim = claim_new(moving->site, run_id(moving->run));
     for (unsigned i = 0; i < moving->move->vms->len; i++) {
         const struct move_vm *vm = moving->move->vms->pdata[i];
-        AUTO(owner) owner = NULL;
 
-        if (!claim_vm(claim, vm->uuid, vm->name, &owner, error) || !tell_peer(moving, owner, error))
-            return false;
+        claim_add(claim, vm->uuid, vm->name);
     }
-    return true;
+    return claim_take(claim, &owners, error) && tell_peer(moving, owners, error);
 }
 
 /* The VMs were off there a moment ago, and their site knows that they are this one's: when the link is lost now they

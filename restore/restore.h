@@ -200,11 +200,12 @@ struct claim;
 struct claim *claim_new(const struct site *site, const char *run);
 void claim_free(struct claim *claim);
 DEFINE_CLEANUP(claim)
-/* The VM is this site's now, as of a newer epoch than any that is known: durably here, and at each site that
- * has answered. Its start is not refused here any more, and its autostart is as it was before a fence. Safe to
- * repeat. *OWNER (may be NULL) is the record. */
-bool claim_vm(struct claim *claim, const char *uuid, const char *vm, struct owner **owner,
-              GError **error);
+/* One of the VMs that are to be this site's. */
+void claim_add(struct claim *claim, const char *uuid, const char *vm);
+/* They are this site's now, as of a newer epoch than any that is known: durably here, and at each site that has
+ * answered, which is told of all at once. Their start is not refused here any more, and their autostart is as it was
+ * before a fence. Safe to repeat; after an error some may be. *OWNERS (may be NULL): the records, of struct owner. */
+bool claim_take(struct claim *claim, GPtrArray **owners, GError **error);
 /* The VM, which is this site's, is SITE's again, as of a newer epoch: durably here, and at each site that has
  * answered. One that another site owns by now is left to it. Safe to repeat. */
 bool claim_give(struct claim *claim, const char *uuid, const char *vm, const char *site,

@@ -54,6 +54,17 @@ START_TEST(arming_again_keeps_what_else_is_known)
 }
 END_TEST
 
+static void claim(const char *dir, struct owner *owner)
+{
+    g_autoptr(GPtrArray) owners = g_ptr_array_new();
+    g_autoptr(GPtrArray) list = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_ptr_array_add(owners, owner);
+    unit_ok(list = guarded_claim(dir, owners, GUARD_KNOWN, &error), error);
+    ck_assert_uint_eq(list->len, 1);
+}
+
 START_TEST(a_claim_ends_a_fence_and_keeps_the_autostart_in_mind)
 {
     g_autofree char *dir = unit_dir();
@@ -62,7 +73,7 @@ START_TEST(a_claim_ends_a_fence_and_keeps_the_autostart_in_mind)
     g_autoptr(GError) error = NULL;
 
     put_text(dir, "vm=db\nmode=known\nautostart=yes\nfenced=2026-11-20T22:15:00Z\n");
-    unit_ok(guarded_claim(dir, owner, GUARD_KNOWN, &error), error);
+    claim(dir, owner);
     after = read_one(dir);
     ck_assert_int_eq(after->fenced_ms, 0);
     ck_assert_uint_eq(after->claimed_epoch, 3);
@@ -105,7 +116,7 @@ START_TEST(a_damaged_file_is_told_and_only_an_operator_replaces_it)
                    "drctl fence --release");
         unit_ok(all = guarded_list(dir, &error), error);
         ck_assert_uint_eq(all->len, 1);
-        unit_ok(guarded_claim(dir, owner, GUARD_KNOWN, &error), error);
+        claim(dir, owner);
         guarded = read_one(dir);
         ck_assert_uint_eq(guarded->claimed_epoch, 3);
         guarded_free(guarded);

@@ -313,6 +313,84 @@ START_TEST(owners_are_told_and_learned_over_the_wire)
 }
 END_TEST
 
+/* Of as many VMs as need several messages. */
+#define MANY 1203u
+
+static GPtrArray *many_owners(const char *site, uint64_t epoch)
+{
+    GPtrArray *owners = owners_new();
+
+    for (unsigned i = 0; i < MANY; i++) {
+        g_autofree char *uuid = g_strdup_printf("6f2a7c1e-0000-4000-8000-%012x", i);
+        g_autofree char *vm = g_strdup_printf("vm%u", i);
+
+        g_ptr_array_add(owners, owner_new(uuid, vm, site, epoch, "r-20261120-2215-1"));
+    }
+    return owners;
+}
+
+START_TEST(many_are_taken_and_told_at_once)
+{
+    g_autoptr(GPtrArray) claims = many_owners("dr1", 0), taken = NULL, again = NULL, known = NULL;
+    g_autoptr(GPtrArray) refused = owner_refusals_new();
+    g_autofree char *here = unit_dir();
+    struct place place;
+    struct serving serving;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(taken = owners_take(here, claims, &error), error);
+    unit_ok(again = owners_take(here, claims, &error), error);
+    ck_assert_uint_eq(again->len, MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        ck_assert_str_eq(((struct owner *)again->pdata[i])->uuid,
+                         ((struct owner *)claims->pdata[i])->uuid);
+        ck_assert_uint_eq(((struct owner *)again->pdata[i])->epoch, 1);
+    }
+    place_open(&place, "dc1");
+    serving_start(&serving, place.store);
+    unit_ok(store_put_owners(serving.remote, taken, refused, &error), error);
+    ck_assert_uint_eq(refused->len, 0);
+    unit_ok(known = store_owners(place.store, &error), error);
+    ck_assert_uint_eq(known->len, MANY);
+    serving_end(&serving);
+    place_close(&place);
+}
+END_TEST
+
+START_TEST(of_many_only_those_that_are_not_newer_are_refused)
+{
+    g_autoptr(GPtrArray) owners = many_owners("dr1", 1), refused = owner_refusals_new();
+    AUTO(owner) newer = owner_copy(owners->pdata[700]);
+    struct owner_refusal *refusal, *twice;
+    AUTO(owner) first = NULL;
+    struct place place;
+    struct serving serving;
+    g_autoptr(GError) error = NULL;
+
+    newer->epoch = 2;
+    g_ptr_array_add(owners, owner_new(newer->uuid, "again", "dr2", 9, NULL));
+    ((struct owner *)owners->pdata[1])->epoch = 5;
+    g_ptr_array_add(owners,
+                    owner_new(((struct owner *)owners->pdata[1000])->uuid, "one", "dr1", 3, NULL));
+    place_open(&place, "dc1");
+    unit_ok(owner_claim(place.path, newer, &error), error);
+    serving_start(&serving, place.store);
+    unit_ok(store_put_owners(serving.remote, owners, refused, &error), error);
+    ck_assert_uint_eq(refused->len, 2);
+    refusal = refused->pdata[0];
+    ck_assert_str_eq(refusal->uuid, newer->uuid);
+    ck_assert(error_is(refusal->why, ERROR_CONFLICT));
+    ck_assert_ptr_nonnull(strstr(refusal->why->message, "belongs to site dr1"));
+    twice = refused->pdata[1];
+    ck_assert_ptr_nonnull(strstr(twice->why->message, "two records of VM one at once"));
+    unit_ok(owner_read(place.path, ((struct owner *)owners->pdata[1])->uuid, &first, &error),
+            error);
+    ck_assert_uint_eq(first->epoch, 5);
+    serving_end(&serving);
+    place_close(&place);
+}
+END_TEST
+
 START_TEST(a_pool_bundle_brings_the_owners_with_it)
 {
     AUTO(owner) owner = owner_new(VM_A, "db", "dr1", 2, NULL);
@@ -365,6 +443,7 @@ int main(void)
         refuses_a_record_that_is_wrong, a_store_refuses_points_of_a_vm_that_another_site_owns,
         a_store_at_another_site_refuses_them_too,
         a_point_whose_vm_was_failed_over_meanwhile_is_not_committed,
-        owners_are_told_and_learned_over_the_wire, a_pool_bundle_brings_the_owners_with_it,
+        owners_are_told_and_learned_over_the_wire, many_are_taken_and_told_at_once,
+        of_many_only_those_that_are_not_newer_are_refused, a_pool_bundle_brings_the_owners_with_it,
         a_bundle_with_an_older_owner_changes_nothing);
 }
