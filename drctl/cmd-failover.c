@@ -41,13 +41,18 @@ static bool asks_for_acceptance(const struct failover_plan *plan)
     return false;
 }
 
-/* Asked only where somebody sits who has just read the plan, and will read the next one. */
+/* Only where somebody sits who has just read the plan, and will read the next one. */
+static bool may_ask(const struct context *context, const struct failover_plan *plan)
+{
+    return !plan->resumes && !context->json && !option_set(context, "yes") &&
+           !option_set(context, "dry-run") && isatty(STDIN_FILENO);
+}
+
 static bool is_accepted(struct context *context, const struct failover_plan *plan)
 {
     bool accepted;
 
-    if (plan->resumes || context->json || option_set(context, "yes") ||
-        option_set(context, "dry-run") || !isatty(STDIN_FILENO))
+    if (!may_ask(context, plan))
         return false;
     accepted =
         confirm("\nNo point of some of these VMs is whole. They can start nevertheless: the guests "
@@ -57,6 +62,38 @@ static bool is_accepted(struct context *context, const struct failover_plan *pla
     if (accepted)
         wizard_set_option(context, "accept-damage", NULL);
     return accepted;
+}
+
+static bool is_off(const struct silent_host *host)
+{
+    g_autofree char *question = g_strdup_printf(
+        "\nHost %s does not answer, and %u of these VMs may run there. If they do,\nand start here "
+        "too, both copies write.\n"
+        "Type the name of the host (%s) if it is off and stays off,\nor press Enter to leave these "
+        "VMs out:",
+        host->uri, host->vms, host->uri);
+
+    return confirm(question, host->uri, "--host-down", NULL);
+}
+
+/* Who sits there may know what has become of a host. Is the plan another one with that? */
+static bool is_told_of_hosts(struct context *context, const struct failover_plan *plan)
+{
+    const char *known = option_value(context, "host-down");
+    g_autoptr(GString) down = g_string_new(known);
+    bool told = false;
+
+    for (unsigned i = 0; i < plan->silent->len && may_ask(context, plan); i++) {
+        const struct silent_host *host = plan->silent->pdata[i];
+
+        if (host->down || host->vms == 0 || !is_off(host))
+            continue;
+        g_string_append_printf(down, "%s%s", down->len > 0 ? ";" : "", host->uri);
+        told = true;
+    }
+    if (told)
+        wizard_set_option(context, "host-down", down->str);
+    return told;
 }
 
 #define ASK_SOURCE_MS 3000
@@ -321,6 +358,8 @@ static bool read_points(struct context *context, struct failover_request *reques
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
                                        GError **error)
 {
+    const char *down = option_value(context, "host-down");
+    g_auto(GStrv) hosts = down ? g_strsplit(down, ";", -1) : NULL;
     struct commit_policy policy = {0};
     struct failover_plan *plan;
     bool said;
@@ -332,6 +371,7 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
         .skip_optional = option_set(context, "skip-optional"),
         .commit = said ? &policy : NULL,
         .accept_damage = option_set(context, "accept-damage"),
+        .down = hosts,
         .test = option_set(context, "test"),
     };
 
@@ -374,9 +414,9 @@ static bool check_mode(const struct context *context, const char *mode, bool ref
 static bool check_options(const struct context *context, GError **error)
 {
     static const char *const not_planned[] = {
-        "accept-damage", "skip-optional", "test", "point", "at",
-        "commit-after",  "on-timeout",    NULL};
-    static const char *const not_tests[] = {"commit-after", "on-timeout", NULL};
+        "accept-damage", "skip-optional", "test",      "point", "at",
+        "commit-after",  "on-timeout",    "host-down", NULL};
+    static const char *const not_tests[] = {"commit-after", "on-timeout", "host-down", NULL};
     static const char *const of_planned[] = {"from", NULL};
     static const char *const of_tests[] = {"cap", "keep", NULL};
 
@@ -386,13 +426,20 @@ static bool check_options(const struct context *context, GError **error)
            check_mode(context, "test", false, of_tests, error);
 }
 
+/* A test can wait until all hosts are there, and whatever cleans up after it needs the one that it was at. */
+static bool find_site(struct context *context, struct site *site, GError **error)
+{
+    return option_set(context, "test") ? context_site(context, true, site, error)
+                                       : context_site_in_need(context, site, error);
+}
+
 static bool fail_over(struct context *context, GError **error)
 {
     struct site site;
 
     if (option_set(context, "planned"))
         return cmd_move(context, false, error);
-    if (!context_site(context, true, &site, error))
+    if (!find_site(context, &site, error))
         return false;
     if (option_set(context, "test"))
         testing_sweep(context, &site);
@@ -401,6 +448,11 @@ static bool fail_over(struct context *context, GError **error)
     if (option_set(context, "test"))
         return plan && testing_run(context, &site, plan, error);
 
+    if (plan && is_told_of_hosts(context, plan)) {
+        failover_plan_free(plan);
+        puts("");
+        plan = make_plan(context, &site, error);
+    }
     if (plan && asks_for_acceptance(plan) && is_accepted(context, plan)) {
         failover_plan_free(plan);
         puts("");
@@ -424,7 +476,7 @@ bool failover_resume(struct context *context, const json_t *run, GError **error)
     AUTO(failover_plan) plan = NULL;
     struct site site;
 
-    if (!context_site(context, true, &site, error))
+    if (!context_site_in_need(context, &site, error))
         return false;
     plan = failover_plan_resume(&site, json_get_string(run, "run"), error);
     if (plan && !context->json)
@@ -436,6 +488,7 @@ static const struct option failover_options[] = {
     {"yes", NULL, "do not ask: the VMs of the lost site are known to be off"},
     {"dry-run", NULL, "show the plan, change nothing"},
     {"accept-damage", NULL, "start a VM of which no point is whole; what is lost is an I/O error"},
+    {"host-down", "HOSTS", "these hosts here do not answer, and are off with all their VMs"},
     {"skip-optional", NULL, "leave out the VMs that the recovery plan can do without"},
     {"planned", NULL, "the vApp runs at the other site: shut it down there, and lose nothing"},
     {"from", "REMOTE", "with --planned: where it runs; default: the only remote site"},

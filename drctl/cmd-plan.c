@@ -389,7 +389,7 @@ static bool cmd_plan_check(struct context *context, GError **error)
 {
     struct site site;
     AUTO(preflight)
-    preflight = context_site(context, true, &site, error)
+    preflight = context_site_in_need(context, &site, error)
                     ? preflight_run(&site, context->args[0], error)
                     : NULL;
 

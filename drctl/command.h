@@ -48,7 +48,7 @@ struct context {
     struct store *store; /* local */
     GPtrArray *hosts;
     bool hosts_tried;
-    GError *hosts_error; /* of the first that does not answer; then those that do are not all */
+    GPtrArray *silent; /* of struct silent_host: those that do not answer */
 };
 
 const struct config *context_config(struct context *context, GError **error);
@@ -61,6 +61,9 @@ struct store *context_open(struct context *context, const char *name, GError **e
 GPtrArray *context_hosts(struct context *context, GError **error);
 /* Everything for restore/. The hosts are connected only if NEED_HOSTS, else there are none. */
 bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error);
+/* The same for what must go on when a host is lost: those that do not answer are told of in the site, unless none
+ * does. */
+bool context_site_in_need(struct context *context, struct site *site, GError **error);
 void context_clear(struct context *context);
 
 bool option_set(const struct context *context, const char *name);

@@ -42,36 +42,56 @@ struct store *context_open(struct context *context, const char *name, GError **e
     return store;
 }
 
-struct opening {
-    const char *uri;
-    struct host *host;
-    GError *error;
-};
+/* A host may be in a state in which it takes the connection, and never says a word. */
+#define OPEN_HOST_S 30
 
-static void open_one(void *data)
+static void *open_one(void *uri, GError **error)
 {
-    struct opening *opening = data;
+    return host_open(uri, error);
+}
 
-    opening->host = host_open(opening->uri, &opening->error);
+static void free_host(void *host)
+{
+    host_free(host);
+}
+
+static struct host *host_in_time(struct errand *opening, const char *uri, int64_t until_us,
+                                 GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (errand_wait(opening, until_us, &why))
+        return errand_steal(opening);
+    if (error_is(why, ERROR_NETWORK))
+        fail(error, ERROR_HYPERVISOR, "cannot connect to libvirt at %s: it does not answer in %d s",
+             uri, OPEN_HOST_S);
+    else
+        g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
 }
 
 /* All at once: each may be far away. */
 static void open_hosts(struct context *context, const struct config *config)
 {
+    int64_t until_us = g_get_monotonic_time() + (int64_t)OPEN_HOST_S * G_USEC_PER_SEC;
     unsigned count = g_strv_length(config->libvirt_uris);
-    g_autofree struct opening *openings = g_new0(struct opening, count);
+    g_autofree struct errand **openings = g_new0(struct errand *, count);
 
     context->hosts_tried = true;
+    context->silent = silent_hosts_new();
     for (unsigned i = 0; i < count; i++)
-        openings[i].uri = config->libvirt_uris[i];
-    in_parallel(openings, count, sizeof(*openings), open_one);
+        openings[i] = errand_new("drctl-host", open_one, g_strdup(config->libvirt_uris[i]), g_free,
+                                 free_host);
     for (unsigned i = 0; i < count; i++) {
-        if (openings[i].host)
-            g_ptr_array_add(context->hosts, openings[i].host);
-        else if (!context->hosts_error)
-            context->hosts_error = openings[i].error;
+        const char *uri = config->libvirt_uris[i];
+        g_autoptr(GError) why = NULL;
+        struct host *host = host_in_time(openings[i], uri, until_us, &why);
+
+        if (host)
+            g_ptr_array_add(context->hosts, host);
         else
-            g_error_free(openings[i].error);
+            g_ptr_array_add(context->silent, silent_host_new(uri, why->message));
+        errand_free(openings[i]);
     }
 }
 
@@ -82,25 +102,34 @@ static GPtrArray *hosts_array(struct context *context)
     return context->hosts;
 }
 
-GPtrArray *context_hosts(struct context *context, GError **error)
+static bool try_hosts(struct context *context, GError **error)
 {
     const struct config *config = context_config(context, error);
 
     if (!config)
-        return NULL;
+        return false;
     hosts_array(context);
     if (!context->hosts_tried)
         open_hosts(context, config);
-    if (!context->hosts_error)
-        return context->hosts;
-    g_propagate_error(error, g_error_copy(context->hosts_error));
-    return NULL;
+    return true;
 }
 
-bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error)
+static bool fail_silent(const struct context *context, GError **error)
 {
-    if (!context_store(context, error) || (need_hosts && !context_hosts(context, error)))
-        return false;
+    const struct silent_host *first = context->silent->pdata[0];
+
+    return fail(error, ERROR_HYPERVISOR, "%s", first->why);
+}
+
+GPtrArray *context_hosts(struct context *context, GError **error)
+{
+    if (!try_hosts(context, error))
+        return NULL;
+    return context->silent->len == 0 || fail_silent(context, error) ? context->hosts : NULL;
+}
+
+static void fill_site(struct context *context, struct site *site)
+{
     *site = (struct site){
         .config = context->config,
         .catalog = context->catalog,
@@ -108,13 +137,30 @@ bool context_site(struct context *context, bool need_hosts, struct site *site, G
         .hosts = hosts_array(context),
         .progress = context->progress,
     };
+}
+
+bool context_site(struct context *context, bool need_hosts, struct site *site, GError **error)
+{
+    if (!context_store(context, error) || (need_hosts && !context_hosts(context, error)))
+        return false;
+    fill_site(context, site);
+    return true;
+}
+
+bool context_site_in_need(struct context *context, struct site *site, GError **error)
+{
+    if (!context_store(context, error) || !try_hosts(context, error) ||
+        (context->hosts->len == 0 && context->silent->len > 0 && !fail_silent(context, error)))
+        return false;
+    fill_site(context, site);
+    site->silent = context->silent;
     return true;
 }
 
 void context_clear(struct context *context)
 {
     g_clear_pointer(&context->hosts, g_ptr_array_unref);
-    g_clear_error(&context->hosts_error);
+    g_clear_pointer(&context->silent, g_ptr_array_unref);
     store_free(context->store);
     catalog_free(context->catalog);
     config_free(context->config);

@@ -41,6 +41,7 @@ json_t *failover_plan_json(const struct failover_plan *plan)
     for (unsigned i = 0; i < plan->skipped->len; i++)
         json_array_append_new(skipped, json_string(plan->skipped->pdata[i]));
     json_object_set_new(json, "skipped", skipped);
+    json_object_set_new(json, "silent", silent_hosts_json(plan->silent));
     for (unsigned i = 0; i < plan->vms->len; i++)
         json_array_append_new(vms, plan_vm_json(plan->vms->pdata[i], time_now_ms()));
     json_object_set_new(json, "vms", vms);
@@ -58,6 +59,16 @@ static void print_findings(const struct failover_plan *plan)
     }
 }
 
+static void print_silent(const struct failover_plan *plan)
+{
+    for (unsigned i = 0; i < plan->silent->len; i++) {
+        const struct silent_host *host = plan->silent->pdata[i];
+        g_autofree char *text = silent_host_text(host);
+
+        print_wrapped(host->vms > 0 && !host->down ? "  ! " : "  - ", "%s", text);
+    }
+}
+
 /* Which host a VM gets is worth a column where there is a choice. */
 static void print_vms(struct context *context, const struct failover_plan *plan)
 {
@@ -65,7 +76,8 @@ static void print_vms(struct context *context, const struct failover_plan *plan)
                                           "CONSISTENCY", "",   NULL};
     static const char *const with_hosts[] = {">ORDER",      "VM", "POINT", ">LOST",
                                              "CONSISTENCY", "",   "HOST",  NULL};
-    AUTO(table) table = table_new(context->hosts->len > 1 ? with_hosts : headers);
+    unsigned n_hosts = context->hosts->len + plan->silent->len;
+    AUTO(table) table = table_new(n_hosts > 1 ? with_hosts : headers);
     int64_t now = time_now_ms();
 
     for (unsigned i = 0; i < plan->vms->len; i++) {
@@ -89,6 +101,7 @@ void failover_plan_print(struct context *context, const struct failover_plan *pl
     for (unsigned i = 0; i < plan->skipped->len; i++)
         printf("  - %s: optional, left out\n", (char *)plan->skipped->pdata[i]);
     print_findings(plan);
+    print_silent(plan);
 }
 
 void preflight_print_space(const struct preflight *preflight)

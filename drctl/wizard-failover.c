@@ -186,7 +186,7 @@ static bool survey_make(struct survey *survey, GError **error)
 
     survey->candidates = g_ptr_array_new_with_free_func(candidate_free);
     survey->newest = g_hash_table_new(g_str_hash, g_str_equal);
-    if (!context_site(survey->context, true, &survey->site, error))
+    if (!context_site_in_need(survey->context, &survey->site, error))
         return false;
     survey->runs = run_list(survey->site.catalog, error);
     survey->points = survey->runs ? store_points(survey->site.store, NULL, error) : NULL;

@@ -64,31 +64,119 @@ struct inventory *inventory_new(const GPtrArray *hosts, GError **error)
     return g_steal_pointer(&inventory);
 }
 
-static struct domain *listed(const struct inventory *inventory, const char *name, const char *uuid)
+/* ---- Which of several it is */
+
+static bool is_off(struct domain *domain)
 {
-    struct domain *domain = NULL;
+    enum domain_state state;
 
-    for (unsigned i = 0; i < inventory->n_listings && !domain; i++) {
-        const struct listing *listing = &inventory->listings[i];
+    return domain_state(domain, &state, NULL) && state == DOMAIN_OFF;
+}
 
-        domain = g_hash_table_lookup(listing->by_uuid, uuid);
-        if (!domain)
-            domain = g_hash_table_lookup(listing->by_name, name);
+/* Is DOMAIN rather than BEST what the VM is now? */
+static bool is_newer(struct domain *domain, const struct recovered *mark, struct domain *best,
+                     const struct recovered *best_mark)
+{
+    bool off = is_off(domain);
+
+    if (off != is_off(best))
+        return !off;
+    return mark->run && (!best_mark->run || run_is_before(best_mark->run, mark->run));
+}
+
+/* A host that comes back after its VMs were started elsewhere has them still: what runs counts, else what was
+ * brought up last, else the first. */
+static bool choose(GPtrArray *found, struct domain **domain, struct recovered *mark, GError **error)
+{
+    unsigned chosen = 0;
+
+    *domain = NULL;
+    *mark = (struct recovered){0};
+    if (found->len == 0)
+        return true;
+    if (!domain_read_mark(found->pdata[0], mark, error))
+        return false;
+    for (unsigned i = 1; i < found->len; i++) {
+        struct recovered other = {0};
+
+        if (!domain_read_mark(found->pdata[i], &other, error)) {
+            recovered_clear(mark);
+            return false;
+        }
+        if (is_newer(found->pdata[i], &other, found->pdata[chosen], mark)) {
+            struct recovered older = *mark;
+
+            chosen = i;
+            *mark = other;
+            other = older;
+        }
+        recovered_clear(&other);
     }
-    return domain;
+    *domain = domain_copy(found->pdata[chosen]);
+    return true;
+}
+
+static void free_domain(void *domain)
+{
+    domain_free(domain);
+}
+
+/* ---- As they were listed */
+
+static void add_listed(const struct listing *listing, const char *name, const char *uuid,
+                       GPtrArray *found)
+{
+    struct domain *domain = g_hash_table_lookup(listing->by_uuid, uuid);
+
+    if (!domain)
+        domain = g_hash_table_lookup(listing->by_name, name);
+    if (domain)
+        g_ptr_array_add(found, domain_copy(domain));
 }
 
 bool inventory_find(const struct inventory *inventory, const char *name, const char *uuid,
                     struct domain **domain, struct recovered *mark, GError **error)
 {
-    struct domain *found = listed(inventory, name, uuid);
+    g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_domain);
 
-    *domain = NULL;
-    *mark = (struct recovered){0};
-    if (!found)
+    for (unsigned i = 0; i < inventory->n_listings; i++)
+        add_listed(&inventory->listings[i], name, uuid, found);
+    return choose(found, domain, mark, error);
+}
+
+/* ---- As they are now */
+
+/* *DOMAIN is NULL when there is none. */
+static bool look_up(struct host *host, const char *name_or_uuid, struct domain **domain,
+                    GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    *domain = host_domain(host, name_or_uuid, &cause);
+    if (*domain || error_is(cause, ERROR_NOT_FOUND))
         return true;
-    if (!domain_read_mark(found, mark, error))
-        return false;
-    *domain = domain_copy(found);
-    return true;
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
+}
+
+bool host_find_domain(struct host *host, const char *name, const char *uuid, struct domain **domain,
+                      GError **error)
+{
+    return look_up(host, uuid, domain, error) && (*domain || look_up(host, name, domain, error));
+}
+
+bool site_find_domain(const struct site *site, const char *name, const char *uuid,
+                      struct domain **domain, struct recovered *mark, GError **error)
+{
+    g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_domain);
+
+    for (unsigned i = 0; i < site->hosts->len; i++) {
+        struct domain *one;
+
+        if (!host_find_domain(site->hosts->pdata[i], name, uuid, &one, error))
+            return false;
+        if (one)
+            g_ptr_array_add(found, one);
+    }
+    return choose(found, domain, mark, error);
 }

@@ -13,7 +13,6 @@ struct inventory;
 struct inventory *inventory_new(const GPtrArray *hosts, GError **error);
 void inventory_free(struct inventory *inventory);
 DEFINE_CLEANUP(inventory)
-/* What site_find_domain() says, with one question less for each host: the first host that has a domain of that
- * UUID or else of that name is asked for it. */
+/* What site_find_domain() says, without asking each host. */
 bool inventory_find(const struct inventory *inventory, const char *name, const char *uuid,
                     struct domain **domain, struct recovered *mark, GError **error);

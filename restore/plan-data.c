@@ -50,6 +50,7 @@ struct failover_plan *plan_new(void)
     plan->vms = g_ptr_array_new_with_free_func(vm_free);
     plan->parts = g_ptr_array_new_with_free_func(part_free);
     plan->skipped = g_ptr_array_new_with_free_func(g_free);
+    plan->silent = silent_hosts_new();
     return plan;
 }
 
@@ -64,6 +65,7 @@ void failover_plan_free(struct failover_plan *plan)
     g_ptr_array_unref(plan->vms);
     g_ptr_array_unref(plan->parts);
     g_ptr_array_unref(plan->skipped);
+    g_ptr_array_unref(plan->silent);
     bubble_free(plan->bubble);
     g_free(plan);
 }

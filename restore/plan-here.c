@@ -88,8 +88,8 @@ static char *stale_text(const struct planner *planner, struct domain *domain,
 }
 
 /* It makes room if it is off, see `aside` in recovery.c. */
-static bool put_aside(struct planned *planned, struct domain *domain, const char *why,
-                      GError **error)
+static bool put_aside(struct planner *planner, struct planned *planned, struct domain *domain,
+                      const char *why, GError **error)
 {
     enum domain_state state;
 
@@ -102,6 +102,7 @@ static bool put_aside(struct planned *planned, struct domain *domain, const char
               domain_state_name(state), why, domain_name(domain));
         return true;
     }
+    planner_look_silent(planner, planned, true);
     planned->stale = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
     remark(planned->findings,
            "the copy that is here is old (%s): it is put aside, and its disks stay where they are",
@@ -121,6 +122,8 @@ static bool adopt(struct planner *planner, struct planned *planned, struct domai
     if (!domain_state(domain, &state, error))
         return false;
     planner->running += state != DOMAIN_OFF;
+    if (state == DOMAIN_OFF)
+        planner_look_silent(planner, planned, true);
     remark(planned->findings, "run %s brought it up already, it is %s%s", mark->run,
            domain_state_name(state), state == DOMAIN_OFF ? " and will be started as it is" : "");
     count_adopted(planner, planned, domain, state);
@@ -142,7 +145,7 @@ static bool look_at(struct planner *planner, struct planned *planned, struct dom
     g_autofree char *stale = is_it ? stale_text(planner, domain, mark) : NULL;
 
     if (stale)
-        return put_aside(planned, domain, stale, error);
+        return put_aside(planner, planned, domain, stale, error);
     if (!mark->run)
         return fail_stranger(domain, vm->name, error);
     *adopted = adopt(planner, planned, domain, mark, error);
@@ -160,8 +163,10 @@ bool planner_look_here(struct planner *planner, struct planned *planned, bool *a
     *adopted = false;
     if (!inventory_find(planner->inventory, vm->name, vm->uuid, &domain, &mark, error))
         return false;
-    if (!domain)
+    if (!domain) {
+        planner_look_silent(planner, planned, false);
         return true;
+    }
     good = look_at(planner, planned, domain, &mark, adopted, error);
     recovered_clear(&mark);
     return good;

@@ -78,6 +78,7 @@ json_t *plan_to_json(const struct failover_plan *plan)
     json_object_set_new(json, "hydrate", json_boolean(plan->hydrate));
     json_set_u64(json, "commit_after_ms", (uint64_t)plan->commit.after_ms);
     json_object_set_new(json, "rolls_back", json_boolean(plan->commit.rolls_back));
+    json_object_set_new(json, "silent", silent_hosts_json(plan->silent));
     for (unsigned i = 0; i < plan->vms->len; i++)
         json_array_append_new(vms, vm_to_json(plan->vms->pdata[i]));
     json_object_set_new(json, "vms", vms);
@@ -241,6 +242,7 @@ static bool read_plan(const struct site *site, struct failover_plan *plan, const
     plan->hydrate = json_is_true(json_object_get(json, "hydrate"));
     plan->commit.after_ms = json_integer_value(json_object_get(json, "commit_after_ms"));
     plan->commit.rolls_back = json_is_true(json_object_get(json, "rolls_back"));
+    silent_hosts_read(plan->silent, json_object_get(json, "silent"));
     return read_parts(plan, json, error) && read_vms(site, plan, json, error);
 }
 

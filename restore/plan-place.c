@@ -169,6 +169,18 @@ static struct allot_host *list_hosts(const struct planner *planner)
     return hosts;
 }
 
+/* The host that the plan names for it, unless that does not answer: another one is better than none. */
+static const char *wanted_host(const struct planner *planner, const struct planned *planned)
+{
+    const char *uri = planned->wishes ? planned->wishes->host : NULL;
+
+    if (!uri || !silent_host_named(planner->silent, uri))
+        return uri;
+    remark(planned->findings, "`host` of the plan does not answer, so it gets another one: %s",
+           uri);
+    return NULL;
+}
+
 /* All VMs of a test are at one host, whatever the plan wishes. */
 static struct allot_vm allot_vm_of(const struct planner *planner, const struct planned *planned)
 {
@@ -179,7 +191,7 @@ static struct allot_vm allot_vm_of(const struct planner *planner, const struct p
         .memory_bytes = planned->memory_bytes,
         .cpus = planned->cpus,
         .optional = wishes && wishes->optional,
-        .host = wishes ? wishes->host : NULL,
+        .host = wishes ? wanted_host(planner, planned) : NULL,
         .apart = wishes ? (const char *const *)wishes->apart : NULL,
         .together = wishes ? (const char *const *)wishes->together : NULL,
         .fixed = planned->fixed,

@@ -389,6 +389,7 @@ void planner_clear(struct planner *planner)
 {
     g_clear_pointer(&planner->platforms, g_ptr_array_unref);
     g_clear_pointer(&planner->inventory, inventory_free);
+    g_clear_pointer(&planner->last_hosts, g_hash_table_unref);
     g_clear_pointer(&planner->bundles, bundles_free);
     g_clear_pointer(&planner->vms, g_ptr_array_unref);
     g_clear_pointer(&planner->uuids, g_hash_table_unref);
@@ -468,7 +469,8 @@ static struct failover_plan *plan_afresh(const struct site *site,
     planner.mixed = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;
     planner.moved = request->moved;
-    if (probe_hosts(&planner, error) && prepare(&planner, request, plan, error) &&
+    if (planner_look_around(&planner, request, plan, error) && probe_hosts(&planner, error) &&
+        prepare(&planner, request, plan, error) &&
         settle_choice(&planner, plan->order, request, error) &&
         choose_rounds(&planner, plan, error) && plan_vms(&planner, plan, error))
         return g_steal_pointer(&plan);

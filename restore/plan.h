@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside restore/: the plan of a failover and its way into the run's journal and back. The journal's
- * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, commit_after_ms, rolls_back, vms: [{vm, uuid, order,
+ * plan is {vapp, site, parts: [{name, definition: text | null}], skipped: [vm], hydrate, commit_after_ms, rolls_back, silent, vms: [{vm, uuid, order,
  * point, time, consistency, findings, blocked, lost, accepts_damage, host, domain: {name, uuid, adopted, aside, images,
  * definition, customization} | null}]}; whatever was decided by looking at the hosts is in it, so a resumed run looks at nothing
  * again but the files of the points. Older journals have the definition of their one vApp in place of
@@ -42,6 +42,10 @@ void failover_vm_conclude(struct failover_vm *vm, const struct findings *finding
 /* Nobody else works on failovers of NAME, a recovery plan, vApp or VM; ERROR_CONFLICT. */
 struct file_lock *failover_lock(const struct site *site, const char *name, GError **error);
 
+/* The one with that URI, or NULL; HOSTS may be NULL. */
+struct silent_host *silent_host_named(const GPtrArray *hosts, const char *uri);
+/* Add those of JSON, of silent_hosts_json(), to HOSTS. */
+void silent_hosts_read(GPtrArray *hosts, const json_t *json);
 json_t *plan_to_json(const struct failover_plan *plan);
 /* The plan of interrupted run RUN; points that are not usable any more block their VMs. */
 struct failover_plan *plan_from_run(const struct site *site, const char *run, GError **error);

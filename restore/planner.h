@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside restore/: a failover while it is planned. plan-order.c finds the vApps, plan-here.c what of each VM
- * is here already, plan.c what it is brought up from, plan-place.c which host gets it and what its definition becomes there,
+ * is here already, plan-silent.c whether it may be where nobody answers, plan.c what it is brought up from, plan-place.c which host gets it and what its definition becomes there,
  * plan-test.c what is different in a test.
  */
 #pragma once
@@ -34,11 +34,13 @@ struct planner {
     const struct recovery_plan *recovery;
     GPtrArray *platforms; /* of struct platform, as site->hosts */
     struct inventory *inventory;
+    GPtrArray *silent;      /* of struct silent_host, borrowed from the plan */
+    GHashTable *last_hosts; /* UUID -> URI of the host that had it last, or NULL: not looked up */
     struct bundles *bundles;
     GPtrArray *vms;      /* of struct planned, as the plan's */
     GHashTable *uuids;   /* name -> UUID, of the bundles */
     GHashTable *part_of; /* name -> index of its vApp */
-    bool *mixed; /* of each vApp: its newest points are of rounds and not, so not of one instant */
+    bool *mixed;  /* of each vApp: its newest points are of rounds and not, so not of one instant */
     GHashTable *origins;  /* UUID -> struct origin, of the rounds that were chosen */
     GHashTable *storages; /* "<host> <storage>" -> struct storage (storage.h) */
     unsigned running;     /* VMs that run here already */
@@ -65,6 +67,13 @@ DEFINE_CLEANUP(planned)
  * what the VM has done at another site since makes room. */
 bool planner_look_here(struct planner *planner, struct planned *planned, bool *adopted,
                        GError **error);
+
+/* Which hosts do not answer? ERROR_USAGE or ERROR_CONFLICT: what REQUEST says of one of them is not so. */
+bool planner_look_around(struct planner *planner, const struct failover_request *request,
+                         struct failover_plan *plan, GError **error);
+/* A VM that does not run at the hosts that answer; IS_FOUND: one of them has it, and it is off. May one of the others
+ * run it? Then it is blocked. */
+void planner_look_silent(struct planner *planner, struct planned *planned, bool is_found);
 
 /* The parts, the order, the name and the site of PLAN. */
 bool planner_find_order(struct planner *planner, const struct failover_request *request,

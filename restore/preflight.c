@@ -335,6 +335,15 @@ static void add_vm(struct preflight *preflight, const struct site *site,
     add_load(preflight, site, vm);
 }
 
+static void add_silent(struct preflight *preflight, const GPtrArray *hosts)
+{
+    for (unsigned i = 0; i < hosts->len; i++) {
+        g_autofree char *text = silent_host_text(hosts->pdata[i]);
+
+        add_finding(preflight, NULL, false, text);
+    }
+}
+
 /* A plan that nobody has tried for long is a hope. */
 static void check_tests(struct preflight *preflight, const struct site *site,
                         const struct recovery_plan *recovery)
@@ -368,6 +377,7 @@ static struct preflight *check(const struct site *site, const struct recovery_pl
     list_hosts(preflight, site);
     for (unsigned i = 0; i < plan->vms->len; i++)
         add_vm(preflight, site, plan->vms->pdata[i]);
+    add_silent(preflight, plan->silent);
     check_space(preflight, site);
     check_networks(preflight, site, recovery, plan);
     check_hooks(preflight, recovery);

@@ -31,35 +31,12 @@ void recovery_free(struct recovery *recovery)
 
 /* ---- Hosts and the domains that are there */
 
-struct host *site_host(const struct site *site, const char *uri, GError **error)
-{
-    for (unsigned i = 0; i < site->hosts->len; i++)
-        if (strcmp(host_uri(site->hosts->pdata[i]), uri) == 0)
-            return site->hosts->pdata[i];
-    fail(error, ERROR_CONFIG, "host %s is not in %s any more: [site] libvirt must name it", uri,
-         site->config->path);
-    return NULL;
-}
-
 struct qemu_user host_qemu_user(struct host *host)
 {
     struct qemu_user user = {0};
 
     user.other = host_qemu_identity(host, &user.uid, &user.gid);
     return user;
-}
-
-/* *DOMAIN is NULL when there is none. */
-static bool look_up(struct host *host, const char *name_or_uuid, struct domain **domain,
-                    GError **error)
-{
-    g_autoptr(GError) cause = NULL;
-
-    *domain = host_domain(host, name_or_uuid, &cause);
-    if (*domain || error_is(cause, ERROR_NOT_FOUND))
-        return true;
-    g_propagate_error(error, g_steal_pointer(&cause));
-    return false;
 }
 
 bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **error)
@@ -69,21 +46,6 @@ bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **er
     if (xml)
         recovered_read(xml, mark);
     return xml != NULL;
-}
-
-bool site_find_domain(const struct site *site, const char *name, const char *uuid,
-                      struct domain **domain, struct recovered *mark, GError **error)
-{
-    *domain = NULL;
-    *mark = (struct recovered){0};
-    for (unsigned i = 0; i < site->hosts->len && !*domain; i++)
-        if (!look_up(site->hosts->pdata[i], uuid, domain, error) ||
-            (!*domain && !look_up(site->hosts->pdata[i], name, domain, error)))
-            return false;
-    if (!*domain || domain_read_mark(*domain, mark, error))
-        return true;
-    g_clear_pointer(domain, domain_free);
-    return false;
 }
 
 bool fail_stranger(struct domain *domain, const char *name, GError **error)
@@ -107,8 +69,7 @@ static bool find_own(struct recovery *recovery, struct domain **domain, GError *
     bool is_ours;
 
     *domain = NULL;
-    if (!look_up(recovery->host, recovery->uuid, &found, error) ||
-        (!found && !look_up(recovery->host, recovery->name, &found, error)))
+    if (!host_find_domain(recovery->host, recovery->name, recovery->uuid, &found, error))
         return false;
     if (!found)
         return true;

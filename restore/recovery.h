@@ -50,7 +50,8 @@ struct recovery {
 void recovery_free(struct recovery *recovery);
 DEFINE_CLEANUP(recovery)
 
-/* The host of the site with that URI; ERROR_CONFIG when it is not configured any more. */
+/* The host of the site with that URI; ERROR_CONFIG when it is not configured any more, ERROR_HYPERVISOR when it does
+ * not answer. */
 struct host *site_host(const struct site *site, const char *uri, GError **error);
 struct qemu_user host_qemu_user(struct host *host);
 
@@ -94,8 +95,11 @@ bool recovery_remove(struct recovery *recovery, const struct site *site, struct 
 
 /* The mark in DOMAIN's <metadata>; *MARK (zeroed by the caller) stays empty unless it is one of ours. */
 bool domain_read_mark(struct domain *domain, struct recovered *mark, GError **error);
-/* Is there a domain of this name or UUID at any host of the site? *DOMAIN is NULL when not; *MARK is
- * empty unless it is one of ours. */
+/* Is there a domain of this UUID, or else of this name, at HOST? *DOMAIN is NULL when not. */
+bool host_find_domain(struct host *host, const char *name, const char *uuid, struct domain **domain,
+                      GError **error);
+/* Is there one at any host of the site? *DOMAIN is NULL when not; *MARK is empty unless it is one of ours. Of several
+ * it is the one that runs, else the one that was brought up last. For many VMs: inventory.h. */
 bool site_find_domain(const struct site *site, const char *name, const char *uuid,
                       struct domain **domain, struct recovered *mark, GError **error);
 /* The refusal that a stranger of that name or UUID gets us. */

@@ -14,6 +14,22 @@
 #include "restore/recovery-plan.h"
 #include "restore/window.h"
 
+/* A host of the configuration that does not answer. Nobody knows what runs there. */
+struct silent_host {
+    char *uri;
+    char *why;
+    bool down; /* somebody has said that it is off, and its VMs with it */
+    unsigned
+        vms; /* of a plan: that may run there, so that they start nowhere else unless it is DOWN */
+};
+struct silent_host *silent_host_new(const char *uri, const char *why);
+void silent_host_free(struct silent_host *host);
+GPtrArray *silent_hosts_new(void); /* of struct silent_host */
+/* What that means, with its way out behind " -> "; g_free. */
+char *silent_host_text(const struct silent_host *host);
+/* [{host, why, down, vms}] of struct silent_host. */
+json_t *silent_hosts_json(const GPtrArray *hosts);
+
 /* What a site has at hand to recover with. All borrowed. */
 struct site {
     const struct config *config;
@@ -21,6 +37,7 @@ struct site {
     struct store *store; /* the local one */
     GPtrArray *hosts;    /* of struct host, connected; may be empty for restore --to-dir */
     struct progress *progress;
+    GPtrArray *silent; /* of struct silent_host: HOSTS are not all; NULL: they are */
 };
 
 /* --- Damage --------------------------------------------------------------------------------- */
@@ -84,6 +101,7 @@ struct failover_plan {
     struct vapp *order;          /* definition that will be used */
     bool hydrate;                /* its VMs come off their points by themselves, see hydrate.h */
     struct commit_policy commit; /* can it be taken back? */
+    GPtrArray *silent;           /* of struct silent_host: nothing is started there */
     GPtrArray *vms;              /* of struct failover_vm, in start order */
     struct bubble *bubble;       /* private: of a test failover, or NULL */
 };
@@ -95,7 +113,8 @@ struct failover_request {
     bool afresh;        /* as if no failover had been interrupted: to look at, not to execute */
     bool moved;         /* the VMs run at another site until now: a copy of one here is stale */
     const struct commit_policy *commit; /* NULL: as the recovery plan says */
-    bool test; /* for test_execute(): copies in a bubble, beside whatever is here */
+    char **down; /* URIs of hosts that do not answer and are known to be off; or NULL */
+    bool test;   /* for test_execute(): copies in a bubble, beside whatever is here */
     /* Which points: all zero is the newest complete ones, of one round where there are rounds. An
      * interrupted failover has its own: ERROR_CONFLICT. */
     const char

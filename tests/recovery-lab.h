@@ -89,7 +89,11 @@ G_GNUC_UNUSED static inline struct lab *lab_open(const char *name)
     unit_ok(lab->store != NULL, error);
     lab->hosts = g_ptr_array_new_with_free_func(lab_free_host);
     g_ptr_array_add(lab->hosts, session_open());
-    lab->site = (struct site){lab->config, lab->catalog, lab->store, lab->hosts, &lab->progress};
+    lab->site = (struct site){.config = lab->config,
+                              .catalog = lab->catalog,
+                              .store = lab->store,
+                              .hosts = lab->hosts,
+                              .progress = &lab->progress};
     return lab;
 }
 

@@ -142,7 +142,11 @@ static struct lab *lab_open(const char *dir)
     lab->store = store_open_site(lab->config, lab->catalog, &snapshot_point_ops, &error);
     unit_ok(lab->store != NULL, error);
     lab->hosts = g_ptr_array_new_with_free_func(free_nothing);
-    lab->site = (struct site){lab->config, lab->catalog, lab->store, lab->hosts, &lab->progress};
+    lab->site = (struct site){.config = lab->config,
+                              .catalog = lab->catalog,
+                              .store = lab->store,
+                              .hosts = lab->hosts,
+                              .progress = &lab->progress};
     return lab;
 }
 
