@@ -160,17 +160,21 @@ static struct hydration *hydration_new(struct domain *domain, const char *run, G
 struct search {
     const struct site *site;
     GHashTable *runs; /* id -> these */
+    struct inventory *inventory;
 };
 
 static void search_clear(struct search *search)
 {
+    inventory_free(search->inventory);
     g_hash_table_unref(search->runs);
 }
 #define AUTO_SEARCH __attribute__((cleanup(search_clear))) struct search
 
-static struct search search_new(const struct site *site)
+static bool search_init(struct search *search, const struct site *site, GError **error)
 {
-    return (struct search){site, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
+    *search = (struct search){site, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+                              inventory_new(site->hosts, error)};
+    return search->inventory != NULL;
 }
 
 static unsigned ask_run(const struct search *search, const char *id)
@@ -199,7 +203,7 @@ static struct hydration *find_vm(const struct search *search, const char *name, 
     struct hydration *hydration = NULL;
     unsigned of_run;
 
-    if (!site_find_domain(search->site, name, name, &domain, &mark, error))
+    if (!inventory_find(search->inventory, name, name, &domain, &mark, error))
         return NULL;
     of_run = mark.run ? ask_run(search, mark.run) : 0;
     if (mark.run && !(of_run & RUN_IS_TEST) && (!run || strcmp(run, mark.run) == 0))
@@ -241,8 +245,10 @@ static GPtrArray *find_all(const struct site *site, GError **error)
 {
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
     g_auto(GStrv) dirs = dir_list(site->config->images, error);
-    AUTO_SEARCH search = search_new(site);
+    AUTO_SEARCH search;
 
+    if (!search_init(&search, site, error))
+        return NULL;
     for (char **dir = dirs; dir && *dir; dir++) {
         const char *run = overlay_run(*dir);
         g_autofree char *name = run ? g_strndup(*dir, (size_t)(run - 1 - *dir)) : NULL;
@@ -298,8 +304,10 @@ static bool is_found(const GPtrArray *found, const struct hydration *one)
 GPtrArray *hydration_find_vms(const struct site *site, const GPtrArray *vms, GError **error)
 {
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(free_element);
-    AUTO_SEARCH search = search_new(site);
+    AUTO_SEARCH search;
 
+    if (!search_init(&search, site, error))
+        return NULL;
     for (unsigned i = 0; i < vms->len; i++) {
         g_autoptr(GError) cause = NULL;
         AUTO(hydration) hydration = find_vm(&search, vms->pdata[i], NULL, &cause);

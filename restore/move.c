@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "restore/inventory.h"
+
 /* ---- What is moved */
 
 static void move_vm_free(void *data)
@@ -42,14 +44,14 @@ static const char *kind_of(const struct move *move)
 }
 
 /* What is left of the VM here; it must not run. */
-static bool look_for_copy(const struct site *site, const struct move *move, struct move_vm *vm,
-                          GError **error)
+static bool look_for_copy(const struct inventory *inventory, const struct move *move,
+                          struct move_vm *vm, GError **error)
 {
     AUTO(domain) domain = NULL;
     struct recovered mark;
     enum domain_state state;
 
-    if (!site_find_domain(site, vm->name, vm->uuid, &domain, &mark, error))
+    if (!inventory_find(inventory, vm->name, vm->uuid, &domain, &mark, error))
         return false;
     recovered_clear(&mark);
     if (!domain)
@@ -67,7 +69,8 @@ static bool look_for_copy(const struct site *site, const struct move *move, stru
     return true;
 }
 
-static bool plan_vm(const struct site *site, struct move *move, const json_t *entry, GError **error)
+static bool plan_vm(const struct inventory *inventory, struct move *move, const json_t *entry,
+                    GError **error)
 {
     const char *name = json_get_string(entry, "vm"), *state = json_get_string(entry, "state"),
                *uuid = json_get_string(entry, "uuid");
@@ -80,18 +83,19 @@ static bool plan_vm(const struct site *site, struct move *move, const json_t *en
             name, state, move->site, move->vapp, move->vapp);
     if (!uuid || !uuid_is_valid(uuid))
         return fail(error, ERROR_INTEGRITY, "%s does not tell the UUID of VM %s", move->site, name);
-    return look_for_copy(site, move, add_vm(move, name, uuid), error);
+    return look_for_copy(inventory, move, add_vm(move, name, uuid), error);
 }
 
 static bool plan_vms(const struct site *site, struct move *move, struct store *peer, GError **error)
 {
     json_auto_t *list = peer_status(peer, move->vapp, error);
+    AUTO(inventory) inventory = list ? inventory_new(site->hosts, error) : NULL;
     const json_t *entry;
     size_t i;
 
-    if (!list)
+    if (!inventory)
         return false;
-    json_array_foreach(list, i, entry) if (!plan_vm(site, move, entry, error)) return false;
+    json_array_foreach(list, i, entry) if (!plan_vm(inventory, move, entry, error)) return false;
     return move->vms->len > 0 ||
            fail(error, ERROR_NOT_FOUND, "%s has no VMs at %s", move->vapp, move->site);
 }

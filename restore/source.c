@@ -3,8 +3,8 @@
 
 #include <string.h>
 
+#include "restore/inventory.h"
 #include "restore/origin.h"
-#include "restore/recovery.h"
 
 void source_clear(struct source *source)
 {
@@ -219,13 +219,17 @@ struct vapp *site_vapp(const struct site *site, const char *name, GError **error
 static bool check_came_from(const struct site *site, const struct vapp *vapp, const char *from,
                             GError **error)
 {
+    AUTO(inventory) inventory = from ? inventory_new(site->hosts, error) : NULL;
+
+    if (from && !inventory)
+        return false;
     for (unsigned i = 0; from && i < vapp->vms->len; i++) {
         const char *name = ((const struct vapp_vm *)vapp->vms->pdata[i])->name;
         AUTO(domain) domain = NULL;
         struct recovered mark;
         bool other;
 
-        if (!site_find_domain(site, name, name, &domain, &mark, error))
+        if (!inventory_find(inventory, name, name, &domain, &mark, error))
             return false;
         other = domain && g_strcmp0(mark.site, from) != 0;
         recovered_clear(&mark);
