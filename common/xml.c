@@ -152,16 +152,42 @@ static void register_prefixes(xmlXPathContext *context, const xmlNode *node)
         register_prefixes(context, child);
 }
 
+static void free_context(void *context)
+{
+    xmlXPathFreeContext(context);
+}
+
+/* Of this thread: to make one costs several times what an expression does. */
+static xmlXPathContext *context_for(xmlNode *node)
+{
+    static GPrivate contexts = G_PRIVATE_INIT(free_context);
+    xmlXPathContext *context = g_private_get(&contexts);
+
+    if (!context) {
+        context = xmlXPathNewContext(NULL);
+        g_private_set(&contexts, context);
+    }
+    context->doc = node->doc;
+    context->node = node;
+    context->error = ignore_error;
+    return context;
+}
+
 static xmlXPathObject *evaluate(const struct xml_node *from, const char *xpath)
 {
     xmlNode *node = node_of(from);
-    g_autoptr(xmlXPathContext) context = xmlXPathNewContext(node->doc);
+    xmlXPathContext *context = context_for(node);
+    bool has_prefixes = strchr(xpath, ':') != NULL;
+    xmlXPathObject *result;
 
-    context->node = node;
-    context->error = ignore_error;
-    if (strchr(xpath, ':'))
+    if (has_prefixes)
         register_prefixes(context, xmlDocGetRootElement(node->doc));
-    return xmlXPathEval(chars(xpath), context);
+    result = xmlXPathEval(chars(xpath), context);
+    if (has_prefixes)
+        xmlXPathRegisteredNsCleanup(context);
+    context->doc = NULL;
+    context->node = NULL;
+    return result;
 }
 
 GPtrArray *xml_find_all(const struct xml_node *from, const char *xpath)

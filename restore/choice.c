@@ -6,6 +6,7 @@
 void choice_clear(struct choice *choice)
 {
     g_clear_pointer(&choice->group, g_free);
+    g_clear_pointer(&choice->lists, g_hash_table_unref);
 }
 
 bool request_has_choice(const struct failover_request *request)
@@ -49,7 +50,11 @@ bool choice_settle(struct choice *choice, const struct site *site,
 {
     bool found = false;
 
-    *choice = (struct choice){site, wanted, wanted->until_ms ? wanted->until_ms : INT64_MAX, NULL};
+    *choice = (struct choice){.site = site,
+                              .wanted = wanted,
+                              .until_ms = wanted->until_ms ? wanted->until_ms : INT64_MAX,
+                              .lists = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                                             (GDestroyNotify)g_ptr_array_unref)};
     if (!wanted->point)
         return true;
     for (unsigned i = 0; i < uuids->len && !found; i++)
@@ -85,7 +90,7 @@ static bool leave_named(const struct choice *choice, GPtrArray *points)
     return false;
 }
 
-GPtrArray *choice_list(const struct choice *choice, const char *vm_uuid, GError **error)
+static GPtrArray *read_list(const struct choice *choice, const char *vm_uuid, GError **error)
 {
     GPtrArray *points = store_points(choice->site->store, vm_uuid, error);
 
@@ -95,6 +100,23 @@ GPtrArray *choice_list(const struct choice *choice, const char *vm_uuid, GError 
         if (!may_take(choice, points->pdata[i]))
             g_ptr_array_remove_index(points, i);
     return points;
+}
+
+GPtrArray *choice_list(const struct choice *choice, const char *vm_uuid, GError **error)
+{
+    GPtrArray *points = g_hash_table_lookup(choice->lists, vm_uuid);
+
+    if (points)
+        return g_ptr_array_ref(points);
+    points = read_list(choice, vm_uuid, error);
+    if (points)
+        g_hash_table_insert(choice->lists, g_strdup(vm_uuid), g_ptr_array_ref(points));
+    return points;
+}
+
+void choice_forget(struct choice *choice)
+{
+    g_hash_table_remove_all(choice->lists);
 }
 
 static void fail_empty(const struct choice *choice, GError **error)

@@ -11,7 +11,8 @@ struct choice {
     const struct site *site;               /* borrowed */
     const struct failover_request *wanted; /* borrowed */
     int64_t until_ms;                      /* INT64_MAX: no matter */
-    char *group; /* take the points of this round where there are any; or NULL */
+    char *group;       /* take the points of this round where there are any; or NULL */
+    GHashTable *lists; /* UUID -> GPtrArray of struct manifest: what is not forgotten yet */
 };
 
 /* Does it say anything about points? */
@@ -22,7 +23,10 @@ bool choice_settle(struct choice *choice, const struct site *site,
 void choice_clear(struct choice *choice);
 bool choice_is_free(const struct choice *choice);
 
-/* The points of a VM that may be taken, newest first, possibly none; of struct manifest. */
+/* The points of a VM that may be taken, newest first, possibly none; of struct manifest. They are read once, until they
+ * are forgotten. */
 GPtrArray *choice_list(const struct choice *choice, const char *vm_uuid, GError **error);
 /* The same, but none is ERROR_NOT_FOUND that says what was asked for. */
 GPtrArray *choice_points(const struct choice *choice, const char *vm_uuid, GError **error);
+/* Forget those of all VMs, who may have very many. */
+void choice_forget(struct choice *choice);

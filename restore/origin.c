@@ -55,16 +55,18 @@ static bool forget_unreadable(const char *dir, struct manifest *manifest, GError
 }
 
 /* Check the point in which layer FILE lies, unless it is among CHECKED. */
-static bool check_layer(const char *file, bool damaged, GHashTable *checked, GError **error)
+static bool check_layer(const struct origin *origin, const char *file, bool damaged,
+                        GHashTable *checked, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(file);
+    bool is_top = !damaged && strcmp(dir, origin->dir) == 0;
     AUTO(manifest) manifest = NULL;
 
     if (g_hash_table_contains(checked, dir))
         return true;
-    manifest = load_manifest(dir, error);
-    if (!manifest || (damaged && !forget_unreadable(dir, manifest, error)) ||
-        !snapshot_check_point(dir, manifest, error))
+    manifest = is_top ? NULL : load_manifest(dir, error);
+    if ((!manifest && !is_top) || (damaged && !forget_unreadable(dir, manifest, error)) ||
+        !snapshot_check_point(dir, is_top ? origin->manifest : manifest, error))
         return false;
     return g_hash_table_add(checked, g_steal_pointer(&dir));
 }
@@ -140,7 +142,7 @@ static bool add_disk(struct origin *origin, const struct site *site,
         !(damaged ? find_loss(disk, error) : snapshot_chain_is_whole(disk->chain, error)))
         return false;
     for (char **file = disk->chain; *file; file++)
-        if (!check_layer(*file, damaged, checked, error))
+        if (!check_layer(origin, *file, damaged, checked, error))
             return false;
     return true;
 }

@@ -317,12 +317,18 @@ static bool choose_round(struct planner *planner, const struct vapp *order, unsi
     return true;
 }
 
-static bool choose_rounds(struct planner *planner, const struct failover_plan *plan, GError **error)
+/* When the first VM of a vApp is looked at: those of a vApp follow each other, and nobody needs the points of those
+ * before any more. */
+static bool choose_round_of(struct planner *planner, const struct vapp *order, const char *vm,
+                            GError **error)
 {
-    for (unsigned part = 0; part < plan->parts->len; part++)
-        if (!choose_round(planner, plan->order, part, error))
-            return false;
-    return true;
+    unsigned part = GPOINTER_TO_UINT(g_hash_table_lookup(planner->part_of, vm));
+
+    if (planner->chosen[part])
+        return true;
+    planner->chosen[part] = true;
+    choice_forget(&planner->choice);
+    return choose_round(planner, order, part, error);
 }
 
 static bool settle_choice(struct planner *planner, const struct vapp *order,
@@ -347,7 +353,8 @@ static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError
         struct failover_vm *added = failover_vm_new(vm);
 
         g_ptr_array_add(plan->vms, added);
-        if (!interrupt_check(error) || !look_at_vm(planner, planned_new(planner, added, vm), error))
+        if (!interrupt_check(error) || !choose_round_of(planner, plan->order, vm->name, error) ||
+            !look_at_vm(planner, planned_new(planner, added, vm), error))
             return false;
     }
     if (planner->running == plan->vms->len)
@@ -355,6 +362,7 @@ static bool plan_vms(struct planner *planner, struct failover_plan *plan, GError
                     "%s was failed over already and runs here; `drctl vapp status` of its vApp "
                     "shows it",
                     plan->vapp);
+    choice_forget(&planner->choice);
     planner_place(planner);
     for (unsigned i = 0; i < planner->vms->len; i++)
         conclude_vm(planner, planner->vms->pdata[i]);
@@ -397,6 +405,7 @@ void planner_clear(struct planner *planner)
     g_clear_pointer(&planner->origins, g_hash_table_unref);
     g_clear_pointer(&planner->storages, g_hash_table_unref);
     g_clear_pointer(&planner->mixed, g_free);
+    g_clear_pointer(&planner->chosen, g_free);
     choice_clear(&planner->choice);
     g_clear_pointer(&planner->copies, g_free);
 }
@@ -467,12 +476,12 @@ static struct failover_plan *plan_afresh(const struct site *site,
     if (!request->moved && !request->test)
         plan->commit = request->commit ? *request->commit : recovery->commit;
     planner.mixed = g_new0(bool, plan->parts->len);
+    planner.chosen = g_new0(bool, plan->parts->len);
     planner.accepts_damage = request->accept_damage;
     planner.moved = request->moved;
     if (planner_look_around(&planner, request, plan, error) && probe_hosts(&planner, error) &&
         prepare(&planner, request, plan, error) &&
-        settle_choice(&planner, plan->order, request, error) &&
-        choose_rounds(&planner, plan, error) && plan_vms(&planner, plan, error))
+        settle_choice(&planner, plan->order, request, error) && plan_vms(&planner, plan, error))
         return g_steal_pointer(&plan);
     g_prefix_error(error, "cannot %s %s: ", request->test ? "test the failover of" : "fail over",
                    plan->vapp);

@@ -41,6 +41,7 @@ struct planner {
     GHashTable *uuids;   /* name -> UUID, of the bundles */
     GHashTable *part_of; /* name -> index of its vApp */
     bool *mixed;  /* of each vApp: its newest points are of rounds and not, so not of one instant */
+    bool *chosen; /* of each vApp: the round is, if there is one */
     GHashTable *origins;  /* UUID -> struct origin, of the rounds that were chosen */
     GHashTable *storages; /* "<host> <storage>" -> struct storage (storage.h) */
     unsigned running;     /* VMs that run here already */

@@ -13,6 +13,7 @@ void platform_free(struct platform *platform)
     if (!platform->supports)
         xml_free(platform->domain_support);
     g_clear_pointer(&platform->supports, g_hash_table_unref);
+    g_clear_pointer(&platform->archs, g_hash_table_unref);
     g_clear_pointer(&platform->networks, g_hash_table_unref);
     g_clear_pointer(&platform->links, g_hash_table_unref);
     g_free(platform);
@@ -111,54 +112,95 @@ bool platform_has_secmodel(const struct platform *platform, const char *model)
     return has_value(platform, "/capabilities/host/secmodel/model", NULL, model);
 }
 
-/* <arch name='x86_64'> of full virtualisation, or NULL. */
-static struct xml_node *find_arch(const struct platform *platform, const char *arch)
+/* ---- Architectures */
+
+/* <arch name='x86_64'> of full virtualisation. It is asked for with each VM, and may name a hundred machines. */
+struct arch {
+    char *emulator;
+    GHashTable *machines, *types; /* sets */
+};
+
+static void arch_free(void *data)
+{
+    struct arch *arch = data;
+
+    if (!arch)
+        return;
+    g_free(arch->emulator);
+    g_hash_table_unref(arch->machines);
+    g_hash_table_unref(arch->types);
+    g_free(arch);
+}
+
+/* The strings at XPATH of all NODES. */
+static GHashTable *set_of(const GPtrArray *nodes, const char *xpath)
+{
+    GHashTable *set = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (unsigned i = 0; i < nodes->len; i++) {
+        char *text = xml_string(nodes->pdata[i], xpath);
+
+        if (text)
+            g_hash_table_add(set, text);
+    }
+    return set;
+}
+
+static struct arch *read_arch(const struct xml_node *node)
+{
+    g_autoptr(GPtrArray) machines = xml_find_all(node, "machine | domain/machine");
+    g_autoptr(GPtrArray) domains = xml_find_all(node, "domain");
+    struct arch *arch = g_new0(struct arch, 1);
+
+    arch->emulator = xml_string(node, "emulator/text()");
+    arch->machines = set_of(machines, "text()");
+    arch->types = set_of(domains, "@type");
+    return arch;
+}
+
+static void read_archs(struct platform *platform)
 {
     g_autoptr(GPtrArray) nodes =
         xml_find_all(xml_root(platform->capabilities), "/capabilities/guest[os_type='hvm']/arch");
 
+    platform->archs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, arch_free);
     for (unsigned i = 0; i < nodes->len; i++) {
-        g_autofree char *name = xml_attr(nodes->pdata[i], "name");
+        char *name = xml_attr(nodes->pdata[i], "name");
 
-        if (g_strcmp0(name, arch) == 0)
-            return nodes->pdata[i];
+        if (name && !g_hash_table_contains(platform->archs, name))
+            g_hash_table_insert(platform->archs, name, read_arch(nodes->pdata[i]));
+        else
+            g_free(name);
     }
-    return NULL;
 }
 
-char *platform_emulator(const struct platform *platform, const char *arch)
+/* NULL: the host does not know it. */
+static const struct arch *find_arch(struct platform *platform, const char *name)
 {
-    const struct xml_node *node = find_arch(platform, arch);
-
-    return node ? xml_string(node, "emulator/text()") : NULL;
+    if (!platform->archs)
+        read_archs(platform);
+    return name ? g_hash_table_lookup(platform->archs, name) : NULL;
 }
 
-bool platform_has_machine(const struct platform *platform, const char *arch, const char *machine)
+char *platform_emulator(struct platform *platform, const char *arch)
 {
-    const struct xml_node *node = find_arch(platform, arch);
-    g_autoptr(GPtrArray) machines = node ? xml_find_all(node, "machine | domain/machine") : NULL;
+    const struct arch *known = find_arch(platform, arch);
 
-    for (unsigned i = 0; machines && i < machines->len; i++) {
-        g_autofree char *name = xml_string(machines->pdata[i], "text()");
-
-        if (g_strcmp0(name, machine) == 0)
-            return true;
-    }
-    return false;
+    return known ? g_strdup(known->emulator) : NULL;
 }
 
-bool platform_has_virt_type(const struct platform *platform, const char *arch, const char *type)
+bool platform_has_machine(struct platform *platform, const char *arch, const char *machine)
 {
-    const struct xml_node *node = find_arch(platform, arch);
-    g_autoptr(GPtrArray) domains = node ? xml_find_all(node, "domain") : NULL;
+    const struct arch *known = find_arch(platform, arch);
 
-    for (unsigned i = 0; domains && i < domains->len; i++) {
-        g_autofree char *name = xml_attr(domains->pdata[i], "type");
+    return known && machine && g_hash_table_contains(known->machines, machine);
+}
 
-        if (g_strcmp0(name, type) == 0)
-            return true;
-    }
-    return false;
+bool platform_has_virt_type(struct platform *platform, const char *arch, const char *type)
+{
+    const struct arch *known = find_arch(platform, arch);
+
+    return known && type && g_hash_table_contains(known->types, type);
 }
 
 static unsigned count(const struct platform *platform, const char *xpath)

@@ -17,6 +17,7 @@ struct platform {
     struct xml *capabilities;   /* <capabilities> */
     struct xml *domain_support; /* <domainCapabilities> for the domain in question, or NULL */
     GHashTable *supports;       /* all that were asked for; they own domain_support then */
+    GHashTable *archs;          /* name -> what platform.c has read of it; or NULL: nothing yet */
     GHashTable *networks;       /* name -> GINT_TO_POINTER(is active) */
     GHashTable *links; /* name -> GINT_TO_POINTER(exists), of those that were asked for; or NULL */
     uint64_t memory_free_bytes; /* UINT64_MAX: not known */
@@ -32,9 +33,9 @@ void platform_ask_support(struct platform *platform, const struct xml_node *doma
 
 bool platform_has_secmodel(const struct platform *platform, const char *model);
 /* The emulator for guests of ARCH, or NULL; g_free. */
-char *platform_emulator(const struct platform *platform, const char *arch);
-bool platform_has_machine(const struct platform *platform, const char *arch, const char *machine);
-bool platform_has_virt_type(const struct platform *platform, const char *arch, const char *type);
+char *platform_emulator(struct platform *platform, const char *arch);
+bool platform_has_machine(struct platform *platform, const char *arch, const char *machine);
+bool platform_has_virt_type(struct platform *platform, const char *arch, const char *type);
 unsigned platform_cpus(const struct platform *platform);
 unsigned platform_numa_nodes(const struct platform *platform);
 /* Is there an active network, or a bridge or link, of that name? */

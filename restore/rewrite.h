@@ -28,7 +28,7 @@ struct recovery_plan;
 struct rewrite {
     struct xml_node *domain; /* <domain> */
     const struct manifest *manifest;
-    const struct platform *platform;
+    struct platform *platform;
     struct findings *findings;
     const GPtrArray *lost;            /* of struct lost_disk: what the disks have lost; or NULL */
     const struct recovery_plan *plan; /* NULL: nothing is to be changed */
