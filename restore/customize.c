@@ -144,6 +144,17 @@ static void check_agent(const struct customization *customization, const struct 
                "remove `address` and `in-guest` from the plan");
 }
 
+bool customization_is_wanted(const struct recovery_plan *plan, const char *vm)
+{
+    const struct plan_vm *wishes = recovery_plan_vm(plan, vm);
+    bool wanted = wishes && (wishes->before || wishes->after || wishes->in_guest ||
+                             wishes->addresses->len > 0);
+
+    for (unsigned i = 0; i < plan->networks->len; i++)
+        wanted |= ((const struct plan_network *)plan->networks->pdata[i])->rules->len > 0;
+    return wanted;
+}
+
 struct customization *customization_new(const struct recovery_plan *plan, const char *vm,
                                         const struct xml_node *from, const struct xml_node *to,
                                         struct findings *findings)

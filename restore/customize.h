@@ -32,6 +32,8 @@ struct customization {
     GPtrArray *nics;      /* of struct guest_nic */
 };
 
+/* Does PLAN say anything that may concern VM? Else what follows need not be asked. */
+bool customization_is_wanted(const struct recovery_plan *plan, const char *vm);
 /* What PLAN says about VM, whose definition is FROM in its point and TO here. NULL: nothing. */
 struct customization *customization_new(const struct recovery_plan *plan, const char *vm,
                                         const struct xml_node *from, const struct xml_node *to,

@@ -23,6 +23,7 @@ void failover_vm_free(struct failover_vm *vm)
     g_free(vm->uuid);
     g_free(vm->point);
     g_free(vm->host);
+    g_strfreev(vm->networks);
     g_ptr_array_unref(vm->findings);
     g_ptr_array_unref(vm->lost);
     recovery_free(vm->recovery);

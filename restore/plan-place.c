@@ -49,6 +49,21 @@ static char **wanted_networks(const struct recovery_plan *plan, const struct xml
     return g_strv_builder_end(names);
 }
 
+/* All that the NICs are plugged into, as the definition calls it. */
+static char **named_networks(const struct xml_node *domain)
+{
+    g_autoptr(GPtrArray) nics = xml_find_all(domain, "devices/interface");
+    g_autoptr(GStrvBuilder) names = g_strv_builder_new();
+
+    for (unsigned i = 0; i < nics->len; i++) {
+        g_autofree char *name = nic_network(nics->pdata[i]);
+
+        if (name)
+            g_strv_builder_add(names, name);
+    }
+    return g_strv_builder_end(names);
+}
+
 static void measure(const struct planner *planner, struct planned *planned)
 {
     const struct plan_vm *wishes = planned->wishes;
@@ -63,6 +78,7 @@ static void measure(const struct planner *planner, struct planned *planned)
     planned->memory_bytes =
         wishes && wishes->memory_bytes ? wishes->memory_bytes : definition_memory_bytes(domain);
     planned->cpus = wishes && wishes->cpus ? wishes->cpus : definition_cpus(domain);
+    planned->vm->networks = named_networks(domain);
     if (!planner->bubble)
         planned->networks = wanted_networks(planner->recovery, domain);
 }
@@ -124,6 +140,8 @@ static void settle(const struct planner *planner, struct planned *planned,
         adapt(planner, planned, (unsigned)place->at);
     planned->recovery->uri = g_strdup(platform->name);
     planned->vm->host = g_strdup(platform->name);
+    planned->vm->memory_bytes = planned->memory_bytes;
+    planned->vm->cpus = planned->cpus;
     findings_append(planned->findings, planned->trial);
 }
 

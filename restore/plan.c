@@ -174,7 +174,7 @@ static void check_readiness(const struct vapp_vm *vm, const struct failover_vm *
     AUTO(xml) xml = NULL;
     g_autofree char *problem = NULL;
 
-    if (!planned->recovery || !planned->recovery->definition)
+    if (vm->ready == READY_NONE || !planned->recovery || !planned->recovery->definition)
         return;
     xml = xml_parse(planned->recovery->definition, "definition", NULL);
     problem = xml ? vapp_ready_problem(vm, xml_root(xml)) : NULL;
@@ -199,6 +199,9 @@ static bool look_at_vm(struct planner *planner, struct planned *planned, GError 
 static void customize(const struct planner *planner, const struct planned *planned)
 {
     struct recovery *recovery = planned->recovery;
+
+    if (!customization_is_wanted(planner->recovery, planned->vm->name))
+        return;
     AUTO(xml) from = definition_parse(recovery->origin->definition, "definition", NULL);
     AUTO(xml) to = xml_parse(recovery->definition, "definition", NULL);
 

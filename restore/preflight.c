@@ -138,19 +138,16 @@ static void add_load(struct preflight *preflight, const struct site *site,
                      const struct failover_vm *vm)
 {
     const struct recovery *recovery = vm->recovery;
-    AUTO(xml)
-    xml = recovery && recovery->definition ? xml_parse(recovery->definition, "definition", NULL)
-                                           : NULL;
-    struct preflight_host *host = xml ? host_of(preflight, vm->host) : NULL;
-
     struct preflight_storage *storage;
+    struct preflight_host *host;
 
-    if (!host)
+    if (!recovery || !recovery->definition)
         return;
+    host = host_of(preflight, vm->host);
     storage = storage_of(preflight, recovery_images(recovery, site->config));
     host->vms++;
-    host->cpus += definition_cpus(xml_root(xml));
-    host->memory_bytes += definition_memory_bytes(xml_root(xml));
+    host->cpus += vm->cpus;
+    host->memory_bytes += vm->memory_bytes;
     for (unsigned i = 0; i < recovery->origin->disks->len; i++)
         storage->growth_bytes +=
             ((const struct origin_disk *)recovery->origin->disks->pdata[i])->virtual_bytes;
@@ -199,9 +196,12 @@ static GHashTable *used_networks(const struct failover_plan *plan, const struct 
 
     for (unsigned i = 0; i < plan->vms->len; i++) {
         const struct failover_vm *vm = plan->vms->pdata[i];
-        g_autofree char *text = vm->uuid ? newest_definition(site, vm->uuid, NULL) : NULL;
+        g_autofree char *text =
+            vm->uuid && !vm->networks ? newest_definition(site, vm->uuid, NULL) : NULL;
 
         add_networks(networks, text);
+        for (char **name = vm->networks; name && *name; name++)
+            g_hash_table_add(networks, g_strdup(*name));
     }
     return networks;
 }
