@@ -38,6 +38,9 @@ char *store_point_dir(const char *store_path, const char *vm_uuid, const char *p
  * because a store can be mounted at several places and QEMU has several ways to write a name. NULL: it is of
  * none; g_free. */
 char *store_point_of(const char *name);
+/* What the header of the image PATH says that it lies upon (g_free). *NAME is NULL when that is nothing, or when it is
+ * no qcow2 at all, or gone meanwhile. */
+bool store_backing_name(const char *path, char **name, GError **error);
 /* The image files of DISK at POINT, top layer first, down to the full one; absolute paths. Every
  * layer's point must be committed: ERROR_INTEGRITY names what is missing. g_strfreev. */
 char **store_chain(struct store *local, const char *vm_uuid, const char *point, const char *target,

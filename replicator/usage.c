@@ -40,8 +40,7 @@ static void note(struct usage *self, char *key, const char *why)
 
 /* --- Overlays ------------------------------------------------------------------------------- */
 
-/* *NAME is NULL when PATH has no backing file, or is no qcow2 at all, or is gone meanwhile. */
-static bool backing_name(const char *path, char **name, GError **error)
+bool store_backing_name(const char *path, char **name, GError **error)
 {
     AUTO_FD fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     uint8_t header[QCOW2_HEADER_LEN];
@@ -84,7 +83,7 @@ static bool note_overlay(struct usage *self, const char *overlay, GError **error
         g_autofree char *dir = g_path_get_dirname(at);
         char *key;
 
-        if (!backing_name(at, &name, error))
+        if (!store_backing_name(at, &name, error))
             return false;
         if (!name)
             return true;

@@ -202,7 +202,8 @@ static void begin(const struct beginning *beginning, const struct hydration *hyd
     g_autoptr(GError) cause = NULL;
     const char *job = NULL;
 
-    if (domain_pull_begin(hydration->domain, disk->target, beginning->rate, &cause)) {
+    if (hydration_pin(disk, &cause) &&
+        domain_pull_begin(hydration->domain, disk->target, beginning->rate, &cause)) {
         disk->begun++;
         disk->begun_ms = time_monotonic_ms();
         return;

@@ -134,6 +134,7 @@ bool hydration_look(struct hydration *hydration, GError **error)
         g_propagate_error(error, g_steal_pointer(&cause));
         return false;
     }
+    hydration_unpin(hydration);
     return true;
 }
 

@@ -2,8 +2,8 @@
 /*
  * Hydration: what the disks of a recovered VM have in the points that it runs on becomes their own, copied by
  * QEMU while the guest runs (common/domain-pull.h). Nothing is written down about it: what lies below an image
- * stands in the image, and that is also what keeps a point from being dropped; what is being copied QEMU
- * knows. So there is nothing to resume but to begin again with what is left.
+ * stands in the image, or in a copy of its first cluster until what was copied is durable (hydrate-pin.c), and that is
+ * also what keeps a point from being dropped; what is being copied QEMU knows. So there is nothing to resume but to begin again with what is left.
  */
 #pragma once
 
@@ -55,6 +55,11 @@ GPtrArray *hydration_find_vms(const struct site *site, const GPtrArray *vms, GEr
 struct hydration *hydration_of(struct domain *domain, GError **error);
 /* Look again. A VM that is gone meanwhile is ERROR_NOT_FOUND. */
 bool hydration_look(struct hydration *hydration, GError **error);
+
+/* From now on DISK keeps the point that it lies upon, also when its header names it no more... */
+bool hydration_pin(const struct hydrating_disk *disk, GError **error);
+/* ... until all that the point has is in the image, durably, and the definition does not name it. */
+void hydration_unpin(const struct hydration *hydration);
 
 /* Begin to pull all disks of HYDRATIONS that are not hydrated and that nothing forbids; WHY of the others
  * says what does. RATE bytes a second (0: no limit) are shared by all that are being pulled. */

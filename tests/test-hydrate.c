@@ -183,6 +183,9 @@ START_TEST(the_point_is_kept_until_the_last_disk_is_done)
     ck_assert_uint_eq(would_drop(lab, guest, &why), 0);
     ck_assert_ptr_nonnull(strstr(why, "pin-vm"));
     hydrate(lab, found, 0);
+    /* As every guest does now and then. */
+    guest_write("pin-vm", "flush");
+    look(found);
     ck_assert_uint_eq(would_drop(lab, guest, &why), 2);
     ck_assert_ptr_null(why);
 }
@@ -243,10 +246,10 @@ START_TEST(a_pull_goes_on_without_the_process_that_has_begun_it)
 }
 END_TEST
 
-/* Kill the libvirtd of the session, and start it again: its guests outlive it. */
-static void restart_libvirtd(void)
+/* What is in FILE of the session's directory. */
+static pid_t pid_in(const char *file)
 {
-    g_autofree char *path = g_build_filename(session_dir, "libvirtd.pid", NULL);
+    g_autofree char *path = g_build_filename(session_dir, file, NULL);
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
     pid_t pid;
@@ -254,9 +257,20 @@ static void restart_libvirtd(void)
     unit_ok(file_read(path, 100, &text, NULL, &error), error);
     pid = atoi(text);
     ck_assert_int_gt(pid, 1);
+    return pid;
+}
+
+static void kill_and_wait(pid_t pid)
+{
     ck_assert_int_eq(kill(pid, SIGKILL), 0);
     while (kill(pid, 0) == 0)
         g_usleep(10 * 1000);
+}
+
+/* Kill the libvirtd of the session, and start it again: its guests outlive it. */
+static void restart_libvirtd(void)
+{
+    kill_and_wait(pid_in("libvirtd.pid"));
     RUN(SESSION, "up", session_dir);
 }
 
@@ -282,6 +296,112 @@ START_TEST(a_pull_goes_on_without_libvirtd)
     layer = domain_text(lab, "daemon-vm", "devices/disk/backingStore/source/@file");
     ck_assert_ptr_null(layer);
     ck_assert(guest_reads(lab, "daemon-vm", 17, 0) && guest_reads(lab, "daemon-vm", 34, 1));
+}
+END_TEST
+
+static bool lies_upon_nothing(const char *path)
+{
+    g_autofree char *backing = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(store_backing_name(path, &backing, &error), error);
+    return !backing;
+}
+
+/* The pull of vda ends while libvirtd stands still, so that it is told nowhere but in the image. */
+static void finish_behind_libvirtd(const char *site, const char *vm, pid_t daemon)
+{
+    struct lab *lab = lab_open(site);
+    g_autofree char *path = NULL;
+    int64_t deadline = time_monotonic_ms() + UNIT_PATIENCE_MS;
+
+    fail_over(lab, vm);
+    {
+        g_autoptr(GPtrArray) found = find(lab, vm);
+
+        hydration_begin(&lab->site, found, 8 * SLOW);
+        ck_assert(is_pulled(found, "vda"));
+        path = g_strdup(disk_of(found, "vda")->path);
+    }
+    /* It would wait for an answer. */
+    lab_free(lab);
+    ck_assert(!lies_upon_nothing(path));
+    ck_assert_int_eq(kill(daemon, SIGSTOP), 0);
+    while (!lies_upon_nothing(path)) {
+        ck_assert_int_lt(time_monotonic_ms(), deadline);
+        g_usleep(10 * 1000);
+    }
+}
+
+static struct lost_guest *lost_guest_of(const char *site, const char *vm)
+{
+    AUTO(lab) lab = lab_open(site);
+
+    return lost_guest(lab, vm, "");
+}
+
+START_TEST(an_end_that_libvirtd_was_killed_before_is_seen_by_the_next_one)
+{
+    AUTO(lost_guest) guest = lost_guest_of("unseen", "unseen-vm");
+    g_autofree char *layer = NULL;
+
+    finish_behind_libvirtd("unseen", "unseen-vm", pid_in("libvirtd.pid"));
+    restart_libvirtd();
+    AUTO(lab) lab = lab_open("unseen");
+    g_autoptr(GPtrArray) found = find(lab, "unseen-vm");
+
+    hydrate(lab, found, 0);
+    layer = domain_text(lab, "unseen-vm", "devices/disk/backingStore/source/@file");
+    ck_assert_ptr_null(layer);
+    ck_assert(guest_reads(lab, "unseen-vm", 17, 0) && guest_reads(lab, "unseen-vm", 34, 1));
+}
+END_TEST
+
+/* What QEMU has copied is in no file yet then: QEMU writes the tables when the guest flushes. */
+START_TEST(a_vm_starts_after_a_power_loss_at_the_end_of_a_pull)
+{
+    AUTO(lost_guest) guest = lost_guest_of("power", "power-vm");
+    g_autofree char *layer = NULL;
+    const char *why;
+
+    finish_behind_libvirtd("power", "power-vm", pid_in("libvirtd.pid"));
+    kill_and_wait(pid_in("run/libvirt/qemu/run/power-vm.pid"));
+    restart_libvirtd();
+    AUTO(lab) lab = lab_open("power");
+    g_autoptr(GPtrArray) found = find(lab, "power-vm");
+
+    ck_assert_int_eq(state_of_guest(lab, "power-vm"), DOMAIN_OFF);
+    ck_assert_ptr_nonnull(disk_of(found, "vda")->point);
+    VIRSH("start", "power-vm");
+    take_own_point(lab, "power-vm");
+    take_own_point(lab, "power-vm");
+    ck_assert_uint_eq(would_drop(lab, guest, &why), 0);
+    ck_assert_ptr_nonnull(strstr(why, "power-vm"));
+    look(found);
+    hydrate(lab, found, 0);
+    layer = domain_text(lab, "power-vm", "devices/disk/backingStore/source/@file");
+    ck_assert_ptr_null(layer);
+    ck_assert(guest_reads(lab, "power-vm", 17, 0) && guest_reads(lab, "power-vm", 34, 1));
+}
+END_TEST
+
+START_TEST(the_point_is_kept_until_what_was_copied_is_on_disk)
+{
+    AUTO(lab) lab = lab_open("durable");
+    AUTO(lost_guest) guest = lost_guest(lab, "durable-vm", "");
+    const char *why;
+
+    fail_over(lab, "durable-vm");
+    for (unsigned i = 0; i < 2; i++)
+        take_own_point(lab, "durable-vm");
+    g_autoptr(GPtrArray) found = find(lab, "durable-vm");
+    hydrate(lab, found, 0);
+    ck_assert(lies_upon_nothing(disk_of(found, "vda")->path));
+    ck_assert_uint_eq(would_drop(lab, guest, &why), 0);
+    ck_assert_ptr_nonnull(strstr(why, "vda.qcow2.pulled"));
+    guest_write("durable-vm", "flush");
+    look(found);
+    ck_assert_uint_eq(would_drop(lab, guest, &why), 2);
 }
 END_TEST
 
@@ -403,6 +523,9 @@ int main(void)
                        points_are_taken_of_a_vm_that_comes_off_its_own,
                        a_pull_goes_on_without_the_process_that_has_begun_it,
                        a_pull_goes_on_without_libvirtd,
+                       an_end_that_libvirtd_was_killed_before_is_seen_by_the_next_one,
+                       a_vm_starts_after_a_power_loss_at_the_end_of_a_pull,
+                       the_point_is_kept_until_what_was_copied_is_on_disk,
                        what_qemu_did_not_finish_is_gone_on_with_when_the_vm_runs_again,
                        stopping_keeps_what_was_copied, what_was_not_recovered_here_is_not_found,
                        a_snapshot_above_the_image_is_left_alone, what_is_lost_is_not_copied);
