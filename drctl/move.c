@@ -53,10 +53,32 @@ static void print_plan(struct context *context, const struct move *move)
         table_row(table, (const char *[]){vm->name, copy_text(move, vm)});
     }
     table_print(table);
-    printf(
-        "\nIts VMs are replicated while they run, then shut down at %s, the rest is sent, and they "
-        "start here.\nIf anything fails before that, they start again at %s.\n",
-        move->site, move->site);
+    putchar('\n');
+    print_wrapped("",
+                  "Its VMs are replicated while they run, then shut down at %s, the rest is sent, "
+                  "and they start here. If anything fails before that, they start again at %s.",
+                  move->site, move->site);
+}
+
+static const char *kind_of(const struct move *move)
+{
+    return move->back ? "failback" : "planned";
+}
+
+/* By how long nothing ran before. */
+static void print_expected(struct context *context, const struct move *move)
+{
+    json_auto_t *forecast = run_forecast(context->catalog, kind_of(move), move->vapp, NULL);
+    g_autofree char *down = seconds_text(forecast, "down_seconds");
+
+    putchar('\n');
+    if (down)
+        print_wrapped("", "Expected: down for %s, as the last times; nothing is lost.", down);
+    else
+        print_wrapped("",
+                      "Expected: nothing is lost. How long it is down is not known: %s was not "
+                      "moved here like this yet.",
+                      move->vapp);
 }
 
 static bool confirm_plan(struct context *context, const struct move *move, GError **error)
@@ -69,6 +91,7 @@ static bool confirm_plan(struct context *context, const struct move *move, GErro
     if (context->json)
         return fail(error, ERROR_USAGE,
                     "--json shows no plan to confirm: add --yes, or look with --dry-run first");
+    print_expected(context, move);
     wizard_show_command(context, true);
     return confirm(question, move->vapp, "--yes", error);
 }
@@ -128,6 +151,7 @@ static void print_result(struct context *context, const struct move *move,
                "are where they were.\n");
     printf("The VMs belong to %s now, and must not start at %s.\n", context->config->site,
            move->site);
+    wizard_show_command(context, true);
 }
 
 /* --- the command ----------------------------------------------------------------------------- */
@@ -155,7 +179,7 @@ static bool execute(struct context *context, const struct site *site, struct sto
                     const struct move *move, GError **error)
 {
     struct move_result result = {0};
-    struct live *live = live_new(context, move->back ? "failback" : "planned", move->vapp);
+    struct live *live = live_new(context, kind_of(move), move->vapp);
     bool ok = move_execute(site, move, peer, live_report, live, &result, error);
 
     live_free(live);

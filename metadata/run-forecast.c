@@ -6,6 +6,7 @@
 
 struct times {
     GArray *all;     /* of double: seconds of whole runs */
+    GArray *down;    /* likewise: in which nothing ran, of moves */
     GHashTable *vms; /* name -> GArray of double */
 };
 
@@ -17,13 +18,14 @@ static void array_free(void *array)
 static void times_clear(struct times *times)
 {
     g_array_unref(times->all);
+    g_array_unref(times->down);
     g_hash_table_unref(times->vms);
 }
 #define AUTO_TIMES __attribute__((cleanup(times_clear))) struct times
 
-static void add_seconds(GArray *seconds, const json_t *from)
+static void add_seconds(GArray *seconds, const json_t *from, const char *key)
 {
-    double value = json_number_value(json_object_get(from, "rto_seconds"));
+    double value = json_number_value(json_object_get(from, key));
 
     if (value > 0)
         g_array_append_val(seconds, value);
@@ -45,13 +47,14 @@ static void take_result(struct times *times, const json_t *result)
     const json_t *vm;
     size_t i;
 
-    add_seconds(times->all, result);
+    add_seconds(times->all, result, "rto_seconds");
+    add_seconds(times->down, result, "down_seconds");
     json_array_foreach(json_object_get(result, "vms"), i, vm)
     {
         const char *name = json_get_string(vm, "vm");
 
         if (name)
-            add_seconds(times_of(times, name), vm);
+            add_seconds(times_of(times, name), vm, "rto_seconds");
     }
 }
 
@@ -79,6 +82,8 @@ static json_t *times_json(struct times *times)
     json_set_u64(json, "runs", times->all->len);
     if (times->all->len > 0)
         json_set_real(json, "rto_seconds", typical(times->all));
+    if (times->down->len > 0)
+        json_set_real(json, "down_seconds", typical(times->down));
     g_hash_table_iter_init(&iter, times->vms);
     while (g_hash_table_iter_next(&iter, &name, &seconds))
         if (((GArray *)seconds)->len > 0)
@@ -92,12 +97,13 @@ json_t *run_forecast(struct catalog *catalog, const char *kind, const char *titl
     g_autoptr(GPtrArray) runs = runs_newest_first(catalog, error);
     AUTO_TIMES times = {
         .all = g_array_new(FALSE, FALSE, sizeof(double)),
+        .down = g_array_new(FALSE, FALSE, sizeof(double)),
         .vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, array_free),
     };
 
     if (!runs)
         return NULL;
-    for (guint i = 0; i < runs->len && times.all->len < RUNS_MAX; i++) {
+    for (guint i = 0; i < runs->len && MAX(times.all->len, times.down->len) < RUNS_MAX; i++) {
         const json_t *record = runs->pdata[i];
 
         if (run_state_is(record, run_state_name(RUN_DONE)) &&

@@ -91,7 +91,8 @@ bool run_finish(struct run *run, enum run_state state, const json_t *result, GEr
 bool run_cancel(struct catalog *catalog, const char *id, GError **error);
 
 /* What to expect of a run of KIND and TITLE, by the last that were done: {runs: how many (0: nothing is
- * known), rto_seconds, vms: {name: seconds from the start of the run until it was ready}}. */
+ * known), rto_seconds, down_seconds (of moves), vms: {name: seconds from the start of the run until it was
+ * ready}}. */
 json_t *run_forecast(struct catalog *catalog, const char *kind, const char *title, GError **error);
 
 /* For `drctl run list`: objects {run, kind, title, state, started, ended, host, pid}, newest first.

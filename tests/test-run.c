@@ -271,6 +271,27 @@ START_TEST(expects_what_the_last_good_runs_of_the_kind_took)
 }
 END_TEST
 
+START_TEST(expects_a_move_to_be_down_as_long_as_the_last_ones)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    static const double downs[] = {7, 900, 5};
+    g_autoptr(GError) error = NULL;
+    json_auto_t *forecast = NULL;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(downs); i++) {
+        json_auto_t *result = json_pack("{s:f}", "down_seconds", downs[i]);
+        AUTO(run) run = begin(catalog, "planned", "shop");
+
+        unit_ok(run_finish(run, RUN_DONE, result, &error), error);
+    }
+    forecast = run_forecast(catalog, "planned", "shop", &error);
+    unit_ok(forecast, error);
+    ck_assert_double_eq(json_number_value(json_object_get(forecast, "down_seconds")), 7);
+    ck_assert_ptr_null(json_object_get(forecast, "rto_seconds"));
+}
+END_TEST
+
 struct thread_work {
     struct run *run;
     struct job job;
@@ -539,6 +560,7 @@ int main(void)
         tells_what_was_declared_and_not_begun, executes_again_what_must_hold_now,
         a_step_that_was_interrupted_has_not_failed,
         expects_what_the_last_good_runs_of_the_kind_took,
+        expects_a_move_to_be_down_as_long_as_the_last_ones,
         finds_the_newest_interrupted_run_of_its_kind_and_title,
         resumes_with_the_same_plan_and_the_first_start,
         refuses_to_resume_what_has_ended_or_never_was, lists_runs_newest_first,
