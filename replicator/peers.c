@@ -74,10 +74,12 @@ static void fill_peer(struct peer *peer, gint64 until_us)
     g_autoptr(GError) why = NULL;
     const struct answer *answer = answer_of(peer, until_us, &why);
 
-    if (answer)
+    if (answer) {
         peer->owners = g_ptr_array_ref(answer->owners);
-    else
-        peer->why = g_strdup(why->message);
+        return;
+    }
+    peer->refuses = error_is(why, ERROR_AUTH);
+    peer->why = g_strdup(why->message);
 }
 
 static void peer_free(void *data)

@@ -93,6 +93,7 @@ struct peer {
     char *name;            /* of the [remote] */
     GPtrArray *owners;     /* of struct owner: what it knows; NULL if it has not answered */
     char *why;             /* it has not */
+    bool refuses;          /* because our key, or its host key, is refused: somebody is there */
     struct errand *asking; /* private */
 };
 /* Ask all remotes of CONFIG at once, for at most TIMEOUT_MS; of struct peer. Who has not answered by then

@@ -113,46 +113,64 @@ static const char *write_input(const uint8_t *data, size_t len)
     return path;
 }
 
-/* What is made of a descriptor is a definition, and a descriptor that says the same. */
+static void check_vm(const struct ovf *ovf)
+{
+    g_autofree char *definition = ovf_definition(ovf, "db", "11111111-2222-3333-4444-555555555555");
+    AUTO(xml) xml = xml_parse(definition, "definition", NULL);
+
+    fuzz_require(ovf->disks->len > 0 && ovf->memory_bytes > 0 && ovf->cpus > 0);
+    fuzz_require(xml && !xml_find(xml_root(xml), "devices/disk/source"));
+}
+
+static void check_same_vm(const struct ovf *one, const struct ovf *other)
+{
+    fuzz_require(one->disks->len == other->disks->len && one->nics->len == other->nics->len);
+    for (unsigned i = 0; i < one->disks->len; i++) {
+        const struct ovf_disk *a = one->disks->pdata[i], *b = other->disks->pdata[i];
+
+        fuzz_require(strcmp(a->file, b->file) == 0 && a->capacity_bytes == b->capacity_bytes);
+    }
+}
+
+/* What is made of a descriptor is definitions, and a descriptor that says the same. */
 static void read_ovf(const char *data, size_t len)
 {
     g_autofree char *text = g_strndup(data, len);
     g_autoptr(GError) error = NULL;
-    AUTO(ovf) ovf = ovf_parse(text, "descriptor", &error);
-    g_autofree char *definition = NULL;
+    AUTO(ovf_package) package = ovf_parse(text, "descriptor", &error);
     g_autofree char *written = NULL;
-    AUTO(xml) xml = NULL;
-    AUTO(ovf) again = NULL;
+    AUTO(ovf_package) again = NULL;
 
-    fuzz_require((ovf == NULL) == (error != NULL));
-    if (!ovf)
+    fuzz_require((package == NULL) == (error != NULL));
+    if (!package)
         return;
-    fuzz_require(ovf->disks->len > 0 && ovf->memory_bytes > 0 && ovf->cpus > 0);
-    definition = ovf_definition(ovf, "db", "11111111-2222-3333-4444-555555555555");
-    xml = xml_parse(definition, "definition", NULL);
-    fuzz_require(xml && !xml_find(xml_root(xml), "devices/disk/source"));
-    if (ovf->memory_bytes < 1 << 20)
-        return;
-    written = ovf_text(ovf);
+    fuzz_require(package->vms->len > 0);
+    for (unsigned i = 0; i < package->vms->len; i++) {
+        const struct ovf *ovf = package->vms->pdata[i];
+
+        check_vm(ovf);
+        /* It is written in MiB. */
+        if (ovf->memory_bytes < 1 << 20)
+            return;
+    }
+    written = ovf_text(package);
     again = ovf_parse(written, "what we wrote", &error);
     if (!again)
         fuzz_fail("%s", error->message);
-    fuzz_require(again->disks->len == ovf->disks->len && again->nics->len == ovf->nics->len);
-    for (unsigned i = 0; i < ovf->disks->len; i++) {
-        const struct ovf_disk *a = ovf->disks->pdata[i], *b = again->disks->pdata[i];
-
-        fuzz_require(strcmp(a->file, b->file) == 0 && a->capacity_bytes == b->capacity_bytes);
-    }
+    fuzz_require(again->vms->len == package->vms->len);
+    for (unsigned i = 0; i < package->vms->len; i++)
+        check_same_vm(package->vms->pdata[i], again->vms->pdata[i]);
 }
 
 static void read_ova(const char *path)
 {
     g_autoptr(GError) error = NULL;
     AUTO(ova) ova = ova_open(path, NULL, &error);
+    g_autoptr(GPtrArray) disks = ova ? ovf_package_disks(ova->package) : NULL;
 
     fuzz_require((ova == NULL) == (error != NULL));
-    for (unsigned i = 0; ova && i < ova->ovf->disks->len; i++) {
-        const struct ovf_disk *disk = ova->ovf->disks->pdata[i];
+    for (unsigned i = 0; disks && i < disks->len; i++) {
+        const struct ovf_disk *disk = disks->pdata[i];
         g_autofree char *image = ova_image(ova, ova_member(ova, disk->file));
 
         fuzz_require(strstr(image, "\"backing\":null") != NULL);
