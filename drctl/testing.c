@@ -106,26 +106,40 @@ void testing_describe(const json_t *runs, const struct recovery_plan *plan, json
 
 /* --- the result ------------------------------------------------------------------------------- */
 
-static void print_vms(const json_t *evidence)
+/* How it was seen, or why it was not. */
+static void print_seen(const json_t *vms)
 {
-    static const char *const headers[] = {"VM", "VERDICT", "POINT", ">LOST", ">BOOT", "SEEN", NULL};
+    const json_t *vm;
+    size_t i;
+
+    json_array_foreach((json_t *)vms, i, vm)
+    {
+        const char *problem = json_get_string(vm, "error"), *seen = json_get_string(vm, "seen");
+
+        if (problem || seen)
+            print_wrapped("  - ", "%s: %s", json_get_string(vm, "vm"), problem ? problem : seen);
+    }
+}
+
+static void print_vms(const json_t *vms)
+{
+    static const char *const headers[] = {"VM", "VERDICT", "POINT", ">LOST", ">BOOT", NULL};
     AUTO(table) table = table_new(headers);
     const json_t *vm;
     size_t i;
 
-    json_array_foreach(json_object_get(evidence, "vms"), i, vm)
+    json_array_foreach((json_t *)vms, i, vm)
     {
         g_autofree char *lost = seconds_text(vm, "rpo_seconds");
         g_autofree char *boot = seconds_text(vm, "boot_seconds");
         const char *verdict = json_get_string(vm, "verdict");
-        const char *problem = json_get_string(vm, "error");
 
         table_row(table, (const char *[]){json_get_string(vm, "vm"),
                                           verdict ? verdict : json_get_string(vm, "state"),
-                                          json_get_string(vm, "point"), lost, boot,
-                                          problem ? problem : json_get_string(vm, "seen")});
+                                          json_get_string(vm, "point"), lost, boot});
     }
     table_print(table);
+    print_seen(vms);
 }
 
 static void print_result(const struct failover_plan *plan, const struct test_outcome *result)
@@ -135,22 +149,25 @@ static void print_result(const struct failover_plan *plan, const struct test_out
     g_autofree char *rpo = seconds_text(result->evidence, "rpo_seconds");
 
     puts("");
-    print_vms(result->evidence);
+    print_vms(json_object_get(result->evidence, "vms"));
     printf("\nTest of %s %s (run %s).\n", plan->vapp,
            stopped ? "stopped" : proof_verdict_name(result->verdict), result->run);
     printf("  RTO  %s  from the start of the run until the last VM was ready\n"
            "  RPO  %s  before the start of the run, the oldest point that was used\n",
            rto ? rto : "none", rpo ? rpo : "none");
-    printf(
-        "What was seen of it is in %s;\n`drctl run show %s --report FILE` makes one page of it.\n",
-        result->dir, result->run);
+    print_wrapped("",
+                  "What was seen of it is in %s; `drctl run show %s --report FILE` makes one page "
+                  "of it.",
+                  result->dir, result->run);
 }
 
 static void print_plan(struct context *context, const struct failover_plan *plan)
 {
-    printf("Test of a failover of %s: copies of the VMs of site %s start in networks that lead "
-           "nowhere,\nand are removed again.\n\n",
-           plan->vapp, plan->site);
+    print_wrapped("",
+                  "Test of a failover of %s: copies of the VMs of site %s start in networks that "
+                  "lead nowhere, and are removed again.",
+                  plan->vapp, plan->site);
+    putchar('\n');
     failover_plan_print(context, plan);
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
 }
