@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/failover-options.h"
 #include "drctl/failover-plan.h"
 #include "drctl/live.h"
 #include "drctl/move.h"
@@ -24,8 +25,10 @@ static void print_plan(struct context *context, const struct failover_plan *plan
     if (plan->resumes)
         printf("This goes on with run %s, which was interrupted.\n\n", plan->resumes);
     failover_plan_print(context, plan);
-    if (policy)
-        printf("\nIt is not committed at once: %s.\n", policy);
+    if (policy) {
+        putchar('\n');
+        print_wrapped("", "It is not committed at once: %s.", policy);
+    }
     printf("\nLOST is what the VM wrote after its point, counted until now.\n");
 }
 
@@ -54,11 +57,11 @@ static bool is_accepted(struct context *context, const struct failover_plan *pla
 
     if (!may_ask(context, plan))
         return false;
-    accepted =
-        confirm("\nNo point of some of these VMs is whole. They can start nevertheless: the guests "
-                "get I/O errors where they read what is lost.\n"
-                "Type \"accept damage\" for that, or press Enter to leave these VMs out:",
-                "accept damage", "--accept-damage", NULL);
+    accepted = confirm(
+        "\nNo point of some of these VMs is whole. They can start nevertheless: the guests\n"
+        "get I/O errors where they read what is lost.\n"
+        "Type \"accept damage\" for that, or press Enter to leave these VMs out:",
+        "accept damage", "--accept-damage", NULL);
     if (accepted)
         wizard_set_option(context, "accept-damage", NULL);
     return accepted;
@@ -127,20 +130,36 @@ static double worst_rpo(const struct failover_plan *plan, int64_t started_ms)
     return worst;
 }
 
+/* Until all was ready, the last times; *OF: the last times of what. 0: nobody knows. */
+static double expected_rto(struct context *context, const struct failover_plan *plan,
+                           const char **of)
+{
+    static const struct {
+        const char *kind, *of;
+    } kinds[] = {{"failover", "as the last times"}, {"test", "as its last tests"}};
+    double seconds = 0;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds) && !(seconds > 0); i++) {
+        json_auto_t *forecast = run_forecast(context->catalog, kinds[i].kind, plan->vapp, NULL);
+
+        seconds = json_number_value(json_object_get(forecast, "rto_seconds"));
+        *of = kinds[i].of;
+    }
+    return seconds;
+}
+
 /* By what is lost now, and by how long it took before. */
 static void print_expected(struct context *context, const struct failover_plan *plan)
 {
-    json_auto_t *forecast = run_forecast(context->catalog, "failover", plan->vapp, NULL);
-    double seconds = json_number_value(json_object_get(forecast, "rto_seconds"));
+    const char *of;
+    double seconds = expected_rto(context, plan, &of);
     g_autofree char *rpo = duration_format((double)(int64_t)worst_rpo(plan, time_now_ms()));
     g_autofree char *rto = duration_format(seconds);
 
     putchar('\n');
     if (seconds > 0)
-        print_wrapped("",
-                      "Expected: ready after %s, as the last times; what was written in the last "
-                      "%s is lost.",
-                      rto, rpo);
+        print_wrapped("", "Expected: ready after %s, %s; what was written in the last %s is lost.",
+                      rto, of, rpo);
     else
         print_wrapped("",
                       "Expected: what was written in the last %s is lost. How long it takes is not "
@@ -232,9 +251,10 @@ static void print_commitment(const struct failover_plan *plan)
     g_autofree char *policy = commit_policy_text(&plan->commit, plan->vapp);
 
     if (policy)
-        printf("The failover is not committed: %s,\nby `drctl run due`, which a timer must call. "
-               "`drctl commit %s` commits it now.\n",
-               policy, plan->vapp);
+        print_wrapped("",
+                      "The failover is not committed: %s, by `drctl run due`, which a timer must "
+                      "call. `drctl commit %s` commits it now.",
+                      policy, plan->vapp);
     else if (plan->hydrate)
         puts("QEMU copies them off their points now; `drctl status` shows how far it is.");
     else
@@ -305,55 +325,6 @@ static bool execute(struct context *context, const struct site *site,
     return ok;
 }
 
-/* SAID: by options; else what the recovery plan says holds. */
-static bool read_policy(struct context *context, struct commit_policy *policy, bool *said,
-                        GError **error)
-{
-    const char *after = option_value(context, "commit-after");
-    const char *then = option_value(context, "on-timeout");
-    g_autoptr(GError) why = NULL;
-
-    *said = after != NULL;
-    if (then && !after)
-        return fail(error, ERROR_USAGE, "--on-timeout goes with --commit-after");
-    if (then && !g_str_equal(then, "commit") && !g_str_equal(then, "rollback"))
-        return fail(error, ERROR_USAGE, "--on-timeout is commit or rollback, not '%s'", then);
-    if (after && !duration_parse(after, &policy->after_ms, &why))
-        return fail(error, ERROR_USAGE, "--commit-after: %s", why->message);
-    if (policy->after_ms > COMMIT_AFTER_MAX_MS)
-        return fail(error, ERROR_USAGE, "--commit-after: '%s' is more than 30 days", after);
-    policy->rolls_back = g_strcmp0(then, "rollback") == 0;
-    return true;
-}
-
-/* RFC 3339, or how long ago. */
-static bool parse_instant(const char *text, int64_t *ms, GError **error)
-{
-    int64_t ago_ms;
-
-    if (time_parse(text, ms, NULL))
-        return true;
-    if (!duration_parse(text, &ago_ms, NULL))
-        return fail(
-            error, ERROR_USAGE,
-            "--at %s: write a time such as 2026-11-20T22:15:00Z, or how long ago, such as 2h",
-            text);
-    *ms = time_now_ms() - ago_ms;
-    return true;
-}
-
-static bool read_points(struct context *context, struct failover_request *request, GError **error)
-{
-    const char *point = option_value(context, "point"), *at = option_value(context, "at");
-
-    request->proven = g_strcmp0(point, "proven") == 0;
-    if (point && !request->proven && !g_str_equal(point, "latest"))
-        request->point = point;
-    if (request->point && at)
-        return fail(error, ERROR_USAGE, "--point names the point already: leave out --at");
-    return !at || parse_instant(at, &request->until_ms, error);
-}
-
 /* The plan, shown. */
 static struct failover_plan *make_plan(struct context *context, const struct site *site,
                                        GError **error)
@@ -364,7 +335,7 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
     struct failover_plan *plan;
     bool said;
 
-    if (!read_policy(context, &policy, &said, error))
+    if (!failover_read_policy(context, &policy, &said, error))
         return NULL;
     struct failover_request request = {
         .name = context->args[0],
@@ -375,7 +346,7 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
         .test = option_set(context, "test"),
     };
 
-    if (!read_points(context, &request, error))
+    if (!failover_read_points(context, &request, error))
         return NULL;
     plan = failover_plan_make(site, &request, error);
     if (plan && !context->json && !request.test)
@@ -396,34 +367,6 @@ static bool execute_shown(struct context *context, const struct site *site,
     if (!failover_plan_check(plan, error))
         return false;
     return dry_run || (confirm_plan(context, plan, error) && execute(context, site, plan, error));
-}
-
-/* OPTIONS go with MODE only, or, if REFUSED, do not go with it. */
-static bool check_mode(const struct context *context, const char *mode, bool refused,
-                       const char *const *options, GError **error)
-{
-    for (; option_set(context, mode) == refused && *options; options++)
-        if (option_set(context, *options))
-            return fail(error, ERROR_USAGE, "--%s %s with --%s", *options,
-                        refused ? "does not go" : "goes", mode);
-    return true;
-}
-
-/* A planned one has all that there is, and all of the vApp, or does not happen; it is committed at once, as it
- * has a way back of its own. Of a test nothing is committed. */
-static bool check_options(const struct context *context, GError **error)
-{
-    static const char *const not_planned[] = {
-        "accept-damage", "skip-optional", "test",      "point", "at",
-        "commit-after",  "on-timeout",    "host-down", NULL};
-    static const char *const not_tests[] = {"commit-after", "on-timeout", "host-down", NULL};
-    static const char *const of_planned[] = {"from", NULL};
-    static const char *const of_tests[] = {"cap", "keep", NULL};
-
-    return check_mode(context, "planned", true, not_planned, error) &&
-           check_mode(context, "planned", false, of_planned, error) &&
-           check_mode(context, "test", true, not_tests, error) &&
-           check_mode(context, "test", false, of_tests, error);
 }
 
 /* A test can wait until all hosts are there, and whatever cleans up after it needs the one that it was at. */
@@ -465,7 +408,7 @@ static bool fail_over(struct context *context, GError **error)
 
 static bool cmd_failover(struct context *context, GError **error)
 {
-    if (!check_options(context, error))
+    if (!failover_check_options(context, error))
         return false;
     return context->args[0] ? fail_over(context, error)
                             : wizard_run(context, wizard_failover, fail_over, error);

@@ -4,6 +4,18 @@
 
 #include <stdio.h>
 
+/* What can be said without questions is said by the options of `drctl failover`. */
+static bool cmd_test(struct context *context, GError **error)
+{
+    const char *name = context->args[0];
+
+    if (name)
+        return fail(error, ERROR_USAGE, "a test of %s is: drctl failover %s --test", name, name);
+    context->command = failover_commands;
+    g_hash_table_replace(context->options, g_strdup("test"), g_strdup(""));
+    return context->command->run(context, error);
+}
+
 static bool cmd_test_cleanup(struct context *context, GError **error)
 {
     const char *vapp = context->args[0];
@@ -28,6 +40,16 @@ static bool cmd_test_cleanup(struct context *context, GError **error)
 }
 
 const struct command test_commands[] = {
+    {
+        .name = "test",
+        .args = "",
+        .max_args = 1,
+        .summary = "on a terminal: ask what is to be tested, and test its failover",
+        .text =
+            "Asks as `drctl failover` does. Without questions, and with options: drctl failover "
+            "VAPP\n--test. What a test has left that was killed: drctl test cleanup.",
+        .run = cmd_test,
+    },
     {
         .name = "test cleanup",
         .args = "[VAPP]",

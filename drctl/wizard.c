@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/wizard.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "drctl/ask.h"
+#include "drctl/output.h"
 
 #define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,+@%="
 
@@ -20,9 +22,36 @@ void wizard_set_option(struct context *context, const char *name, const char *va
     g_hash_table_replace(context->options, g_strdup(name), g_strdup(value ? value : ""));
 }
 
+bool wizard_ask_option(struct context *context, const char *name, const char *question,
+                       const char *preset, wizard_read_fn *read, GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        g_autofree char *answer = ask_text(question, preset, error);
+
+        if (!answer)
+            return false;
+        wizard_set_option(context, name, answer);
+        if (read(context, &why))
+            return true;
+        g_hash_table_remove(context->options, name);
+        print_wrapped("", "%s", why->message);
+    }
+}
+
 char *wizard_age(int64_t ms)
 {
     return duration_format((double)((time_now_ms() - ms) / 1000));
+}
+
+char *wizard_rough_age(int64_t ms)
+{
+    int64_t seconds = (time_now_ms() - ms) / 1000;
+
+    return seconds < 60          ? g_strdup_printf("%" PRId64 " s", seconds)
+           : seconds < 3600      ? g_strdup_printf("%" PRId64 " min", seconds / 60)
+           : seconds < 24 * 3600 ? g_strdup_printf("%" PRId64 " h", seconds / 3600)
+                                 : g_strdup_printf("%" PRId64 " d", seconds / (24 * 3600));
 }
 
 /* --- the command line ------------------------------------------------------------------------ */

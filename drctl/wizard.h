@@ -17,8 +17,15 @@ void wizard_show_command(const struct context *context, bool confirmed);
 /* The answers, for ASK. VALUE: NULL for a switch. */
 void wizard_set_argument(struct context *context, const char *argument);
 void wizard_set_option(struct context *context, const char *name, const char *value);
+/* Ask for the value of an option, as ask_text(), until READ, which may be what the command reads it with, has no
+ * objection. */
+typedef bool wizard_read_fn(const struct context *context, GError **error);
+bool wizard_ask_option(struct context *context, const char *name, const char *question,
+                       const char *preset, wizard_read_fn *read, GError **error);
 
 /* How long ago, in whole seconds; g_free. */
 char *wizard_age(int64_t ms);
+/* The same in one unit, where there is little room: "3 h". */
+char *wizard_rough_age(int64_t ms);
 
-wizard_fn wizard_failover, wizard_restore;
+wizard_fn wizard_failover, wizard_failback, wizard_restore;

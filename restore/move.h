@@ -37,6 +37,3 @@ bool move_owns(const struct moving *moving, const char *run);
  * of them is safe to repeat. *RESULT (may be NULL) is what it printed, when it has done all. */
 bool peer_command(struct store *peer, const char *const *args, struct progress *progress,
                   json_t **result, GError **error);
-/* {vm, uuid, state, ...} of each VM of VAPP there, an array to be json_decref'ed; names and states are fit to be
- * shown. */
-json_t *peer_status(struct store *peer, const char *vapp, GError **error);

@@ -249,6 +249,9 @@ struct move {
     char *resumes;  /* id of the interrupted run that this goes on with, or NULL */
     GPtrArray *vms; /* of struct move_vm, in start order */
 };
+/* {vm, uuid, state, ...} of each VM of VAPP there, an array to be json_decref'ed; names and states are fit to be
+ * shown. */
+json_t *peer_status(struct store *peer, const char *vapp, GError **error);
 /* Look at both sites, change nothing. PEER is the other site's store. An interrupted move of VAPP is gone on
  * with. ERROR_CONFLICT when the vApp does not run there, or runs here. */
 struct move *move_new(const struct site *site, const char *vapp, struct store *peer, bool back,
