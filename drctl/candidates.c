@@ -149,15 +149,31 @@ static void add_lone_vms(struct survey *survey)
     }
 }
 
-/* Those that can be started come first, then by name. */
+static unsigned rank_of(const struct candidate *candidate)
+{
+    return candidate->interrupted || candidate->move_interrupted ? 0
+           : candidate_is_here(candidate)                        ? 2
+                                                                 : 1;
+}
+
+/* What Enter alone chooses is what is begun, else something that can be started. */
 static int compare_candidates(const void *a, const void *b)
 {
     const struct candidate *const *left = a, *const *right = b;
-    bool left_done = candidate_is_here(*left), right_done = candidate_is_here(*right);
+    int order = (int)rank_of(*left) - (int)rank_of(*right);
 
-    if (left_done != right_done)
-        return left_done ? 1 : -1;
-    return strcmp((*left)->name, (*right)->name);
+    return order ? order : strcmp((*left)->name, (*right)->name);
+}
+
+static void look_for_interrupted(struct survey *survey)
+{
+    for (unsigned i = 0; i < survey->candidates->len; i++) {
+        struct candidate *candidate = survey->candidates->pdata[i];
+
+        candidate->interrupted = runs_have_interrupted(survey->runs, "failover", candidate->name);
+        candidate->move_interrupted =
+            runs_have_interrupted(survey->runs, "planned", candidate->name);
+    }
 }
 
 bool survey_make(struct survey *survey, GError **error)
@@ -181,6 +197,7 @@ bool survey_make(struct survey *survey, GError **error)
     add_plans(survey, vapps);
     add_vapps(survey, vapps);
     add_lone_vms(survey);
+    look_for_interrupted(survey);
     g_ptr_array_sort(survey->candidates, compare_candidates);
     return survey->candidates->len > 0 ||
            fail(

@@ -18,6 +18,8 @@ struct candidate {
     char *site;        /* where they come from; NULL: there is no point */
     int64_t oldest_ms; /* of the newest point of each */
     unsigned with_points, here;
+    /* A failover, or a planned one, was: what is begun comes first. */
+    bool interrupted, move_interrupted;
 };
 /* Do all of its VMs belong to this site? */
 bool candidate_is_here(const struct candidate *candidate);
@@ -25,12 +27,11 @@ bool candidate_is_here(const struct candidate *candidate);
 struct survey {
     struct context *context;
     struct site site;
-    GPtrArray *points;  /* of struct manifest, newest first */
-    GHashTable *newest; /* name of a VM -> struct manifest, borrowed from POINTS */
-    GPtrArray
-        *candidates;  /* of struct candidate, those that are not this site's first, then by name */
-    json_t *runs;     /* of run_list() */
-    GPtrArray *peers; /* of peers_ask(), or NULL: nobody was asked */
+    GPtrArray *points;     /* of struct manifest, newest first */
+    GHashTable *newest;    /* name of a VM -> struct manifest, borrowed from POINTS */
+    GPtrArray *candidates; /* of struct candidate: interrupted, not this site's, others; by name */
+    json_t *runs;          /* of run_list() */
+    GPtrArray *peers;      /* of peers_ask(), or NULL: nobody was asked */
 };
 /* All of it but the peers; needs hosts. ERROR_NOT_FOUND when there is no candidate. */
 bool survey_make(struct survey *survey, GError **error);

@@ -20,6 +20,7 @@ struct returning {
     const char *site; /* that has it */
     int64_t since_ms; /* of the first VM */
     unsigned vms, absent, defined, running;
+    bool interrupted; /* its failback was */
 };
 
 struct inquiry {
@@ -123,6 +124,7 @@ static struct returning *add_returning(struct inquiry *inquiry, const char *name
 
     returning->name = g_strdup(name);
     returning->what = what;
+    returning->interrupted = runs_have_interrupted(inquiry->runs, "failback", name);
     g_ptr_array_add(inquiry->returning, returning);
     return returning;
 }
@@ -158,10 +160,13 @@ static void add_vapp(struct inquiry *inquiry, const struct vapp *vapp, GHashTabl
         returning->vms = vapp->vms->len;
 }
 
+/* What is begun comes first. */
 static int compare_returning(const void *a, const void *b)
 {
     const struct returning *const *left = a, *const *right = b;
 
+    if ((*left)->interrupted != (*right)->interrupted)
+        return (*left)->interrupted ? -1 : 1;
     return strcmp((*left)->name, (*right)->name);
 }
 
@@ -200,9 +205,9 @@ static bool find_returning(struct inquiry *inquiry, GError **error)
 /* --- the question ----------------------------------------------------------------------------- */
 
 /* What is here of it, which will be kept; g_free. */
-static char *here_text(const struct inquiry *inquiry, const struct returning *returning)
+static char *here_text(const struct returning *returning)
 {
-    if (runs_have_interrupted(inquiry->runs, "failback", returning->name))
+    if (returning->interrupted)
         return g_strdup("INTERRUPTED, goes on");
     if (returning->running > 0)
         return g_strdup_printf("%u RUN HERE AS WELL", returning->running);
@@ -225,7 +230,7 @@ static bool choose(struct inquiry *inquiry, const struct returning **chosen, GEr
         g_autofree char *vms = returning->absent == returning->vms
                                    ? g_strdup_printf("%u", returning->vms)
                                    : g_strdup_printf("%u of %u", returning->absent, returning->vms);
-        g_autofree char *here = here_text(inquiry, returning);
+        g_autofree char *here = here_text(returning);
 
         menu_add(menu, (const char *[]){returning->name, returning->what, returning->site, since,
                                         vms, here});

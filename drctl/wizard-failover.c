@@ -12,12 +12,6 @@
 
 /* --- which one ------------------------------------------------------------------------------- */
 
-/* Then all is decided already, and the same command goes on with it. */
-static bool is_interrupted(const struct survey *survey, const struct candidate *candidate)
-{
-    return runs_have_interrupted(survey->runs, "failover", candidate->name);
-}
-
 /* What is known of its last check, without asking the hosts; g_free, or NULL. */
 static char *check_text(const struct survey *survey, const struct candidate *candidate)
 {
@@ -42,9 +36,9 @@ static char *state_text(const struct survey *survey, const struct candidate *can
 {
     char *check;
 
-    if (is_interrupted(survey, candidate))
+    if (candidate->interrupted)
         return g_strdup("INTERRUPTED, goes on");
-    if (runs_have_interrupted(survey->runs, "planned", candidate->name))
+    if (candidate->move_interrupted)
         return g_strdup("MOVE INTERRUPTED");
     if (candidate_is_here(candidate))
         return g_strdup("belongs to this site");
@@ -208,8 +202,11 @@ bool wizard_failover(struct context *context, GError **error)
     if (!choose(&survey, &candidate, error))
         return false;
     wizard_set_argument(context, candidate->name);
-    if (is_interrupted(&survey, candidate))
+    /* Then all is decided already, and the same command goes on with it. */
+    if (candidate->interrupted) {
+        putchar('\n');
         return true;
+    }
     wizard_points_print(&survey, candidate);
     return wizard_ask_how(&survey, candidate, error) &&
            wizard_points_ask(&survey, candidate, error) && look_closer(&survey, candidate, error);
