@@ -30,6 +30,8 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_VERIFIED] = "verified",
     [CATALOG_PREFLIGHTS] = "preflights",
     [CATALOG_WINDOWS] = "windows",
+    [CATALOG_TASKS] = "tasks",
+    [CATALOG_ALERTS] = "alerts",
 };
 
 static GMutex registry_mutex;

@@ -34,6 +34,8 @@ enum catalog_table {
     CATALOG_VERIFIED,    /* "<vm-uuid>/<point>" -> {time, ok, error} of its last verification */
     CATALOG_PREFLIGHTS,  /* "<recovery plan>" -> last check of it */
     CATALOG_WINDOWS,     /* "<run-id>" -> a failover that is not committed yet */
+    CATALOG_TASKS,       /* "<job>" -> when it was executed last, and how that ended */
+    CATALOG_ALERTS,      /* "<problem>" -> who was told of it, and when */
     CATALOG_TABLES
 };
 

@@ -2,8 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "metadata/config.h"
-#include "metadata/keyfile.h"
+#include "metadata/config-private.h"
 #include "metadata/manifest.h"
 
 #define NAME_MAX_BYTES 63
@@ -12,14 +11,6 @@
 #define LIMIT_KEY "limit"
 #define QUIESCE_MIN_MS 1000
 #define QUIESCE_MAX_MS (10 * 60 * 1000)
-
-/* One group being read; what the readers below share. */
-struct reader {
-    const struct keyfile *keyfile;
-    const char *group;
-    const char *name; /* "dr1" of [remote dr1]; NULL for [site] */
-    struct config *config;
-};
 
 /* Of enum quiesce and of enum group_mode. */
 static const char *const mode_names[] = {"off", "try", "require", NULL};
@@ -63,6 +54,7 @@ static void protection_free(void *data)
     g_free(protection->vapp);
     g_strfreev(protection->vms);
     g_free(protection->destination);
+    calendar_free(protection->at);
     g_free(protection);
 }
 
@@ -79,8 +71,12 @@ void config_free(struct config *config)
     g_free(config->images);
     g_free(config->scratch);
     g_free(config->run_dir);
+    calendar_free(config->verify_at);
+    calendar_free(config->prune_at);
+    g_free(config->metrics);
     g_ptr_array_unref(config->remotes);
     g_ptr_array_unref(config->protections);
+    g_ptr_array_unref(config->alerts);
     g_free(config);
 }
 
@@ -108,14 +104,17 @@ static struct config *config_new(const char *dir)
     config->run_dir = g_build_filename(root ? "/run" : g_get_user_runtime_dir(), "drctl", NULL);
     config->chain_depth = CONFIG_CHAIN_DEPTH;
     config->guard = GUARD_KNOWN;
+    config->jobs = CONFIG_JOBS;
+    config->link_jobs = CONFIG_LINK_JOBS;
+    config->store_jobs = CONFIG_STORE_JOBS;
     config->witnesses = g_new0(char *, 1);
     config->remotes = g_ptr_array_new_with_free_func(remote_free);
     config->protections = g_ptr_array_new_with_free_func(protection_free);
+    config->alerts = g_ptr_array_new_with_free_func(alert_free);
     return config;
 }
 
-/* BASE is what a relative path is relative to; NULL: it must be absolute. */
-static bool read_path(const struct reader *reader, const char *key, const char *base, char **out,
+bool config_read_path(const struct reader *reader, const char *key, const char *base, char **out,
                       GError **error)
 {
     g_autofree char *text = NULL;
@@ -266,10 +265,11 @@ static bool read_site(const struct reader *reader, GError **error)
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
            read_site_name(reader, error) &&
            keyfile_list(reader->keyfile, reader->group, "libvirt", &config->libvirt_uris, error) &&
-           check_uris(reader, error) && read_path(reader, "store", NULL, &config->store, error) &&
-           read_path(reader, "images", NULL, &config->images, error) &&
-           read_path(reader, "scratch", NULL, &config->scratch, error) &&
-           read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
+           check_uris(reader, error) &&
+           config_read_path(reader, "store", NULL, &config->store, error) &&
+           config_read_path(reader, "images", NULL, &config->images, error) &&
+           config_read_path(reader, "scratch", NULL, &config->scratch, error) &&
+           config_read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
            read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
            read_guard(reader, error) && read_hydrate(reader, error) &&
            check_directories(reader, error);
@@ -347,9 +347,9 @@ static bool read_remote(const struct reader *reader, GError **error)
                             "is the name of this site: a remote is another one");
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
            read_address(reader, remote, error) &&
-           read_path(reader, "key", config->dir, &remote->key, error) &&
-           read_path(reader, "known-hosts", config->dir, &remote->known_hosts, error) &&
-           read_path(reader, "store", NULL, &remote->store, error) &&
+           config_read_path(reader, "key", config->dir, &remote->key, error) &&
+           config_read_path(reader, "known-hosts", config->dir, &remote->known_hosts, error) &&
+           config_read_path(reader, "store", NULL, &remote->store, error) &&
            keyfile_duration(reader->keyfile, reader->group, "retry", 0, RETRY_MAX_MS,
                             &remote->retry_ms, error) &&
            read_limit(reader, remote, error);
@@ -390,8 +390,8 @@ static bool read_subject(const struct reader *reader, struct protection *protect
 static bool read_protection(const struct reader *reader, GError **error)
 {
     static const char *const keys[] = {
-        "vapp",  "vms",         "destination", "quiesce", "quiesce-timeout",
-        "group", "compression", "keep",        NULL};
+        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "group", "compression",
+        "keep", "rpo", "at",          NULL};
     struct protection *protection = g_new0(struct protection, 1);
     unsigned quiesce = QUIESCE_TRY, group;
     int64_t timeout_ms = 10 * 1000, compression = 1;
@@ -410,7 +410,8 @@ static bool read_protection(const struct reader *reader, GError **error)
         !keyfile_word(reader->keyfile, reader->group, "group", mode_names, &group, error) ||
         !keyfile_number(reader->keyfile, reader->group, "compression", 1, 19, &compression,
                         error) ||
-        !read_keep(reader, &protection->keep, error))
+        !read_keep(reader, &protection->keep, error) ||
+        !config_read_schedule(reader, protection, error))
         return false;
     protection->quiesce = (enum quiesce)quiesce;
     protection->quiesce_timeout_s = (unsigned)((timeout_ms + 999) / 1000);
@@ -466,14 +467,17 @@ static bool check_destinations(const struct reader *reader, GError **error)
     return true;
 }
 
-/* [remote NAME] and [protection NAME]. */
-static bool read_named(struct reader *reader, GError **error)
+/* All but [site]. */
+static bool read_other(struct reader *reader, GError **error)
 {
     static const struct {
         const char *prefix;
         bool (*read)(const struct reader *reader, GError **error);
-    } kinds[] = {{"remote ", read_remote}, {"protection ", read_protection}};
+    } kinds[] = {
+        {"remote ", read_remote}, {"protection ", read_protection}, {"alert ", config_read_alert}};
 
+    if (strcmp(reader->group, "daemon") == 0)
+        return config_read_daemon(reader, error);
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (!g_str_has_prefix(reader->group, kinds[i].prefix))
             continue;
@@ -485,8 +489,8 @@ static bool read_named(struct reader *reader, GError **error)
         return kinds[i].read(reader, error);
     }
     return keyfile_fail(reader->keyfile, reader->group, NULL, error,
-                        "there is no such group; there are [site], [remote NAME] and "
-                        "[protection NAME]");
+                        "there is no such group; there are [site], [daemon], [remote NAME], "
+                        "[protection NAME] and [alert NAME]");
 }
 
 static bool read_groups(struct reader *reader, GError **error)
@@ -501,7 +505,7 @@ static bool read_groups(struct reader *reader, GError **error)
         return false;
     for (char **group = groups; *group; group++) {
         reader->group = *group;
-        if (strcmp(*group, "site") != 0 && !read_named(reader, error))
+        if (strcmp(*group, "site") != 0 && !read_other(reader, error))
             return false;
     }
     return check_destinations(reader, error);

@@ -37,6 +37,22 @@
  *     group = try                         off | try | require; default: try with vapp, off with vms
  *     compression = 1                     zstd level 1..19
  *     keep = last=24 daily=14 weekly=8    which of its points stay at the destination; default: all
+ *     rpo = 15min                         how old its newest point may be (rpo.h); default: nobody says
+ *     at = mon..fri 02:00                 when the daemon takes one (calendar.h); default: for the rpo
+ *
+ *     [daemon]                            what it does beside protections, all optional
+ *     jobs = 4                            at once, at most
+ *     link-jobs = 2                       of those with one remote
+ *     store-jobs = 1                      of those that read or change points of this store
+ *     verify-cycle = 30d                  how often all points are verified
+ *     verify-at = 03:00
+ *     prune-at = 04:30
+ *     metrics = /var/lib/prometheus/node-exporter/drctl.prom
+ *
+ *     [alert ops]                         whom to tell when something is wrong, any number of them
+ *     mail = ops@example.org              with smtp = smtps://mail.example.org; or command, or webhook
+ *     tell = warning                      warning | critical
+ *     again = 1d                          how often of what goes on; 0s: once
  *
  * key = id_ed25519 and known-hosts = known_hosts are defaults, as are quiesce and what follows; address
  * and destination, and one of vapp and vms, must be given.
@@ -49,14 +65,18 @@
 #include <stdint.h>
 
 #include "common/common.h"
-#include "metadata/retention.h"
-
+#include "metadata/alert.h"
+#include "metadata/calendar.h"
 #include "metadata/limit.h"
+#include "metadata/retention.h"
 
 #define CONFIG_MAX_BYTES (1u << 20)
 #define CONFIG_CHAIN_DEPTH 32
 #define CONFIG_CHAIN_DEPTH_MAX 150 /* libvirt refuses chains of about 200 layers */
 #define CONFIG_RUN_DIR_MAX 60      /* of the 107 of a UNIX socket's path */
+#define CONFIG_JOBS 4
+#define CONFIG_LINK_JOBS 2
+#define CONFIG_STORE_JOBS 1
 
 enum quiesce { QUIESCE_OFF, QUIESCE_TRY, QUIESCE_REQUIRE };
 
@@ -98,6 +118,8 @@ struct protection {
     enum group_mode group;
     int compression;
     struct retention keep; /* may be empty */
+    int64_t rpo_ms;        /* 0: there is none */
+    struct calendar *at;   /* or NULL */
 };
 
 struct config {
@@ -114,9 +136,14 @@ struct config {
     bool hydrate;
     uint64_t hydrate_rate; /* bytes a second; 0: no limit */
     enum guard_mode guard;
-    char **witnesses;       /* "HOST:PORT"; may be empty */
-    GPtrArray *remotes;     /* of struct remote, in file order */
-    GPtrArray *protections; /* of struct protection, in file order */
+    char **witnesses;                      /* "HOST:PORT"; may be empty */
+    unsigned jobs, link_jobs, store_jobs;  /* of the daemon, at once */
+    int64_t verify_cycle_ms;               /* 0: no points are verified by itself */
+    struct calendar *verify_at, *prune_at; /* or NULL */
+    char *metrics;                         /* file of metrics, or NULL */
+    GPtrArray *remotes;                    /* of struct remote, in file order */
+    GPtrArray *protections;                /* of struct protection, in file order */
+    GPtrArray *alerts;                     /* of struct alert, in file order */
 };
 
 /* The directory without --config: /etc/drctl for root, $XDG_CONFIG_HOME/drctl otherwise; g_free. */

@@ -4,9 +4,8 @@
 #include <time.h>
 
 #include "metadata/limit.h"
+#include "metadata/weekdays.h"
 
-#define DAYS 7u
-#define ALL_DAYS ((1u << DAYS) - 1)
 #define DAY_MINUTES (24u * 60)
 #define RATE_SUFFIX "/s"
 
@@ -21,8 +20,6 @@ struct limit {
     uint64_t rate;
     GArray *windows; /* of struct window */
 };
-
-static const char *const day_names[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat", NULL};
 
 static void window_clear(void *data)
 {
@@ -88,42 +85,15 @@ bool limit_set(struct limit *limit, const char *rate, GError **error)
 
 /* --- Windows -------------------------------------------------------------------------------- */
 
-static bool day_parse(const char *text, unsigned *day, GError **error)
-{
-    for (*day = 0; *day < DAYS; (*day)++)
-        if (strcmp(day_names[*day], text) == 0)
-            return true;
-    return fail(error, ERROR_CONFIG,
-                "'%s' is neither a day (mon, tue, wed, thu, fri, sat, sun) nor a time such as "
-                "08:00-18:00",
-                text);
-}
-
-/* "mon" or "mon..fri", also over the end of the week. */
-static bool day_range_parse(const char *text, unsigned *days, GError **error)
-{
-    g_auto(GStrv) ends = g_strsplit(text, "..", 2);
-    unsigned first, last;
-
-    if (!day_parse(ends[0] ? ends[0] : "", &first, error) ||
-        !day_parse(ends[0] && ends[1] ? ends[1] : text, &last, error))
-        return false;
-    for (unsigned day = first;; day = (day + 1) % DAYS) {
-        *days |= 1u << day;
-        if (day == last)
-            return true;
-    }
-}
-
 static bool days_parse(const char *text, unsigned *days, GError **error)
 {
-    g_auto(GStrv) ranges = g_strsplit(text, ",", -1);
+    g_autofree char *wrong = NULL;
 
-    *days = 0;
-    for (char **range = ranges; *range; range++)
-        if (!day_range_parse(*range, days, error))
-            return false;
-    return true;
+    return weekdays_parse(text, true, days, &wrong) ||
+           fail(error, ERROR_CONFIG,
+                "'%s' is neither a day (mon, tue, wed, thu, fri, sat, sun) nor a time such as "
+                "08:00-18:00",
+                wrong);
 }
 
 /* "HH:MM"; the day ends at 24:00. */
@@ -161,7 +131,7 @@ static bool window_parse(const char *text, struct window *window, GError **error
     bool has_days = !g_ascii_isdigit(text[0]);
     const char *times = words[0] ? words[has_days ? 1 : 0] : "";
 
-    window->days = ALL_DAYS;
+    window->days = WEEKDAYS_ALL;
     window->begin = 0;
     window->end = DAY_MINUTES;
     if (has_days && !days_parse(words[0] ? words[0] : "", &window->days, error))
@@ -188,7 +158,7 @@ bool limit_add_window(struct limit *limit, const char *text, const char *rate, G
 
 static bool is_on(const struct window *window, unsigned day)
 {
-    return (window->days >> day % DAYS & 1) != 0;
+    return (window->days >> day % WEEKDAYS & 1) != 0;
 }
 
 static bool covers(const struct window *window, const struct tm *now)
@@ -199,7 +169,7 @@ static bool covers(const struct window *window, const struct tm *now)
     if (window->begin < window->end)
         return is_on(window, day) && minute >= window->begin && minute < window->end;
     return (is_on(window, day) && minute >= window->begin) ||
-           (is_on(window, day + DAYS - 1) && minute < window->end);
+           (is_on(window, day + WEEKDAYS - 1) && minute < window->end);
 }
 
 bool limit_is_any(const struct limit *limit)

@@ -25,4 +25,6 @@
 #include "metadata/catalog.h"
 #include "metadata/point-ops.h"
 #include "metadata/run.h"
+#include "metadata/task.h"
+#include "metadata/rpo.h"
 #include "metadata/report.h"
