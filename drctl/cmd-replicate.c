@@ -1,35 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/continuous.h"
 #include "drctl/output.h"
 #include "drctl/protected-plan.h"
-#include "drctl/replication.h"
-
-/* --- older points ---------------------------------------------------------------------------- */
-
-static bool drop_older(struct replication *replication, const struct made_point *made,
-                       GError **error)
-{
-    struct store *store = replication_store(replication, made->protection->destination, error);
-
-    return store && drop_points(store, made->vm_uuid, made->protection,
-                                replication->context->progress, error);
-}
-
-/* When all points are made: dropping may take a while, and must not keep a VM from its next point. */
-static void drop_all_older(struct replication *replication)
-{
-    for (unsigned i = 0; i < replication->made->len; i++) {
-        GError *failure = NULL;
-
-        if (drop_older(replication, replication->made->pdata[i], &failure))
-            continue;
-        progress_note(replication->context->progress, "no older points are dropped: %s",
-                      failure->message);
-        if (replication->aside_error)
-            g_error_free(failure);
-        else
-            replication->aside_error = failure;
-    }
-}
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -189,17 +161,57 @@ static bool begin_run(struct replication *replication, GError **error)
     return replication->run != NULL;
 }
 
+/* The one protection whose rpo says how often. */
+static const struct protection *continuous_protection(struct replication *replication,
+                                                      GError **error)
+{
+    struct context *context = replication->context;
+    const struct protection *protection = NULL;
+
+    if (!context->args[0] || context->args[1] || option_set(context, "to") ||
+        option_set(context, "dry-run") || context->json)
+        fail(error, ERROR_USAGE,
+             "--continuous: name one protection, and give neither --to, --dry-run nor --json");
+    else
+        protection = config_protection(context->config, context->args[0], error);
+    if (protection && !protection->rpo_ms) {
+        fail(error, ERROR_CONFIG, "%s: [protection %s] rpo: is missing, and says how often",
+             context->config->path, protection->name);
+        return NULL;
+    }
+    return protection;
+}
+
+static bool take_continuously(struct replication *replication, GError **error)
+{
+    const struct protection *protection = continuous_protection(replication, error);
+    GError *failure = NULL;
+    bool ok = protection && continuous_run(replication, protection, &failure);
+    enum run_state state = ok                                   ? RUN_DONE
+                           : error_is(failure, ERROR_CANCELLED) ? RUN_CANCELLED
+                                                                : RUN_FAILED;
+
+    if (!protection)
+        return false;
+    run_finish(replication->run, state, replication->results, NULL);
+    g_propagate_error(error, failure);
+    return false;
+}
+
 static bool replicate(struct replication *replication, GError **error)
 {
-    if (!prepare(replication, error))
+    if (!prepare(replication, error) || (option_set(replication->context, "continuous") &&
+                                         !continuous_protection(replication, error)))
         return false;
     if (option_set(replication->context, "dry-run"))
         return dry_run(replication, error);
     if (!begin_run(replication, error))
         return false;
+    if (option_set(replication->context, "continuous"))
+        return take_continuously(replication, error);
     replication_take_points(replication);
     if (!option_set(replication->context, "keep-all"))
-        drop_all_older(replication);
+        replication_drop_older(replication);
     return finish(replication, error);
 }
 
@@ -218,6 +230,7 @@ static const struct option replicate_options[] = {
     {"full", NULL, "read whole disks and make points that need no older one"},
     {"to", "REMOTE", "points of these VMs and vApps to that site, protected or not"},
     {"keep-all", NULL, "drop no older points, whatever the protections keep"},
+    {"continuous", NULL, "of one protection, again and again, as often as its rpo asks for"},
     {"dry-run", NULL, "say what would be read, change nothing"},
     {0},
 };

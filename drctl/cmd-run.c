@@ -220,7 +220,9 @@ const struct command run_commands[] = {
         .args = "",
         .flags = COMMAND_JSON,
         .summary = "do what is due: end failovers whose time is over, hydrate on",
-        .text = "For a timer, each minute: drctl has no daemon. Does nothing when nothing is due.",
+        .text =
+            "drctl daemon does it each minute; without one, a timer. Does nothing when nothing is\n"
+            "due.",
         .options = due_options,
         .run = windows_end_due,
     },

@@ -1,219 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "drctl/damage-map.h"
+#include "drctl/health.h"
 #include "drctl/hydration.h"
-#include "drctl/jobs.h"
 #include "drctl/output.h"
-#include "drctl/ownership.h"
-#include "drctl/testing.h"
-#include "drctl/verification.h"
 #include "drctl/windows.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* --- what this site protects ------------------------------------------------------------------ */
-
-static json_t *last_result(struct context *context, struct domain *domain, const char *destination)
-{
-    g_autofree char *key = replication_key(domain_uuid(domain), destination);
-    json_t *record = NULL;
-
-    catalog_get(context->catalog, CATALOG_REPLICATION, key, &record, NULL);
-    return record;
-}
-
-static void describe_lag(struct domain *domain, const json_t *record, json_t *json)
-{
-    const char *checkpoint = record ? json_get_string(record, "checkpoint") : NULL;
-    uint64_t bytes;
-
-    if (domain && checkpoint && snapshot_dirty_bytes(domain, checkpoint, &bytes))
-        json_set_u64(json, "lag_bytes", bytes);
-    else
-        json_set_string(json, "lag_bytes", NULL);
-}
-
-static void describe_age(const char *time, json_t *json)
-{
-    int64_t ms;
-
-    if (time && time_parse(time, &ms, NULL))
-        json_set_real(json, "age_seconds", (double)(time_now_ms() - ms) / 1000);
-    else
-        json_set_string(json, "age_seconds", NULL);
-}
-
-static const char *state_of(const json_t *record, const char *error)
-{
-    if (error)
-        return "failed";
-    return record && json_get_string(record, "point") ? "ok" : "no point yet";
-}
-
-static json_t *protected_json(struct context *context, const struct protected_vm *vm)
-{
-    g_autoptr(GError) missing = NULL;
-    AUTO(domain) domain = find_domain(context->hosts, vm->vm, &missing);
-    json_auto_t *record = domain ? last_result(context, domain, vm->protection->destination) : NULL;
-    const char *error = missing  ? missing->message
-                        : record ? json_get_string(record, "error")
-                                 : NULL;
-    const char *time = record ? json_get_string(record, "time") : NULL;
-    json_t *json = json_object();
-
-    json_set_string(json, "vm", vm->vm);
-    json_set_string(json, "uuid", domain ? domain_uuid(domain) : NULL);
-    json_set_string(json, "protection", vm->protection->name);
-    json_set_string(json, "destination", vm->protection->destination);
-    json_set_string(json, "state", state_of(record, error));
-    json_set_string(json, "point", record ? json_get_string(record, "point") : NULL);
-    json_set_string(json, "time", time);
-    describe_age(time, json);
-    describe_lag(domain, record, json);
-    json_set_string(json, "error", error);
-    /* Without a domain nobody knows its UUID. */
-    json_set_string(json, "owner", NULL);
-    json_set_u64(json, "epoch", 0);
-    json_set_string(json, "since", NULL);
-    json_set_string(json, "problem", NULL);
-    if (domain && ownership_describe(context->config, domain_uuid(domain), domain, json))
-        json_set_string(json, "state", "stale");
-    return json;
-}
-
-static bool protected_list(struct context *context, json_t *list, GError **error)
-{
-    char *all[] = {NULL};
-    g_autoptr(GPtrArray) vms = protected_vms(context, all, error);
-
-    if (!vms || (vms->len > 0 && !context_hosts(context, error)))
-        return false;
-    for (unsigned i = 0; i < vms->len; i++)
-        json_array_append_new(list, protected_json(context, vms->pdata[i]));
-    return true;
-}
-
-/* --- what this site holds for others -----------------------------------------------------------
- */
-
-/* What there is of it at this site, if a failover or a protection has brought it under our guard. */
-static struct domain *guarded_domain(struct context *context, const char *uuid)
-{
-    AUTO(guarded) guarded = NULL;
-
-    if (!guarded_read(context->config->dir, uuid, &guarded, NULL) || !guarded ||
-        !context_hosts(context, NULL))
-        return NULL;
-    return find_domain(context->hosts, uuid, NULL);
-}
-
-static json_t *received_json(struct context *context, const struct manifest *newest)
-{
-    AUTO(domain) domain = guarded_domain(context, newest->uuid);
-    json_t *json = json_object();
-    g_autofree char *time = time_format(newest->time_ms);
-
-    json_set_string(json, "vm", newest->vm);
-    json_set_string(json, "uuid", newest->uuid);
-    json_set_string(json, "site", newest->site);
-    json_set_string(json, "point", newest->point);
-    json_set_string(json, "time", time);
-    json_set_string(json, "consistency", consistency_name(newest->consistency));
-    describe_age(time, json);
-    json_set_u64(json, "points", 0);
-    json_set_u64(json, "stored_bytes", 0);
-    json_set_u64(json, "damaged", 0);
-    json_set_u64(json, "base_damaged", 0);
-    json_set_string(json, "whole_point", NULL);
-    json_set_string(json, "remedy", NULL);
-    ownership_describe(context->config, newest->uuid, domain, json);
-    json_set_string(json, "tested", NULL);
-    json_set_string(json, "proven", NULL);
-    return json;
-}
-
-/* When any of its points was used by a test, and the newest that is proven. Points come newest first, tests in
- * any order. */
-static void note_test(const char *store, json_t *json, const struct manifest *manifest)
-{
-    g_autofree char *dir = store_point_dir(store, manifest->uuid, manifest->point);
-    AUTO(proof) proof = proof_load(dir);
-    g_autofree char *time = proof ? time_format(proof->time_ms) : NULL;
-    const char *last = json_get_string(json, "tested");
-
-    if (proof && (!last || strcmp(time, last) > 0))
-        json_set_string(json, "tested", time);
-    if (proof && proof->verdict == PROOF_PASSED && !json_get_string(json, "proven"))
-        json_set_string(json, "proven", manifest->point);
-}
-
-static void add(json_t *json, const char *key, uint64_t number)
-{
-    json_set_u64(json, key, (uint64_t)json_integer_value(json_object_get(json, key)) + number);
-}
-
-static void count_point(struct damage_map *map, json_t *json, const struct manifest *manifest)
-{
-    AUTO_LACK lack = {0};
-    g_autofree char *remedy = NULL;
-    bool needs_damaged;
-
-    damage_map_look(map, manifest, &lack);
-    needs_damaged = lack.culprits->len > 0;
-    remedy = lack_remedy(&lack, manifest);
-    add(json, "points", 1);
-    add(json, "stored_bytes", manifest_stored_bytes(manifest));
-    add(json, "damaged", lack.damaged);
-    add(json, "base_damaged", !lack.damaged && needs_damaged);
-    if (!lack.damaged && !needs_damaged && !json_get_string(json, "whole_point"))
-        json_set_string(json, "whole_point", manifest->point);
-    if (remedy && !json_get_string(json, "remedy"))
-        json_set_string(json, "remedy", remedy);
-}
-
-static bool received_list(struct context *context, json_t *list, GError **error)
-{
-    g_autoptr(GHashTable) by_uuid = g_hash_table_new(g_str_hash, g_str_equal);
-    g_autoptr(GPtrArray) points =
-        context_store(context, error) ? store_points(context->store, NULL, error) : NULL;
-
-    if (!points)
-        return false;
-    AUTO(damage_map) map = damage_map_new(context, points);
-    /* Newest first: the first of each VM is its newest. */
-    for (unsigned i = 0; i < points->len; i++) {
-        const struct manifest *manifest = points->pdata[i];
-        json_t *json = g_hash_table_lookup(by_uuid, manifest->uuid);
-
-        if (!json) {
-            json = received_json(context, manifest);
-            json_array_append_new(list, json);
-            g_hash_table_insert(by_uuid, manifest->uuid, json);
-        }
-        count_point(map, json, manifest);
-        note_test(context->config->store, json, manifest);
-    }
-    damage_map_note(map, context->progress);
-    return true;
-}
-
-/* --- what was recovered here -------------------------------------------------------------------- */
-
-/* Who only wants to know how old points are must not need libvirt for that. */
-static GPtrArray *recovered_vms(struct context *context)
-{
-    char *all[] = {NULL};
-    g_autoptr(GError) why = NULL;
-    GPtrArray *hydrations = NULL;
-    struct site site;
-
-    if (hydration_is_possible(context->config) && context_site(context, true, &site, &why))
-        hydrations = hydration_find(&site, all, &why);
-    if (why)
-        progress_note(context->progress, "VMs that were recovered here are not shown: %s",
-                      why->message);
-    return hydrations ? hydrations : g_ptr_array_new();
-}
+#include <unistd.h>
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -242,10 +35,19 @@ static char *tested_text(const json_t *json)
     return g_strconcat(age, json_get_string(json, "proven") ? "" : ", unproven", NULL);
 }
 
+/* "15 min ok"; NULL: nothing was promised. g_free. */
+static char *rpo_text(const json_t *json)
+{
+    const char *state = json_get_string(json, "rpo_state");
+    g_autofree char *target = seconds_text(json, "rpo_seconds");
+
+    return state ? g_strdup_printf("%s %s", target, state) : NULL;
+}
+
 static void print_protected(json_t *list)
 {
-    static const char *const headers[] = {"VM",   "TO",   "STATE",   "LAST POINT",
-                                          ">AGE", ">LAG", "PROBLEM", NULL};
+    static const char *const headers[] = {"VM",  "TO",   "STATE",   "LAST POINT", ">AGE",
+                                          "RPO", ">LAG", "PROBLEM", NULL};
     AUTO(table) table = table_new(headers);
     size_t i;
     json_t *json;
@@ -255,6 +57,7 @@ static void print_protected(json_t *list)
     {
         g_autofree char *age = seconds_text(json, "age_seconds");
         g_autofree char *lag = bytes_text(json, "lag_bytes");
+        g_autofree char *rpo = rpo_text(json);
         const char *error = json_get_string(json, "error");
         const char *owned = json_get_string(json, "problem");
         /* The way out follows the problem; `drctl run show` and --json have it whole. */
@@ -263,7 +66,7 @@ static void print_protected(json_t *list)
         table_row(table, (const char *[]){
                              json_get_string(json, "vm"), json_get_string(json, "destination"),
                              json_get_string(json, "state"), json_get_string(json, "point"), age,
-                             lag, owned ? owned : problem});
+                             rpo, lag, owned ? owned : problem});
     }
     table_print(table);
 }
@@ -338,44 +141,105 @@ static void print_status(const struct config *config, json_t *protected, json_t 
         puts("Nothing is protected here and no recovery points have arrived.");
 }
 
-static bool cmd_status(struct context *context, GError **error)
+static void print_problems(const GPtrArray *problems)
 {
-    json_auto_t *status = json_object();
-    json_t *protected = json_array(), *received = json_array();
-    g_autoptr(GPtrArray) recovered = NULL;
-    g_autoptr(GPtrArray) windows = NULL;
-    json_t *uncommitted = json_array();
+    if (problems->len == 0)
+        return;
+    puts("\nWhat is wrong:\n");
+    for (unsigned i = 0; i < problems->len; i++) {
+        const struct problem *problem = problems->pdata[i];
 
-    json_object_set_new(status, "uncommitted", uncommitted);
-    json_object_set_new(status, "protected", protected);
-    json_object_set_new(status, "received", received);
-    if (!received_list(context, received, error) || !protected_list(context, protected, error))
+        print_wrapped(problem->severity == PROBLEM_CRITICAL ? "  ! " : "  - ", "%s: %s",
+                      problem->subject, problem->text);
+        if (problem->remedy)
+            print_wrapped("      -> ", "%s", problem->remedy);
+    }
+}
+
+static bool show(struct context *context, GError **error)
+{
+    AUTO_STATUS status = {0};
+    g_autoptr(GPtrArray) problems = NULL;
+
+    if (!status_make(context, &status, error))
         return false;
-    json_set_string(status, "site", context->config->site);
-    testing_remind(context);
-    windows = window_list(context->catalog, error);
-    if (!windows)
+    problems = health_problems(context, &status, error);
+    if (!problems)
         return false;
-    for (unsigned i = 0; i < windows->len; i++)
-        json_array_append_new(uncommitted, window_json(windows->pdata[i]));
-    recovered = recovered_vms(context);
-    json_object_set_new(status, "recovered", hydrations_json(recovered));
     if (context->json) {
-        print_json(status);
+        json_object_set_new(status.json, "problems", problems_json(problems));
+        print_json(status.json);
         return true;
     }
-    print_status(context->config, protected, received);
-    print_recovered(recovered);
-    print_windows(windows);
+    print_status(context->config, json_object_get(status.json, "protected"),
+                 json_object_get(status.json, "received"));
+    print_recovered(status.recovered);
+    print_windows(status.windows);
+    print_problems(problems);
     return true;
 }
+
+/* --- for a monitor, and for somebody who watches ---------------------------------------------- */
+
+/* One line and an exit status, as monitors want them from their plugins. What cannot be told is UNKNOWN. */
+static bool check(struct context *context)
+{
+    static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
+    AUTO_STATUS status = {0};
+    g_autoptr(GPtrArray) problems = NULL;
+    g_autoptr(GError) failure = NULL;
+    g_autofree char *line = NULL;
+    int code = 3;
+
+    if (status_make(context, &status, &failure))
+        problems = health_problems(context, &status, &failure);
+    if (problems) {
+        code = health_worst(problems);
+        line = health_line(problems);
+    }
+    printf("DRCTL %s - %s\n", words[code], line ? line : failure->message);
+    context->exit_status = code;
+    return true;
+}
+
+#define WATCH_MS 2000
+
+static bool watch(struct context *context, GError **error)
+{
+    if (!isatty(STDOUT_FILENO) || context->json)
+        return fail(error, ERROR_USAGE, "--watch needs a terminal, and goes without --json");
+    while (interrupt_check(NULL)) {
+        /* To the top, and nothing is left of what was there. */
+        fputs("\033[H\033[2J", stdout);
+        if (!show(context, error))
+            return false;
+        fflush(stdout);
+        for (unsigned i = 0; i < WATCH_MS / 100 && interrupt_check(NULL); i++)
+            g_usleep(100000);
+    }
+    return true;
+}
+
+static bool cmd_status(struct context *context, GError **error)
+{
+    if (option_set(context, "check"))
+        return check(context);
+    return option_set(context, "watch") ? watch(context, error) : show(context, error);
+}
+
+static const struct option status_options[] = {
+    {"watch", NULL, "again and again, until Ctrl-C"},
+    {"check", NULL, "one line for a monitor; exit status 0 ok, 1 warning, 2 critical, 3 unknown"},
+    {0},
+};
 
 const struct command status_commands[] = {
     {
         .name = "status",
         .args = "",
         .flags = COMMAND_JSON,
-        .summary = "per VM: last recovery point, its age, what is not replicated yet",
+        .summary = "per VM: last recovery point, its age, what is wrong, and what to do",
+        .options = status_options,
         .run = cmd_status,
     },
     {0},

@@ -42,6 +42,7 @@ struct context {
     bool quiet;
     bool asked; /* for its arguments, by a wizard */
     struct progress *progress;
+    int exit_status; /* of a command that has succeeded, and says more than that; else 0 */
 
     struct config *config;
     struct catalog *catalog;
@@ -72,13 +73,16 @@ const char *option_value(const struct context *context, const char *name);
 
 /* All tables, NULL-terminated. */
 extern const struct command *const all_commands[];
-extern const struct command archive_commands[], commit_commands[], config_commands[],
-    copy_commands[], failback_commands[], failover_commands[], fence_commands[], files_commands[],
-    guard_commands[], heal_commands[], help_commands[], hydrate_commands[], init_commands[],
-    mount_commands[], plan_commands[], points_commands[], prune_commands[], release_commands[],
-    replicate_commands[], restore_commands[], run_commands[], serve_commands[], site_commands[],
-    status_commands[], store_commands[], test_commands[], vapp_commands[], verify_commands[],
-    watchdog_commands[];
+extern const struct command alert_commands[], archive_commands[], commit_commands[],
+    config_commands[], copy_commands[], daemon_commands[], failback_commands[], failover_commands[],
+    fence_commands[], files_commands[], guard_commands[], heal_commands[], help_commands[],
+    hydrate_commands[], init_commands[], job_commands[], mount_commands[], plan_commands[],
+    points_commands[], prune_commands[], release_commands[], replicate_commands[],
+    restore_commands[], run_commands[], serve_commands[], site_commands[], status_commands[],
+    store_commands[], test_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
+
+/* A whole invocation: what ARGV (NULL-terminated, without the program's name) says. *STATUS is its exit status. */
+bool program_run(char **argv, int *status, GError **error);
 
 /* The command that ARGV begins with, longest name first; *WORDS is how many words its name has.
  * NULL if none. */

@@ -130,22 +130,34 @@ static void print_error(const GError *error)
     fprintf(stderr, "drctl: %s\n", text);
 }
 
-int main(int argc, char **argv)
+bool program_run(char **argv, int *status, GError **error)
 {
     struct context context = {
         .options = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
     };
+    GError *failure = NULL;
+    bool ok = dispatch(&context, argv, &failure);
+
+    *status = ok ? context.exit_status : (int)error_exit_status(failure);
+    if (failure)
+        g_propagate_error(error, failure);
+    if (context.progress)
+        progress_terminal_end(context.progress);
+    context_clear(&context);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
     g_autoptr(GError) error = NULL;
+    int status;
 
     setlocale(LC_CTYPE, "");
     catch_signals();
     allow_many_files();
-    if (!dispatch(&context, argv + 1, &error)) {
-        if (context.progress)
-            progress_terminal_end(context.progress);
+    if (!program_run(argv + 1, &status, &error)) {
         fflush(stdout);
         print_error(error);
     }
-    context_clear(&context);
-    return (int)error_exit_status(error);
+    return status;
 }

@@ -245,7 +245,7 @@ static bool take_point(void *data, GError **error)
 }
 
 /* The step's name is journaled. */
-static const struct step point_steps[] = {{"point", take_point, NULL}};
+static const struct step point_step = {"point", take_point, NULL};
 
 static json_t *disks_json(const GPtrArray *disks)
 {
@@ -272,6 +272,7 @@ static json_t *result_json(const struct vm_job *job, const GError *error)
     json_set_string(json, "point", manifest ? manifest->point : NULL);
     json_set_string(json, "vm", job->vm->vm);
     json_set_string(json, "destination", job->vm->protection->destination);
+    json_set_string(json, "protection", job->vm->protection->name);
     if (error) {
         json_set_string(json, "error", error->message);
         json_set_string(json, "kind", error_kind_name(error_kind_of(error)));
@@ -287,7 +288,19 @@ static json_t *result_json(const struct vm_job *job, const GError *error)
     return json;
 }
 
-/* For `drctl status`: a failure keeps what is known of the last success. */
+/* How long the last points took, which tells how early the next one has to begin. */
+static void note_took(json_t *record, const json_t *before, double seconds)
+{
+    json_t *took = json_array();
+    const json_t *old = json_object_get(before, "took");
+
+    for (size_t i = 0; i + 1 < RPO_TOOK && i < json_array_size(old); i++)
+        json_array_append(took, json_array_get(old, i));
+    json_array_insert_new(took, 0, json_real(seconds));
+    json_object_set_new(record, "took", took);
+}
+
+/* For `drctl status` and the daemon: a failure keeps what is known of the last success. */
 static void remember(const struct vm_job *job, const GError *error)
 {
     struct catalog *catalog = job->replication->context->catalog;
@@ -302,8 +315,11 @@ static void remember(const struct vm_job *job, const GError *error)
     if (!catalog_get(catalog, CATALOG_REPLICATION, key, &record, NULL))
         return;
     if (!error || !record) {
-        json_decref(record);
+        json_auto_t *before = record;
+
         record = result_json(job, error);
+        if (!error)
+            note_took(record, before, job->result.seconds);
     }
     if (!error) {
         g_autofree char *time = time_format(job->result.manifest->time_ms);
@@ -375,7 +391,7 @@ static void replicate_vm(struct replication *replication, const struct protected
     g_autofree char *subject = g_strdup_printf("%s@%s", vm->vm, vm->protection->destination);
     GError *error = NULL;
 
-    run_steps(replication->run, subject, point_steps, G_N_ELEMENTS(point_steps), &job, &error);
+    run_again(replication->run, subject, &point_step, &job, &error);
     conclude(&job, error);
 }
 
@@ -433,7 +449,7 @@ static bool take_round(void *data, GError **error)
     return fail_round(batch, error);
 }
 
-static const struct step round_steps[] = {{"round", take_round, NULL}};
+static const struct step round_step = {"round", take_round, NULL};
 
 /* One of them cannot even be looked at: the others need not wait for it. */
 static void take_one_by_one(struct batch *batch, const GError *why)
@@ -458,8 +474,7 @@ static void run_round(struct batch *batch)
         return;
     }
     if (!unfit)
-        run_steps(batch->replication->run, subject, round_steps, G_N_ELEMENTS(round_steps), batch,
-                  &unfit);
+        run_again(batch->replication->run, subject, &round_step, batch, &unfit);
     for (unsigned i = 0; i < batch->n; i++) {
         bool has_point = batch->jobs[i].result.manifest != NULL;
 
@@ -493,6 +508,45 @@ static unsigned batch_size(const struct replication *replication, unsigned first
            ((struct protected_vm *)vms->pdata[first + n])->protection == protection)
         n++;
     return n;
+}
+
+/* --- what comes before and after ------------------------------------------------------------- */
+
+static bool drop_older(struct replication *replication, const struct made_point *made,
+                       GError **error)
+{
+    struct store *store = replication_store(replication, made->protection->destination, error);
+
+    return store && drop_points(store, made->vm_uuid, made->protection,
+                                replication->context->progress, error);
+}
+
+/* When all points are made: dropping may take a while, and must not keep a VM from its next point. */
+void replication_drop_older(struct replication *replication)
+{
+    for (unsigned i = 0; i < replication->made->len; i++) {
+        GError *failure = NULL;
+
+        if (drop_older(replication, replication->made->pdata[i], &failure))
+            continue;
+        progress_note(replication->context->progress, "no older points are dropped: %s",
+                      failure->message);
+        if (replication->aside_error)
+            g_error_free(failure);
+        else
+            replication->aside_error = failure;
+    }
+}
+
+void replication_begin_round(struct replication *replication)
+{
+    json_array_clear(replication->results);
+    g_hash_table_remove_all(replication->owners);
+    g_hash_table_remove_all(replication->store_errors);
+    g_ptr_array_set_size(replication->made, 0);
+    replication->failed = 0;
+    g_clear_error(&replication->first_error);
+    g_clear_error(&replication->aside_error);
 }
 
 void replication_take_points(struct replication *replication)

@@ -40,5 +40,9 @@ struct store *replication_store(struct replication *replication, const char *des
 /* How a point of VM would be taken; changes nothing. */
 struct point_plan *replication_plan(struct replication *replication, const struct protected_vm *vm,
                                     GError **error);
+/* Forget what came of the last points, so that more can be taken; links stay open. */
+void replication_begin_round(struct replication *replication);
+/* Drop what the protections of MADE do not keep. */
+void replication_drop_older(struct replication *replication);
 /* Takes points of all VMS within RUN; RESULTS, MADE and the errors tell what became of them. */
 void replication_take_points(struct replication *replication);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/metrics.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "drctl/schedule.h"
+
+#define PREFIX "drctl_"
+
+/* One figure of several VMs: KEY of its JSON, or what VALUE makes of it. */
+struct metric {
+    const char *name, *help, *key;
+    double (*value)(const json_t *vm); /* or NULL */
+};
+
+static void append_head(GString *text, const char *name, const char *help)
+{
+    g_string_append_printf(text, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s gauge\n", name, help,
+                           name);
+}
+
+/* Names of VMs may have quotes and backslashes in them, of jobs not. */
+static void append_label(GString *text, const char *name, const char *value)
+{
+    g_string_append_printf(text, "%s%s=\"", text->str[text->len - 1] == '{' ? "" : ",", name);
+    for (const char *c = value ? value : ""; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            g_string_append_c(text, '\\');
+        g_string_append_c(text, *c);
+    }
+    g_string_append_c(text, '"');
+}
+
+/* By the locale "C", whatever the user's is. */
+static void append_value(GString *text, double value)
+{
+    char number[G_ASCII_DTOSTR_BUF_SIZE];
+
+    g_string_append_printf(text, " %s\n", g_ascii_formatd(number, sizeof(number), "%.15g", value));
+}
+
+/* --- of VMs ----------------------------------------------------------------------------------- */
+
+static double rpo_state_number(const json_t *vm)
+{
+    const char *state = json_get_string(vm, "rpo_state");
+
+    for (enum rpo_state i = RPO_OK; state && i <= RPO_VIOLATED; i++)
+        if (g_str_equal(state, rpo_state_name(i)))
+            return i;
+    return -1;
+}
+
+static double point_failed(const json_t *vm)
+{
+    return json_get_string(vm, "error") != NULL;
+}
+
+static double age_of(const json_t *vm, const char *key)
+{
+    const char *time = json_get_string(vm, key);
+    int64_t ms;
+
+    return time && time_parse(time, &ms, NULL) ? (double)(time_now_ms() - ms) / 1000 : -1;
+}
+
+static double tested_age(const json_t *vm)
+{
+    return age_of(vm, "tested");
+}
+
+static double is_proven(const json_t *vm)
+{
+    return json_get_string(vm, "proven") != NULL;
+}
+
+/* What is not known is not there. */
+static bool value_of(const struct metric *metric, const json_t *vm, double *value)
+{
+    const json_t *member = metric->key ? json_object_get(vm, metric->key) : NULL;
+
+    *value = metric->value ? metric->value(vm) : json_number_value(member);
+    return metric->value ? *value >= 0 : json_is_number(member);
+}
+
+static void append_metric(GString *text, const struct metric *metric, const json_t *list,
+                          const char *other)
+{
+    const json_t *vm;
+    size_t i;
+
+    if (json_array_size(list) > 0)
+        append_head(text, metric->name, metric->help);
+    json_array_foreach(list, i, vm)
+    {
+        double value;
+
+        if (!value_of(metric, vm, &value))
+            continue;
+        g_string_append_printf(text, PREFIX "%s{", metric->name);
+        append_label(text, "vm", json_get_string(vm, "vm"));
+        append_label(text, other, json_get_string(vm, other));
+        g_string_append_c(text, '}');
+        append_value(text, value);
+    }
+}
+
+static void append_vms(GString *text, const struct status *status)
+{
+    static const struct metric protected[] = {
+        {"rpo_target_seconds", "How old the newest point may be", "rpo_seconds", NULL},
+        {"rpo_state", "0 ok, 1 at risk, 2 violated", NULL, rpo_state_number},
+        {"point_age_seconds", "How old what the newest point shows is", "age_seconds", NULL},
+        {"point_failed", "1: the last attempt to take a point failed", NULL, point_failed},
+        {"lag_bytes", "Written since the newest point", "lag_bytes", NULL},
+    };
+    static const struct metric received[] = {
+        {"received_point_age_seconds", "The same, of points of other sites here", "age_seconds",
+         NULL},
+        {"received_points", "How many there are", "points", NULL},
+        {"received_stored_bytes", "What they take", "stored_bytes", NULL},
+        {"received_damaged_points", "How many of them are damaged", "damaged", NULL},
+        {"test_age_seconds", "Since the last test failover with a point of the VM", NULL,
+         tested_age},
+        {"proven", "1: there is a point that a test failover passed with", NULL, is_proven},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(protected); i++)
+        append_metric(text, &protected[i], json_object_get(status->json, "protected"),
+                      "destination");
+    for (unsigned i = 0; i < G_N_ELEMENTS(received); i++)
+        append_metric(text, &received[i], json_object_get(status->json, "received"), "site");
+}
+
+/* --- of the site ------------------------------------------------------------------------------ */
+
+static void append_plain(GString *text, const char *name, const char *help, double value)
+{
+    append_head(text, name, help);
+    g_string_append_printf(text, PREFIX "%s", name);
+    append_value(text, value);
+}
+
+static void append_space(GString *text, const struct config *config)
+{
+    uint64_t free_bytes, total_bytes;
+
+    if (!disk_space(config->store, &free_bytes, &total_bytes, NULL))
+        return;
+    append_plain(text, "store_free_bytes", "Free in the file system of the store",
+                 (double)free_bytes);
+    append_plain(text, "store_total_bytes", "The size of that file system", (double)total_bytes);
+}
+
+static void append_problems(GString *text, const GPtrArray *problems)
+{
+    append_head(text, "problems", "What drctl status tells that is wrong");
+    for (enum problem_severity severity = PROBLEM_WARNING; severity <= PROBLEM_CRITICAL;
+         severity++) {
+        unsigned count = 0;
+
+        for (unsigned i = 0; i < problems->len; i++)
+            count += ((struct problem *)problems->pdata[i])->severity == severity;
+        g_string_append_printf(text, PREFIX "problems{severity=\"%s\"} %u\n",
+                               problem_severity_name(severity), count);
+    }
+}
+
+static void append_jobs(GString *text, const GPtrArray *schedule)
+{
+    append_head(text, "job_failures", "How often a job has failed since it has succeeded");
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+
+        g_string_append_printf(text, PREFIX "job_failures{job=\"%s\"} %u\n", job->key,
+                               job->last.failures);
+    }
+    append_head(text, "job_started_timestamp_seconds", "When a job was begun last");
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+
+        if (job->last.started_ms)
+            g_string_append_printf(text,
+                                   PREFIX "job_started_timestamp_seconds{job=\"%s\"} %" PRId64 "\n",
+                                   job->key, job->last.started_ms / 1000);
+    }
+}
+
+char *metrics_text(struct context *context, const struct status *status, const GPtrArray *problems,
+                   GError **error)
+{
+    g_autoptr(GPtrArray) wrong = NULL;
+    g_autoptr(GPtrArray) schedule = schedule_make(context, &wrong, error);
+    GString *text;
+
+    if (!schedule)
+        return NULL;
+    text = g_string_new(NULL);
+    append_vms(text, status);
+    append_space(text, context->config);
+    append_problems(text, problems);
+    append_jobs(text, schedule);
+    /* Whoever reads a file must see when nobody writes it any more. */
+    append_plain(text, "metrics_timestamp_seconds", "When these figures were taken",
+                 (double)(time_now_ms() / 1000));
+    append_plain(text, "daemon_running", "1: drctl daemon runs", schedule_is_kept(context));
+    return g_string_free(text, FALSE);
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/schedule.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "drctl/jobs.h"
+
+#define RETRY_FIRST_MS 10000
+#define RETRY_MAX_MS (INT64_C(30) * 60 * 1000)
+#define HOUSEKEEPING_MS 60000
+/* Protections with the same objective are not all begun at the same instant. */
+#define SPREAD_PART 10
+/* Below that a process for each point costs more than the point. */
+#define CONTINUOUS_MS 60000
+
+struct making {
+    struct context *context;
+    GPtrArray *schedule;
+    GPtrArray *problems;
+    int64_t now_ms;
+};
+
+static void scheduled_free(void *data)
+{
+    struct scheduled *job = data;
+
+    g_free(job->key);
+    g_strfreev(job->words);
+    g_free(job->link);
+    task_record_clear(&job->last);
+    g_free(job);
+}
+
+/* --- when ------------------------------------------------------------------------------------ */
+
+/* Twice as long after each failure, but often enough to keep an objective of EVERY_MS when it is mended. */
+static int64_t retry_ms(unsigned failures, int64_t every_ms)
+{
+    int64_t wait_ms = (int64_t)RETRY_FIRST_MS << MIN(failures - 1, 10);
+
+    return MIN(wait_ms, CLAMP(every_ms / 4, RETRY_FIRST_MS, RETRY_MAX_MS));
+}
+
+static int64_t spread_ms(const char *key, int64_t every_ms)
+{
+    return (int64_t)(g_str_hash(key) % (guint)MAX(every_ms / SPREAD_PART, 1));
+}
+
+/* JOB would be due at DUE_MS for WHY, if nothing had gone wrong; EVERY_MS: how often, about. */
+static void set_due(struct scheduled *job, int64_t due_ms, const char *why, int64_t every_ms)
+{
+    const struct task_record *last = &job->last;
+
+    job->due_ms = due_ms;
+    job->why = why;
+    if (job->runs || !last->started_ms)
+        return;
+    if (!last->ended_ms) {
+        job->due_ms = 0;
+        job->why = "missed";
+    } else if (last->failures > 0 && due_ms != INT64_MAX) {
+        job->due_ms = last->ended_ms + retry_ms(last->failures, every_ms);
+        job->why = "retry";
+    }
+}
+
+static void set_calendar(struct scheduled *job, const struct calendar *at)
+{
+    const struct task_record *last = &job->last;
+    int64_t from_ms = last->started_ms ? last->started_ms : last->known_ms;
+
+    set_due(job, calendar_next(at, from_ms), "at", RETRY_MAX_MS * 4);
+}
+
+/* --- protections ----------------------------------------------------------------------------- */
+
+struct newest {
+    const struct protection *protection;
+    struct rpo rpo; /* of the VM that is due first */
+    int64_t due_ms;
+    GHashTable *seen; /* names of VMs */
+};
+
+int64_t rpo_slowest_ms(const json_t *record)
+{
+    double seconds = 0;
+    const json_t *took;
+    size_t i;
+
+    json_array_foreach(json_object_get(record, "took"), i, took) seconds =
+        MAX(seconds, json_number_value(took));
+    return (int64_t)(seconds * 1000);
+}
+
+static bool look_at_record(const char *key, json_t *record, void *data)
+{
+    struct newest *newest = data;
+    const char *vm = json_get_string(record, "vm"), *time = json_get_string(record, "time");
+    struct rpo rpo = {.target_ms = newest->protection->rpo_ms, .took_ms = rpo_slowest_ms(record)};
+
+    if (!vm || g_strcmp0(json_get_string(record, "protection"), newest->protection->name) != 0 ||
+        g_strcmp0(json_get_string(record, "destination"), newest->protection->destination) != 0)
+        return true;
+    if (time)
+        time_parse(time, &rpo.newest_ms, NULL);
+    g_hash_table_add(newest->seen, g_strdup(vm));
+    newest->due_ms = MIN(newest->due_ms, rpo_next_ms(&rpo));
+    return true;
+}
+
+/* When does the first of its VMs need the next point? */
+static bool rpo_due(struct making *making, const struct protection *protection, int64_t *due_ms,
+                    GError **error)
+{
+    char *name[] = {protection->name, NULL};
+    g_autoptr(GPtrArray) vms = protected_vms(making->context, name, error);
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    struct newest newest = {.protection = protection, .due_ms = INT64_MAX, .seen = seen};
+
+    if (!vms || !catalog_each(making->context->catalog, CATALOG_REPLICATION, "", look_at_record,
+                              &newest, error))
+        return false;
+    for (unsigned i = 0; i < vms->len; i++)
+        if (!g_hash_table_contains(seen, ((struct protected_vm *)vms->pdata[i])->vm))
+            newest.due_ms = 0;
+    *due_ms = newest.due_ms;
+    return true;
+}
+
+static struct scheduled *add(struct making *making, char *key, const char *const *words,
+                             GError **error)
+{
+    struct scheduled *job = g_new0(struct scheduled, 1);
+
+    job->key = key;
+    job->words = g_strdupv((char **)words);
+    job->due_ms = INT64_MAX;
+    job->why = "";
+    g_ptr_array_add(making->schedule, job);
+    if (!task_know(making->context->catalog, key, error) ||
+        !task_load(making->context->catalog, key, &job->last, error))
+        return NULL;
+    job->runs = task_runs(making->context->catalog, key);
+    return job;
+}
+
+static bool add_protection(struct making *making, const struct protection *protection,
+                           GError **error)
+{
+    bool continuous = protection->rpo_ms && protection->rpo_ms < CONTINUOUS_MS && !protection->at;
+    const char *const words[] = {"replicate", protection->name, continuous ? "--continuous" : NULL,
+                                 NULL};
+    struct scheduled *job =
+        add(making, g_strconcat("replicate/", protection->name, NULL), words, error);
+    g_autoptr(GError) problem = NULL;
+    int64_t due_ms;
+
+    if (!job)
+        return false;
+    if (!g_str_equal(protection->destination, "local"))
+        job->link = g_strdup(protection->destination);
+    if (protection->at) {
+        set_calendar(job, protection->at);
+    } else if (continuous) {
+        set_due(job, 0, "rpo", protection->rpo_ms);
+    } else if (protection->rpo_ms && rpo_due(making, protection, &due_ms, &problem)) {
+        due_ms -= spread_ms(job->key, protection->rpo_ms);
+        set_due(job, due_ms, "rpo", protection->rpo_ms);
+        job->at_most_ms = protection->rpo_ms;
+    }
+    if (problem)
+        g_ptr_array_add(making->problems, g_strdup(problem->message));
+    return true;
+}
+
+static bool add_protections(struct making *making, GError **error)
+{
+    const GPtrArray *protections = making->context->config->protections;
+
+    for (unsigned i = 0; i < protections->len; i++) {
+        const struct protection *protection = protections->pdata[i];
+
+        if ((protection->rpo_ms || protection->at) && !add_protection(making, protection, error))
+            return false;
+    }
+    return true;
+}
+
+/* --- the store ------------------------------------------------------------------------------- */
+
+static bool add_verify(struct making *making, GError **error)
+{
+    const struct config *config = making->context->config;
+    g_autofree char *cycle = config->verify_cycle_ms
+                                 ? g_strdup_printf("%" PRId64 "s", config->verify_cycle_ms / 1000)
+                                 : NULL;
+    const char *const words[] = {"verify", cycle ? "--cycle" : NULL, cycle, NULL};
+    struct scheduled *job =
+        config->verify_at ? add(making, g_strdup("verify"), words, error) : NULL;
+
+    if (job) {
+        job->of_store = true;
+        set_calendar(job, config->verify_at);
+    }
+    return job || !config->verify_at;
+}
+
+static bool add_prune(struct making *making, GError **error)
+{
+    static const char *const words[] = {"prune", NULL};
+    const struct config *config = making->context->config;
+    struct scheduled *job = config->prune_at ? add(making, g_strdup("prune"), words, error) : NULL;
+
+    if (job) {
+        job->of_store = true;
+        set_calendar(job, config->prune_at);
+    }
+    return job || !config->prune_at;
+}
+
+/* Failovers whose time to be taken back is over, disks that are still copied off their points. */
+static bool add_housekeeping(struct making *making, GError **error)
+{
+    static const char *const words[] = {"run", "due", NULL};
+    struct scheduled *job = add(making, g_strdup(SCHEDULE_HOUSEKEEPING), words, error);
+
+    if (job)
+        set_due(job, job->last.started_ms + HOUSEKEEPING_MS, "due", HOUSEKEEPING_MS);
+    return job != NULL;
+}
+
+static bool add_watch(struct making *making, GError **error)
+{
+    static const char *const words[] = {"alert", "send", NULL};
+    const struct config *config = making->context->config;
+    bool wanted = config->metrics || config->alerts->len > 0;
+    struct scheduled *job = wanted ? add(making, g_strdup("alert"), words, error) : NULL;
+
+    if (job)
+        set_due(job, job->last.started_ms + HOUSEKEEPING_MS, "due", HOUSEKEEPING_MS);
+    return job || !wanted;
+}
+
+/* --- tests ----------------------------------------------------------------------------------- */
+
+static bool add_test(struct making *making, const struct recovery_plan *plan, const json_t *runs,
+                     GError **error)
+{
+    const char *const words[] = {"failover", plan->name, "--test", NULL};
+    struct scheduled *job = add(making, g_strconcat("test/", plan->name, NULL), words, error);
+    AUTO_TEST_RECORD last;
+
+    if (!job)
+        return false;
+    test_find_last(runs, plan->name, &last);
+    set_due(job, test_due_ms(plan, &last), "due", plan->test_every_ms);
+    /* A test that has failed is a result, too: it is told, and not repeated until it is due. */
+    if (job->last.ended_ms && last.run)
+        job->due_ms = MAX(job->due_ms, test_due_ms(plan, &last));
+    return true;
+}
+
+static bool add_tests(struct making *making, GError **error)
+{
+    struct context *context = making->context;
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(GPtrArray) plans = recovery_plan_load_all(context->config->dir, &problem);
+    json_auto_t *runs = plans ? run_list(context->catalog, error) : NULL;
+
+    if (!plans) {
+        g_ptr_array_add(making->problems, g_strdup(problem->message));
+        return true;
+    }
+    for (unsigned i = 0; runs && i < plans->len; i++) {
+        const struct recovery_plan *plan = plans->pdata[i];
+
+        if (plan->test_every_ms && !add_test(making, plan, runs, error))
+            return false;
+    }
+    return runs != NULL;
+}
+
+/* --- all ------------------------------------------------------------------------------------- */
+
+static int compare_due(const void *a, const void *b)
+{
+    const struct scheduled *left = *(void *const *)a, *right = *(void *const *)b;
+
+    return (left->due_ms > right->due_ms) - (left->due_ms < right->due_ms);
+}
+
+GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError **error)
+{
+    g_autoptr(GPtrArray) schedule = g_ptr_array_new_with_free_func(scheduled_free);
+    struct making making = {.context = context,
+                            .schedule = schedule,
+                            .problems = g_ptr_array_new_with_free_func(g_free),
+                            .now_ms = time_now_ms()};
+
+    *problems = making.problems;
+    if (!context_catalog(context, error) || !add_protections(&making, error) ||
+        !add_verify(&making, error) || !add_prune(&making, error) ||
+        !add_housekeeping(&making, error) || !add_watch(&making, error) ||
+        !add_tests(&making, error))
+        return NULL;
+    g_ptr_array_sort(schedule, compare_due);
+    return g_steal_pointer(&schedule);
+}
+
+char *schedule_lock_path(struct context *context)
+{
+    return g_build_filename(catalog_lock_dir(context->catalog), "daemon.lock", NULL);
+}
+
+bool schedule_is_kept(struct context *context)
+{
+    g_autofree char *path = schedule_lock_path(context);
+
+    return file_lock_held(path);
+}
+
+static void set_time(json_t *json, const char *key, int64_t ms)
+{
+    g_autofree char *text = ms > 0 && ms != INT64_MAX ? time_format(ms) : NULL;
+
+    json_set_string(json, key, text);
+}
+
+json_t *schedule_json(const GPtrArray *schedule)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+        g_autofree char *command = g_strjoinv(" ", job->words);
+        json_t *json = json_object();
+
+        json_set_string(json, "job", job->key);
+        json_set_string(json, "command", command);
+        set_time(json, "due", MAX(job->due_ms, job->last.ended_ms));
+        json_set_string(json, "why", job->why);
+        json_object_set_new(json, "running", json_boolean(job->runs));
+        set_time(json, "started", job->last.started_ms);
+        set_time(json, "ended", job->last.ended_ms);
+        json_object_set_new(json, "status", json_integer(job->last.status));
+        json_set_u64(json, "failures", job->last.failures);
+        json_set_string(json, "error", job->last.error);
+        json_array_append_new(list, json);
+    }
+    return list;
+}

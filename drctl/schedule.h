@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the daemon has to do, and when: derived each time from drctl.conf, the recovery plans and the catalog, and kept
+ * nowhere else. So it does not matter who has done something last, or whether the daemon has lived meanwhile.
+ */
+#pragma once
+
+#include "drctl/command.h"
+
+/* The job that is always there. */
+#define SCHEDULE_HOUSEKEEPING "due"
+
+struct scheduled {
+    char *key;          /* of task.h: "replicate/shop" */
+    char **words;       /* the command */
+    char *link;         /* the remote that it talks to, or NULL */
+    bool of_store;      /* does it read or change points of this store as a whole? */
+    int64_t due_ms;     /* INT64_MAX: not by itself */
+    int64_t at_most_ms; /* so long after its last start it is due, whatever the clock says; 0: no */
+    const char *why;    /* "rpo", "at", "retry", "missed", "due" */
+    bool runs;
+    struct task_record last;
+};
+
+/* Of struct scheduled, the one that is due first comes first. A plan or vApp file that is wrong takes away its jobs
+ * only, and is told in *PROBLEMS (of char *; g_ptr_array_unref). */
+GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError **error);
+/* What the next point is expected to take, by RECORD of CATALOG_REPLICATION (may be NULL); 0: nobody knows. */
+int64_t rpo_slowest_ms(const json_t *record);
+/* Is there a daemon that keeps it? */
+bool schedule_is_kept(struct context *context);
+/* Its lock. g_free. */
+char *schedule_lock_path(struct context *context);
+/* The same as JSON: {job, command, due, why, running, started, ended, status, failures, error}. */
+json_t *schedule_json(const GPtrArray *schedule);
