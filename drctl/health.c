@@ -157,7 +157,7 @@ static bool look_at_jobs(const struct survey *survey, GError **error)
     if (wanted && !schedule_is_kept(context))
         add(survey, PROBLEM_CRITICAL, g_strdup("daemon"), g_strdup("the daemon"),
             g_strdup("does not run, so nothing is done by itself"),
-            g_strdup("systemctl enable --now drctl, or drctl daemon"));
+            g_strdup("start drctl daemon, as a service of the system"));
     return true;
 }
 
