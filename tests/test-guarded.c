@@ -70,7 +70,6 @@ START_TEST(a_claim_ends_a_fence_and_keeps_the_autostart_in_mind)
     g_autofree char *dir = unit_dir();
     AUTO(owner) owner = owner_new(VM, "db", "dc1", 3, NULL);
     AUTO(guarded) after = NULL;
-    g_autoptr(GError) error = NULL;
 
     put_text(dir, "vm=db\nmode=known\nautostart=yes\nfenced=2026-11-20T22:15:00Z\n");
     claim(dir, owner);

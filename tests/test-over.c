@@ -266,10 +266,10 @@ START_TEST(a_vm_that_was_started_since_is_not_stopped_unasked)
     AUTO(lab) lab = lab_open("since");
     AUTO(lost_guest) guest = lost_guest(lab, "since-vm", "");
     AUTO(domain) domain = living_guest(lab, guest);
-    g_autofree char *dir = interrupted(lab, guest, NULL);
     struct restore_request request = {.vm = "since-vm", .over = true};
     g_autoptr(GError) error = NULL;
 
+    g_free(interrupted(lab, guest, NULL));
     unit_ok(domain_start(domain, &error), error);
     unit_fails(refuses(lab, &request, &error), error, ERROR_CONFLICT, "--stop");
     ck_assert_int_eq(state_of(domain), DOMAIN_RUNNING);
