@@ -161,10 +161,11 @@ START_TEST(comes_when_systemd_says)
     };
     static const char *const bases[] = {"2026-11-20 22:15:00", "2027-02-28 00:00:00",
                                         "2028-12-31 23:59:59"};
+    g_autofree char *program = g_find_program_in_path("systemd-analyze");
     unsigned asked = 0;
 
     set_zone("UTC");
-    if (!g_find_program_in_path("systemd-analyze"))
+    if (!program)
         return;
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
         for (unsigned k = 0; k < G_N_ELEMENTS(bases); k++) {

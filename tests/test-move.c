@@ -92,6 +92,7 @@ static struct dc1 peer_open(struct shop *shop, const char *hook)
     g_autoptr(GError) error = NULL;
 
     peer_put(shop->name, "log", "");
+    g_free((char *)words[2]);
     words[2] = g_strdup_printf(SCRIPT, dir, hook);
     rules.commander = words;
     peer.server = server_again(store, &points_accept_ops, DEADLINE_MS);
