@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/error.h"
+#include "common/format.h"
 #include "common/json.h"
 
 /* Digits of a real: as many as every decimal survives, so that 4.2 is not
@@ -152,4 +153,21 @@ void json_set_real(json_t *object, const char *key, double value)
 
     /* JSON has no infinity and no NaN. */
     json_object_set_new(object, key, real ? real : json_null());
+}
+
+void json_set_time(json_t *object, const char *key, int64_t ms)
+{
+    g_autofree char *text = ms ? time_format(ms) : NULL;
+
+    json_set_string(object, key, text);
+}
+
+int64_t json_get_time(const json_t *object, const char *key)
+{
+    const char *text = json_get_string(object, key);
+    int64_t ms = 0;
+
+    if (text)
+        time_parse(text, &ms, NULL);
+    return ms;
 }

@@ -33,3 +33,6 @@ const char *json_get_string(const json_t *object, const char *key);
 void json_set_string(json_t *object, const char *key, const char *value);
 void json_set_u64(json_t *object, const char *key, uint64_t value);
 void json_set_real(json_t *object, const char *key, double value);
+/* Wall-clock times in ms, as RFC 3339; 0 is null, and what is not there or no time is 0. */
+void json_set_time(json_t *object, const char *key, int64_t ms);
+int64_t json_get_time(const json_t *object, const char *key);

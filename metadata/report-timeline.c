@@ -23,16 +23,6 @@ struct timeline {
     GPtrArray *names; /* of the steps, which give the colours; borrowed */
 };
 
-static int64_t time_of(const json_t *json, const char *key)
-{
-    const char *text = json_get_string(json, key);
-    int64_t ms = 0;
-
-    if (text)
-        time_parse(text, &ms, NULL);
-    return ms;
-}
-
 /* SVG wants a point in numbers, whatever the locale. */
 static void append_number(GString *html, const char *name, double value)
 {
@@ -69,14 +59,14 @@ static void measure(struct timeline *line)
     const json_t *step;
     size_t i;
 
-    line->start_ms = time_of(line->report, "started");
-    line->end_ms = time_of(line->report, "ended");
+    line->start_ms = json_get_time(line->report, "started");
+    line->end_ms = json_get_time(line->report, "ended");
     if (!line->end_ms && g_strcmp0(json_get_string(line->report, "state"), "running") == 0)
         line->end_ms = time_now_ms();
     json_array_foreach(json_object_get(line->report, "steps"), i, step)
     {
-        line->end_ms = MAX(line->end_ms, time_of(step, "started"));
-        line->end_ms = MAX(line->end_ms, time_of(step, "ended"));
+        line->end_ms = MAX(line->end_ms, json_get_time(step, "started"));
+        line->end_ms = MAX(line->end_ms, json_get_time(step, "ended"));
     }
     line->end_ms = MAX(line->end_ms, line->start_ms + 1000);
 }
@@ -140,8 +130,8 @@ static void append_title(GString *html, const json_t *step, double seconds)
 
 static void draw_step(struct timeline *line, const json_t *step, unsigned row)
 {
-    int64_t from_ms = time_of(step, "started");
-    int64_t to_ms = time_of(step, "ended");
+    int64_t from_ms = json_get_time(step, "started");
+    int64_t to_ms = json_get_time(step, "ended");
     const char *state = json_get_string(step, "state");
     bool is_bad = g_strcmp0(html_state_class(state), "bad") == 0;
     double x, width;

@@ -18,17 +18,6 @@ static bool was_begun(const json_t *step)
     return json_get_string(step, "started") != NULL;
 }
 
-/* 0 when it is not there. */
-static int64_t time_of(const json_t *json, const char *key)
-{
-    const char *text = json_get_string(json, key);
-    int64_t ms = 0;
-
-    if (text)
-        time_parse(text, &ms, NULL);
-    return ms;
-}
-
 static void set_seconds(json_t *json, const char *key, int64_t from_ms, int64_t to_ms)
 {
     if (from_ms && to_ms >= from_ms)
@@ -141,7 +130,8 @@ static json_t *report_vm(const json_t *run, const char *name, json_t *steps)
     copy_member(vm, "rto_seconds", result, NULL);
     copy_member(vm, "rpo_seconds", result, NULL);
     if (!result)
-        set_seconds(vm, "rpo_seconds", time_of(planned, "time"), time_of(run, "started"));
+        set_seconds(vm, "rpo_seconds", json_get_time(planned, "time"),
+                    json_get_time(run, "started"));
     copy_member(vm, "error", result, NULL);
     copy_member(vm, "findings", planned, NULL);
     copy_member(vm, "evidence", result, NULL);
@@ -192,9 +182,9 @@ static void set_longest_rpo(json_t *report)
 static void set_took(json_t *report)
 {
     bool executing = state_is(report, run_state_name(RUN_RUNNING));
-    int64_t end_ms = executing ? time_now_ms() : time_of(report, "ended");
+    int64_t end_ms = executing ? time_now_ms() : json_get_time(report, "ended");
 
-    set_seconds(report, "seconds", time_of(report, "started"), end_ms);
+    set_seconds(report, "seconds", json_get_time(report, "started"), end_ms);
 }
 
 json_t *run_report(const json_t *run)

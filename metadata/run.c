@@ -28,13 +28,6 @@ struct run {
     uint64_t next_seq;
 };
 
-static void set_time(json_t *record, const char *key, int64_t ms)
-{
-    g_autofree char *text = time_format(ms);
-
-    json_set_string(record, key, text);
-}
-
 static struct file_lock *lock_take(struct catalog *catalog, const char *id, GError **error)
 {
     g_autofree char *path = run_lock_path(catalog, id);
@@ -110,7 +103,7 @@ static json_t *record_new(const char *kind, const char *title, int64_t now_ms)
     json_set_string(record, "kind", kind);
     json_set_string(record, "title", title);
     json_set_string(record, "state", run_state_name(RUN_RUNNING));
-    set_time(record, "started", now_ms);
+    json_set_time(record, "started", now_ms);
     json_set_string(record, "ended", NULL);
     set_executor(record);
     json_set_string(record, "result", NULL);
@@ -236,7 +229,7 @@ bool run_finish(struct run *run, enum run_state state, const json_t *result, GEr
         return fail(error, ERROR_CONFLICT, "run %s has ended already", run->id);
     record = json_copy(run->record);
     json_set_string(record, "state", run_state_name(state));
-    set_time(record, "ended", time_now_ms());
+    json_set_time(record, "ended", time_now_ms());
     set_copy(record, "result", result);
     if (!catalog_put(run->catalog, CATALOG_RUNS, run->id, record, error)) {
         g_prefix_error(error, "cannot end run %s: ", run->id);
@@ -302,7 +295,7 @@ static json_t *step_record(struct run *run, const char *subject, const struct st
     json_set_string(record, "step", step->name);
     json_set_u64(record, "seq", next_seq(run));
     json_set_string(record, "state", "running");
-    set_time(record, "started", time_now_ms());
+    json_set_time(record, "started", time_now_ms());
     json_set_string(record, "ended", NULL);
     json_set_string(record, "error", NULL);
     return record;
@@ -315,7 +308,7 @@ static void set_end(json_t *record, const char *state, const GError *cause)
     json_set_string(record, "state", state);
     json_set_string(record, "error", cause ? cause->message : NULL);
     if (!json_get_string(record, "ended"))
-        set_time(record, "ended", time_now_ms());
+        json_set_time(record, "ended", time_now_ms());
 }
 
 static bool step_end(struct run *run, const char *key, json_t *record, const char *state,

@@ -17,21 +17,6 @@ void task_record_clear(struct task_record *record)
 
 /* --- the record ------------------------------------------------------------------------------ */
 
-static int64_t time_of(const json_t *json, const char *key)
-{
-    const char *text = json_get_string(json, key);
-    int64_t ms;
-
-    return text && time_parse(text, &ms, NULL) ? ms : 0;
-}
-
-static void set_time(json_t *json, const char *key, int64_t ms)
-{
-    g_autofree char *text = ms ? time_format(ms) : NULL;
-
-    json_set_string(json, key, text);
-}
-
 bool task_load(struct catalog *catalog, const char *key, struct task_record *record, GError **error)
 {
     json_auto_t *json = NULL;
@@ -41,9 +26,9 @@ bool task_load(struct catalog *catalog, const char *key, struct task_record *rec
         return false;
     if (!json)
         return true;
-    record->known_ms = time_of(json, "known");
-    record->started_ms = time_of(json, "started");
-    record->ended_ms = time_of(json, "ended");
+    record->known_ms = json_get_time(json, "known");
+    record->started_ms = json_get_time(json, "started");
+    record->ended_ms = json_get_time(json, "ended");
     record->status = (int)json_integer_value(json_object_get(json, "status"));
     record->failures = (unsigned)json_integer_value(json_object_get(json, "failures"));
     record->error = g_strdup(json_get_string(json, "error"));
@@ -55,9 +40,9 @@ static bool save(struct catalog *catalog, const char *key, const struct task_rec
 {
     json_auto_t *json = json_object();
 
-    set_time(json, "known", record->known_ms);
-    set_time(json, "started", record->started_ms);
-    set_time(json, "ended", record->ended_ms);
+    json_set_time(json, "known", record->known_ms);
+    json_set_time(json, "started", record->started_ms);
+    json_set_time(json, "ended", record->ended_ms);
     json_object_set_new(json, "status", json_integer(record->status));
     json_set_u64(json, "failures", record->failures);
     json_set_string(json, "error", record->error);
