@@ -205,6 +205,18 @@ static void begin_records(struct telling *telling)
     }
 }
 
+/* Is there still somebody who was told of it, and not that it is over? */
+static bool is_awaited(const struct telling *telling, const json_t *record)
+{
+    const GPtrArray *alerts = telling->context->config->alerts;
+
+    for (unsigned i = 0; i < alerts->len; i++)
+        if (json_get_string(json_object_get(record, "told"),
+                            ((struct alert *)alerts->pdata[i])->name))
+            return true;
+    return false;
+}
+
 /* What is over, and told to all who knew of it, is forgotten. */
 static bool save_records(const struct telling *telling, GError **error)
 {
@@ -214,8 +226,7 @@ static bool save_records(const struct telling *telling, GError **error)
 
     json_object_foreach(telling->records, key, record)
     {
-        bool over =
-            !problem_of(telling, key) && json_object_size(json_object_get(record, "told")) == 0;
+        bool over = !problem_of(telling, key) && !is_awaited(telling, record);
 
         if (over ? !catalog_remove(catalog, CATALOG_ALERTS, key, error)
                  : !catalog_put(catalog, CATALOG_ALERTS, key, record, error))

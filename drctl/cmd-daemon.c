@@ -14,6 +14,8 @@
 #include "drctl/service.h"
 
 #define TICK_MS 1000
+/* How often it is looked at what there is to do, if nothing is due before: plans change, others do jobs. */
+#define LOOK_MS 10000
 /* How long jobs may take to stop at a safe place when the daemon ends. */
 #define STOP_MS 60000
 /* What cannot even begin, or tell that it did, is not begun again at once. */
@@ -39,7 +41,7 @@ struct daemon {
     GPtrArray *processes;  /* of struct process */
     GHashTable *begun;     /* key -> struct begun */
     GHashTable *told;      /* problems that were told already */
-    int64_t started_ms;    /* monotonic */
+    int64_t look_ms;       /* monotonic: when something may be due next */
     struct timespec mtime; /* of drctl.conf as it was read */
     struct service service;
 };
@@ -191,6 +193,7 @@ static void reap(struct daemon *daemon)
             continue;
         }
         tell_end(daemon, process, status);
+        daemon->look_ms = 0;
         g_ptr_array_remove_index(daemon->processes, i);
     }
 }
@@ -221,15 +224,13 @@ static bool load_has_room(const struct load *load, const struct config *config,
             GPOINTER_TO_UINT(g_hash_table_lookup(load->links, job->link)) < config->link_jobs);
 }
 
-/* The clock may be set back, and then nothing would be due for as long. */
+/* What could not even begin waits. */
 static bool is_due(const struct daemon *daemon, const struct scheduled *job, int64_t now_ms)
 {
     const struct begun *begun = g_hash_table_lookup(daemon->begun, job->key);
-    int64_t since_ms = time_monotonic_ms() - (begun ? begun->ms : daemon->started_ms);
 
-    if (begun && begun->failed && since_ms < AGAIN_MS)
-        return false;
-    return job->due_ms <= now_ms || (job->at_most_ms && since_ms >= job->at_most_ms);
+    return job->due_ms <= now_ms &&
+           !(begun && begun->failed && time_monotonic_ms() - begun->ms < AGAIN_MS);
 }
 
 static void start_due(struct daemon *daemon, const GPtrArray *schedule)
@@ -289,6 +290,7 @@ static void read_config(struct daemon *daemon, bool asked)
     }
     config_free(context->config);
     context->config = config;
+    daemon->look_ms = 0;
     tell("drctl: %s was read", config->path);
     for (unsigned i = 0; i < daemon->processes->len; i++) {
         const struct process *process = daemon->processes->pdata[i];
@@ -300,21 +302,41 @@ static void read_config(struct daemon *daemon, bool asked)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
-static void tick(struct daemon *daemon)
+/* The next look is when the first of those that wait is due. */
+static int64_t wait_ms(const GPtrArray *schedule)
+{
+    int64_t now_ms = time_now_ms(), first_ms = now_ms + LOOK_MS;
+
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+
+        if (job->due_ms > now_ms)
+            first_ms = MIN(first_ms, job->due_ms);
+    }
+    return first_ms - now_ms;
+}
+
+static void look(struct daemon *daemon)
 {
     g_autoptr(GPtrArray) problems = NULL;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) schedule = NULL;
+    g_autoptr(GPtrArray) schedule = schedule_make(daemon->context, &problems, &error);
 
-    read_config(daemon, false);
-    reap(daemon);
-    schedule = schedule_make(daemon->context, &problems, &error);
     for (unsigned i = 0; i < problems->len; i++)
         tell_once(daemon, problems->pdata[i]);
     if (schedule)
         start_due(daemon, schedule);
     else
         tell_once(daemon, error->message);
+    daemon->look_ms = time_monotonic_ms() + (schedule ? wait_ms(schedule) : LOOK_MS);
+}
+
+static void tick(struct daemon *daemon)
+{
+    read_config(daemon, false);
+    reap(daemon);
+    if (time_monotonic_ms() >= daemon->look_ms)
+        look(daemon);
     service_alive(&daemon->service, daemon->processes->len);
 }
 
@@ -363,7 +385,7 @@ static bool cmd_daemon(struct context *context, GError **error)
     struct catalog *catalog = context_catalog(context, error);
     g_autofree char *path = catalog ? schedule_lock_path(context) : NULL;
     AUTO(file_lock) lock = path ? file_lock_take(path, "this site's daemon", error) : NULL;
-    struct daemon daemon = {.context = context, .started_ms = time_monotonic_ms()};
+    struct daemon daemon = {.context = context};
 
     if (!lock || !dir_make(context->config->run_dir, 0711, error))
         return false;

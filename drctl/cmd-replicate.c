@@ -182,18 +182,16 @@ static const struct protection *continuous_protection(struct replication *replic
     return protection;
 }
 
+/* It ends by an interrupt, or because it cannot go on. */
 static bool take_continuously(struct replication *replication, GError **error)
 {
     const struct protection *protection = continuous_protection(replication, error);
     GError *failure = NULL;
-    bool ok = protection && continuous_run(replication, protection, &failure);
-    enum run_state state = ok                                   ? RUN_DONE
-                           : error_is(failure, ERROR_CANCELLED) ? RUN_CANCELLED
-                                                                : RUN_FAILED;
-
     if (!protection)
         return false;
-    run_finish(replication->run, state, replication->results, NULL);
+    continuous_run(replication, protection, &failure);
+    run_finish(replication->run, error_is(failure, ERROR_CANCELLED) ? RUN_CANCELLED : RUN_FAILED,
+               replication->results, NULL);
     g_propagate_error(error, failure);
     return false;
 }

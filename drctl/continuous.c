@@ -69,7 +69,7 @@ bool continuous_run(struct replication *replication, const struct protection *pr
         rpo.took_ms = time_monotonic_ms() - begun_ms;
         count_round(&count, replication, begun_ms, begun_ms + rpo.took_ms);
         failed_rounds = replication->made->len == 0 ? failed_rounds + 1 : 0;
-        if (count.rounds % DROP_ROUNDS == 0)
+        if (count.rounds % DROP_ROUNDS == 0 && !option_set(replication->context, "keep-all"))
             replication_drop_older(replication);
         if (failed_rounds >= FAILED_ROUNDS || !pause_until(rpo_next_ms(&rpo)))
             break;

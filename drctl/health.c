@@ -151,9 +151,14 @@ static bool look_at_jobs(const struct survey *survey, GError **error)
         /* Without a schedule of its own a site needs no daemon. */
         wanted |= !g_str_equal(job->key, SCHEDULE_HOUSEKEEPING);
     }
-    for (unsigned i = 0; i < wrong->len; i++)
-        add(survey, PROBLEM_CRITICAL, g_strdup_printf("config/%s", (char *)wrong->pdata[i]),
+    for (unsigned i = 0; i < wrong->len; i++) {
+        /* Keys of the catalog are short, and errors are not. */
+        g_autofree char *digest =
+            g_compute_checksum_for_string(G_CHECKSUM_SHA256, wrong->pdata[i], -1);
+
+        add(survey, PROBLEM_CRITICAL, g_strconcat("config/", digest, NULL),
             g_strdup("the configuration"), g_strdup(wrong->pdata[i]), NULL);
+    }
     if (wanted && !schedule_is_kept(context))
         add(survey, PROBLEM_CRITICAL, g_strdup("daemon"), g_strdup("the daemon"),
             g_strdup("does not run, so nothing is done by itself"),

@@ -141,6 +141,9 @@ static struct scheduled *add(struct making *making, char *key, const char *const
     if (!task_know(making->context->catalog, key, error) ||
         !task_load(making->context->catalog, key, &job->last, error))
         return NULL;
+    /* If the clock was set back since, that was now. */
+    job->last.started_ms = MIN(job->last.started_ms, making->now_ms);
+    job->last.ended_ms = MIN(job->last.ended_ms, making->now_ms);
     job->runs = task_runs(making->context->catalog, key);
     return job;
 }
@@ -165,9 +168,12 @@ static bool add_protection(struct making *making, const struct protection *prote
     } else if (continuous) {
         set_due(job, 0, "rpo", protection->rpo_ms);
     } else if (protection->rpo_ms && rpo_due(making, protection, &due_ms, &problem)) {
-        due_ms -= spread_ms(job->key, protection->rpo_ms);
+        /* More than its objective away is what was taken before the clock was set back. */
+        if (due_ms != INT64_MAX && due_ms > making->now_ms + protection->rpo_ms)
+            due_ms = 0;
+        if (due_ms != INT64_MAX)
+            due_ms -= spread_ms(job->key, protection->rpo_ms);
         set_due(job, due_ms, "rpo", protection->rpo_ms);
-        job->at_most_ms = protection->rpo_ms;
     }
     if (problem)
         g_ptr_array_add(making->problems, g_strdup(problem->message));
@@ -266,19 +272,22 @@ static bool add_tests(struct making *making, GError **error)
     struct context *context = making->context;
     g_autoptr(GError) problem = NULL;
     g_autoptr(GPtrArray) plans = recovery_plan_load_all(context->config->dir, &problem);
-    json_auto_t *runs = plans ? run_list(context->catalog, error) : NULL;
+    json_auto_t *runs = NULL;
 
-    if (!plans) {
+    if (!plans)
         g_ptr_array_add(making->problems, g_strdup(problem->message));
-        return true;
-    }
-    for (unsigned i = 0; runs && i < plans->len; i++) {
+    for (unsigned i = 0; plans && i < plans->len; i++) {
         const struct recovery_plan *plan = plans->pdata[i];
 
-        if (plan->test_every_ms && !add_test(making, plan, runs, error))
+        if (!plan->test_every_ms)
+            continue;
+        /* All that was ever run here: not without need. */
+        if (!runs && !(runs = run_list(context->catalog, error)))
+            return false;
+        if (!add_test(making, plan, runs, error))
             return false;
     }
-    return runs != NULL;
+    return true;
 }
 
 /* --- all ------------------------------------------------------------------------------------- */
@@ -320,13 +329,6 @@ bool schedule_is_kept(struct context *context)
     return file_lock_held(path);
 }
 
-static void set_time(json_t *json, const char *key, int64_t ms)
-{
-    g_autofree char *text = ms > 0 && ms != INT64_MAX ? time_format(ms) : NULL;
-
-    json_set_string(json, key, text);
-}
-
 json_t *schedule_json(const GPtrArray *schedule)
 {
     json_t *list = json_array();
@@ -338,11 +340,12 @@ json_t *schedule_json(const GPtrArray *schedule)
 
         json_set_string(json, "job", job->key);
         json_set_string(json, "command", command);
-        set_time(json, "due", MAX(job->due_ms, job->last.ended_ms));
+        json_set_time(json, "due",
+                      job->due_ms == INT64_MAX ? 0 : MAX(job->due_ms, job->last.ended_ms));
         json_set_string(json, "why", job->why);
         json_object_set_new(json, "running", json_boolean(job->runs));
-        set_time(json, "started", job->last.started_ms);
-        set_time(json, "ended", job->last.ended_ms);
+        json_set_time(json, "started", job->last.started_ms);
+        json_set_time(json, "ended", job->last.ended_ms);
         json_object_set_new(json, "status", json_integer(job->last.status));
         json_set_u64(json, "failures", job->last.failures);
         json_set_string(json, "error", job->last.error);

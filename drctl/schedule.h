@@ -11,13 +11,12 @@
 #define SCHEDULE_HOUSEKEEPING "due"
 
 struct scheduled {
-    char *key;          /* of task.h: "replicate/shop" */
-    char **words;       /* the command */
-    char *link;         /* the remote that it talks to, or NULL */
-    bool of_store;      /* does it read or change points of this store as a whole? */
-    int64_t due_ms;     /* INT64_MAX: not by itself */
-    int64_t at_most_ms; /* so long after its last start it is due, whatever the clock says; 0: no */
-    const char *why;    /* "rpo", "at", "retry", "missed", "due" */
+    char *key;       /* of task.h: "replicate/shop" */
+    char **words;    /* the command */
+    char *link;      /* the remote that it talks to, or NULL */
+    bool of_store;   /* does it read or change points of this store as a whole? */
+    int64_t due_ms;  /* INT64_MAX: not by itself */
+    const char *why; /* "rpo", "at", "retry", "missed", "due" */
     bool runs;
     struct task_record last;
 };
