@@ -25,17 +25,78 @@ static char *own_program(void)
     return g_strdup("/proc/self/exe");
 }
 
-static bool read_rules(const struct context *context, struct serve_rules *rules, GError **error)
+static const struct role {
+    const char *name;
+    enum serve_role role;
+    bool is_operator, needs_site;
+} roles[] = {
+    {"push", SERVE_PUSH, false, true},
+    {"pull", SERVE_PULL, false, false},
+    {"operator", SERVE_APPEND_ONLY, true, false},
+};
+
+static const struct role *find_role(const char *name, GError **error)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(roles); i++)
+        if (g_str_equal(roles[i].name, name))
+            return &roles[i];
+    fail(error, ERROR_USAGE, "--role: there is no role \"%s\": push, pull or operator", name);
+    return NULL;
+}
+
+static bool read_quota(const struct context *context, struct serve_rules *rules, GError **error)
 {
     const char *quota = option_value(context, "quota");
     g_autoptr(GError) problem = NULL;
 
-    rules->append_only = option_set(context, "append-only");
     if (!quota)
         return true;
     if (!bytes_parse(quota, &rules->quota, &problem))
         return fail(error, ERROR_USAGE, "--quota: %s", problem->message);
     return rules->quota > 0 || fail(error, ERROR_USAGE, "--quota: nothing fits into 0 bytes");
+}
+
+/* *SITES stays NULL without --site; g_strfreev. */
+static bool read_sites(const struct context *context, char ***sites, GError **error)
+{
+    const char *text = option_value(context, "site");
+
+    if (!text)
+        return true;
+    *sites = g_strsplit(text, ",", -1);
+    for (char **site = *sites; *site; site++)
+        if (!site_name_is_valid(*site))
+            return fail(error, ERROR_USAGE, "--site: \"%s\" is no name of a site", *site);
+    return **sites || fail(error, ERROR_USAGE, "--site: of which site?");
+}
+
+/* *OPERATES: commands are allowed. */
+static bool read_role(const struct context *context, const char *const *sites,
+                      struct serve_rules *rules, bool *operates, GError **error)
+{
+    const char *name = option_value(context, "role");
+    const struct role *role = name ? find_role(name, error) : NULL;
+    bool appends = option_set(context, "append-only");
+
+    *operates = option_set(context, "operator");
+    rules->role = appends ? SERVE_APPEND_ONLY : SERVE_ALL;
+    if (name && !role)
+        return false;
+    if (role && (appends || *operates))
+        return fail(error, ERROR_USAGE,
+                    "--role says all: leave out --append-only and --operator beside it");
+    if (role && role->needs_site && !sites)
+        return fail(error, ERROR_USAGE,
+                    "--role %s needs --site NAME: the site whose points the key may send",
+                    role->name);
+    if (role) {
+        rules->role = role->role;
+        *operates = role->is_operator;
+    }
+    return !*operates || !sites ||
+           fail(error, ERROR_USAGE,
+                "an operator's commands reach the VMs of all sites here: leave out --site, or give "
+                "that key another role");
 }
 
 /* A forced command may name the store of the site itself. */
@@ -67,26 +128,39 @@ static bool check_asked_store(struct context *context, GError **error)
     return true;
 }
 
-static bool cmd_serve(struct context *context, GError **error)
+static bool serve_by(struct context *context, const struct serve_rules *rules, GError **error)
 {
     const char *path = option_value(context, "store");
+
+    if (path && !is_site_store(context, path))
+        return serve_other(path, rules, error);
+    return context_store(context, error) && (path || check_asked_store(context, error)) &&
+           serve(context->store, rules, STDIN_FILENO, STDOUT_FILENO, error);
+}
+
+static bool cmd_serve(struct context *context, GError **error)
+{
     g_autofree char *program = own_program();
     const char *const commander[] = {program, "--config", context->config_dir, NULL};
-    struct serve_rules rules = {.commander = option_set(context, "operator") ? commander : NULL};
+    struct serve_rules rules = {0};
+    g_auto(GStrv) sites = NULL;
+    bool operates;
 
-    if (!read_rules(context, &rules, error))
+    if (!read_quota(context, &rules, error) || !read_sites(context, &sites, error) ||
+        !read_role(context, (const char *const *)sites, &rules, &operates, error))
         return false;
-    if (path && !is_site_store(context, path))
-        return serve_other(path, &rules, error);
-    return context_store(context, error) && (path || check_asked_store(context, error)) &&
-           serve(context->store, &rules, STDIN_FILENO, STDOUT_FILENO, error);
+    rules.sites = (const char *const *)sites;
+    rules.commander = operates ? commander : NULL;
+    return serve_by(context, &rules, error);
 }
 
 static const struct option serve_options[] = {
     {"store", "DIR", "this store instead of the site's"},
+    {"role", "ROLE", "what the key may do: push, pull or operator"},
+    {"site", "NAME[,NAME]...", "only points, owners and bundles of these sites"},
     {"append-only", NULL, "refuse whatever removes or changes a point"},
     {"operator", NULL, "run a few commands of the other site here: vapp, replicate, fence"},
-    {"quota", "SIZE", "take no more when the store holds so much, such as 2TiB"},
+    {"quota", "SIZE", "take no more when the store holds so much (of --site), such as 2TiB"},
     {0},
 };
 

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "replicator/local.h"
 #include "replicator/sums.h"
@@ -264,6 +265,15 @@ static bool publish(struct local_incoming *self, GError **error)
     return false;
 }
 
+/* A committed point says itself which site it is of. */
+static bool unbind(const struct local_incoming *self, GError **error)
+{
+    g_autofree char *path = g_build_filename(self->dir, INCOMING_SITE_NAME, NULL);
+
+    return unlink(path) == 0 || errno == ENOENT ||
+           fail_errno(error, errno, "cannot remove %s", path);
+}
+
 bool local_settle(struct local_incoming *self, const struct manifest *manifest,
                   const struct manifest *fresh, GError **error)
 {
@@ -272,7 +282,8 @@ bool local_settle(struct local_incoming *self, const struct manifest *manifest,
     if (!local_flush(self, error) || !check_manifest(self, manifest, error) ||
         !settle_files(self, sums, error) || !add_linked(self, sums, error) ||
         !self->store->point_ops->check(self->dir, fresh, error) ||
-        !write_manifest(self, manifest, sums, error) || !dir_sync(self->dir, error))
+        !write_manifest(self, manifest, sums, error) || !unbind(self, error) ||
+        !dir_sync(self->dir, error))
         return false;
     g_clear_pointer(&self->lane, lane_free);
     return true;

@@ -294,6 +294,42 @@ unsigned local_incoming_partials(const struct incoming *incoming)
     return g_strv_length(((const struct local_incoming *)incoming)->partials);
 }
 
+char *local_incoming_namespace(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, INCOMING_SITE_NAME, NULL);
+    char *text = NULL;
+
+    file_read(path, INCOMING_SITE_MAX, &text, NULL, NULL);
+    return text;
+}
+
+/* Nothing of it is lost if this is not yet on the disk when the power goes: what is left is nobody's then. */
+static bool write_namespace(const struct local_incoming *self, const char *text, GError **error)
+{
+    g_autofree char *path = g_build_filename(self->dir, INCOMING_SITE_NAME, NULL);
+    g_autoptr(GError) why = NULL;
+
+    return g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_NONE, MODE_PRIVATE_FILE,
+                                    &why) ||
+           fail(error, ERROR_IO, "%s", why->message);
+}
+
+bool local_incoming_bind(struct incoming *incoming, const char *text, GError **error)
+{
+    struct local_incoming *self = (struct local_incoming *)incoming;
+    g_autoptr(GStrvBuilder) ours = g_strv_builder_new();
+
+    for (char **partial = self->partials; *partial; partial++) {
+        g_autofree char *namespace = local_incoming_namespace(*partial);
+
+        if (g_strcmp0(namespace, text) == 0)
+            g_strv_builder_add(ours, *partial);
+    }
+    g_strfreev(self->partials);
+    self->partials = g_strv_builder_end(ours);
+    return write_namespace(self, text, error);
+}
+
 static bool local_partial(struct incoming *incoming, const char *target, store_sink_fn *sink,
                           void *context, GError **error)
 {

@@ -92,6 +92,15 @@ struct file_lock *local_take_place(struct local_store *store, const char *vm_uui
 void local_incoming_discard(struct incoming *incoming);
 /* Has somebody asked for its place within the last MS? Its holder gives way if its client is silent. */
 bool local_incoming_wanted(const struct incoming *incoming, int64_t ms);
+/* In the directory of what arrives: the namespace of the key that sends it, see local_incoming_bind(). Files of
+ * points have safe names, so none is called so. */
+#define INCOMING_SITE_NAME ".site"
+#define INCOMING_SITE_MAX 4096u
+/* What arrives, and what is left of it, is of the namespace TEXT from now on; partials of others are not
+ * there for it. */
+bool local_incoming_bind(struct incoming *incoming, const char *text, GError **error);
+/* The namespace of what arrives or is left in DIR; NULL if it has none; g_free. */
+char *local_incoming_namespace(const char *dir);
 /* How many partials there are to reuse. */
 unsigned local_incoming_partials(const struct incoming *incoming);
 

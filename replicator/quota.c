@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "replicator/quota.h"
+#include "replicator/session.h"
 
 /* What may come before the others are looked at again. */
 #define QUOTA_STEP ((uint64_t)64 << 20)
@@ -17,7 +17,8 @@ struct counted {
 };
 
 struct quota {
-    struct local_store *store; /* borrowed */
+    struct local_store *store;         /* borrowed */
+    const struct namespace *namespace; /* likewise, or NULL */
     uint64_t limit;
     GHashTable *counted; /* path -> struct counted */
     char *arriving;      /* name of our own point in incoming/, or NULL */
@@ -31,7 +32,7 @@ struct quota {
 typedef bool count_fn(struct quota *self, const char *path, const char *name, uint64_t *bytes,
                       GError **error);
 
-struct quota *quota_new(struct store *local, uint64_t bytes)
+struct quota *quota_new(struct store *local, uint64_t bytes, const struct namespace *namespace)
 {
     struct quota *self;
 
@@ -39,6 +40,7 @@ struct quota *quota_new(struct store *local, uint64_t bytes)
         return NULL;
     self = g_new0(struct quota, 1);
     self->store = (struct local_store *)local;
+    self->namespace = namespace;
     self->limit = bytes;
     self->counted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->stale = true;
@@ -75,8 +77,12 @@ static bool count_points(struct quota *self, const char *path, const char *name,
     if (!uuid_is_valid(name))
         return true;
     points = store_points(&self->store->store, name, error);
-    for (unsigned i = 0; points && i < points->len; i++)
-        *bytes += point_cost(points->pdata[i]);
+    for (unsigned i = 0; points && i < points->len; i++) {
+        const struct manifest *point = points->pdata[i];
+
+        if (namespace_has_site(self->namespace, point->site))
+            *bytes += point_cost(point);
+    }
     return points != NULL;
 }
 
@@ -125,6 +131,21 @@ static bool count_dir(struct quota *self, const char *path, const char *name, co
     return true;
 }
 
+static bool count_bundles(struct quota *self, const char *path, const char *name, uint64_t *bytes,
+                          GError **error)
+{
+    return !namespace_has_site(self->namespace, name) ||
+           count_files(self, path, name, bytes, error);
+}
+
+/* Those are of VMs, and not of sites; each point pays for more than its VM's. */
+static bool count_locks(struct quota *self, uint64_t *bytes, GError **error)
+{
+    g_autofree char *locks = g_build_filename(self->store->path, "locks", NULL);
+
+    return self->namespace || count_dir(self, locks, "locks", count_files, bytes, error);
+}
+
 /* Add the directories below the store's PARENT. */
 static bool count_below(struct quota *self, const char *parent, count_fn *count, uint64_t *bytes,
                         GError **error)
@@ -141,6 +162,14 @@ static bool count_below(struct quota *self, const char *parent, count_fn *count,
     return names != NULL;
 }
 
+/* Does what arrives in DIR count for us? */
+static bool is_charged(const struct quota *self, const char *dir)
+{
+    g_autofree char *namespace = self->namespace ? local_incoming_namespace(dir) : NULL;
+
+    return !self->namespace || g_strcmp0(namespace, self->namespace->text) == 0;
+}
+
 /* A file that is arriving grows without changing its directory. Of our own we know more than the disk
  * does, which has not got all of it yet. */
 static bool count_arriving(struct quota *self, uint64_t *bytes, GError **error)
@@ -151,7 +180,7 @@ static bool count_arriving(struct quota *self, uint64_t *bytes, GError **error)
     for (char **name = names; name && *name; name++) {
         g_autofree char *path = g_build_filename(base, *name, NULL);
 
-        if (g_strcmp0(*name, self->arriving) == 0)
+        if (g_strcmp0(*name, self->arriving) == 0 || !is_charged(self, path))
             continue;
         *bytes += QUOTA_FILE_COST;
         if (!count_files(self, path, *name, bytes, error))
@@ -163,13 +192,12 @@ static bool count_arriving(struct quota *self, uint64_t *bytes, GError **error)
 static bool look(struct quota *self, GError **error)
 {
     uint64_t bytes = self->taken;
-    g_autofree char *locks = g_build_filename(self->store->path, "locks", NULL);
 
     /* In this order: a point that is committed meanwhile counts twice, and not never. */
     if (!count_arriving(self, &bytes, error) ||
         !count_below(self, "vms", count_points, &bytes, error) ||
-        !count_below(self, "pool", count_files, &bytes, error) ||
-        !count_dir(self, locks, "locks", count_files, &bytes, error)) {
+        !count_below(self, "pool", count_bundles, &bytes, error) ||
+        !count_locks(self, &bytes, error)) {
         g_prefix_error(error, "cannot see how much of the quota is used: ");
         return false;
     }
@@ -188,11 +216,11 @@ static bool check_room(const struct quota *self, uint64_t bytes, GError **error)
 
     if (bytes <= self->room)
         return true;
-    return fail(
-        error, ERROR_NO_SPACE,
-        "the quota of %s of this key at %s is used up (%s are left): points must be removed "
-        "there, or --quota in authorized_keys there be raised",
-        limit, self->store->path, room);
+    return fail(error, ERROR_NO_SPACE,
+                "the quota of %s of %s%s at %s is used up (%s are left): points must be removed "
+                "there, or --quota in authorized_keys there be raised",
+                limit, self->namespace ? "site " : "this key",
+                self->namespace ? self->namespace->text : "", self->store->path, room);
 }
 
 bool quota_begin(struct quota *self, const char *vm_uuid, const char *point, GError **error)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a store may hold while a session of `drctl serve --quota` adds to it: committed points, pool
- * bundles, lock files and all that is arriving, also in other sessions. A file counts FILE_COST more than its
+ * bundles, lock files and all that is arriving, also in other sessions. For a key that is bound to sites (serve
+ * --site) it is what the store may hold of these: points that were taken there, their bundles, what arrives by
+ * such keys. A file counts FILE_COST more than its
  * bytes, so that a quota bounds inodes and the catalog, too.
  *
  * A session counts down what room there was; it looks again when that is used up, or when so much
@@ -18,8 +20,11 @@
 /* NULL is no quota, in which everything fits. */
 struct quota;
 
-/* LOCAL, a store in a directory, is borrowed; BYTES is the most that it may hold, 0: no quota. */
-struct quota *quota_new(struct store *local, uint64_t bytes);
+struct namespace;
+
+/* LOCAL, a store in a directory, and NAMESPACE (session.h), or NULL, are borrowed; BYTES is the most that the store
+ * may hold of it, 0: no quota. */
+struct quota *quota_new(struct store *local, uint64_t bytes, const struct namespace *namespace);
 void quota_free(struct quota *quota);
 DEFINE_CLEANUP(quota)
 

@@ -114,12 +114,25 @@ bool peer_tell(struct peer *peer, const GPtrArray *owners, GPtrArray *refused, G
 bool witness_answers(const char *witness, unsigned timeout_ms);
 
 /* What one key may do here; it stands in authorized_keys as options of `drctl serve`. */
+enum serve_role {
+    SERVE_ALL,
+    SERVE_APPEND_ONLY, /* add points and bundles and read, but remove or change nothing that is committed */
+    SERVE_PUSH, /* the same, but of points read only what the next one needs: no image */
+    SERVE_PULL, /* read */
+};
+/* What came of a session. */
+struct serve_tally {
+    unsigned points, bundles, refused;
+    uint64_t bytes; /* of the points */
+};
 struct serve_rules {
-    bool append_only; /* add points and bundles, but remove or change nothing that is committed */
-    uint64_t quota;   /* bytes that the store may hold, see quota.h; 0: no quota */
+    enum serve_role role;
+    const char *const *sites; /* whose points and bundles alone it is for; NULL: of all */
+    uint64_t quota; /* bytes that the store may hold, or SITES in it, see quota.h; 0: no quota */
     /* Run commands of drctl, of a fixed list: the words that come before those of the command, such as
      * {"drctl", "--config", DIR, NULL}; NULL: none. */
     const char *const *commander;
+    struct serve_tally *tally; /* is added to, or NULL */
 };
 
 /* Serve LOCAL, a store in a directory, on two file descriptors until the peer hangs up or is silent

@@ -93,12 +93,19 @@ static struct incoming *begin(struct session *self, const char *vm, const char *
                               const struct taker *taker, GError **error)
 {
     g_autofree char *what = g_strdup_printf("point %s", point);
+    struct incoming *incoming;
     int64_t ms;
 
     if (point_id_parse(point, &ms) && !check_time(what, ms, error))
         return NULL;
-    return quota_begin(self->quota, vm, point, error) ? begin_in_turn(self, vm, point, taker, error)
-                                                      : NULL;
+    if (!session_check_vm(self, vm, error) ||
+        (taker && !session_check_site(self, what, taker->site, error)) ||
+        !quota_begin(self->quota, vm, point, error))
+        return NULL;
+    incoming = begin_in_turn(self, vm, point, taker, error);
+    if (incoming && self->namespace && !local_incoming_bind(incoming, self->namespace->text, error))
+        g_clear_pointer(&incoming, incoming_free);
+    return incoming;
 }
 
 /* Without a site it is a copy, or the client does not know of owners. */
@@ -258,9 +265,14 @@ static bool commit(struct session *self, const struct frame *frame, GError **err
     AUTO(manifest)
     manifest = manifest_parse((const char *)frame->payload, frame->len, "the manifest", error);
 
-    return manifest && check_time("the time of the point", manifest->time_ms, error) &&
-           quota_take(self->quota, 2 * frame->len, error) &&
-           incoming_commit(self->incoming, manifest, error);
+    if (!manifest || !check_time("the time of the point", manifest->time_ms, error) ||
+        !session_check_manifest(self, manifest, error) ||
+        !quota_take(self->quota, 2 * frame->len, error) ||
+        !incoming_commit(self->incoming, manifest, error))
+        return false;
+    self->tally.points++;
+    self->tally.bytes += manifest_bytes(manifest);
+    return true;
 }
 
 bool handle_commit(struct session *self, const struct frame *frame, GError **error)

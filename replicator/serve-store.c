@@ -38,6 +38,7 @@ bool handle_points(struct session *self, const struct frame *frame, GError **err
     points = store_points(self->local, json_get_string(request, "vm"), &why);
     if (!points)
         return session_refuse(self, frame->request, why, error);
+    session_hide_points(self, points);
     for (unsigned i = 0; i < points->len; i++) {
         g_autofree char *text = manifest_text(points->pdata[i]);
 
@@ -47,6 +48,23 @@ bool handle_points(struct session *self, const struct frame *frame, GError **err
     object = json_object();
     json_set_u64(object, "count", points->len);
     return session_ok(self, frame->request, object, error);
+}
+
+/* What the next point of a VM is made from: no content of the VM. */
+static bool is_for_next_point(const char *name)
+{
+    return g_str_has_suffix(name, ".digests") || strcmp(name, "checkpoint.xml") == 0 ||
+           strcmp(name, DAMAGE_NAME) == 0;
+}
+
+static bool check_get(const struct session *self, const char *vm, const char *name, GError **error)
+{
+    if (!session_reads(self) && !is_for_next_point(name))
+        return fail(error, ERROR_AUTH,
+                    "%s is refused: this key may add points, and read no content of them (drctl "
+                    "serve --role push); read it with another key",
+                    name);
+    return session_check_vm(self, vm, error);
 }
 
 bool handle_get(struct session *self, const struct frame *frame, GError **error)
@@ -62,7 +80,9 @@ bool handle_get(struct session *self, const struct frame *frame, GError **error)
         !json_need_u64(request, "offset", &sending.offset, error))
         return false;
     sending.at = sending.offset;
-    return store_get(self->local, vm, point, name, sending.offset, sending_piece, &sending, &why)
+    return check_get(self, vm, name, &why) &&
+                   store_get(self->local, vm, point, name, sending.offset, sending_piece, &sending,
+                             &why)
                ? sending_done(&sending, error)
                : sending_failed(&sending, why, error);
 }
@@ -77,7 +97,8 @@ bool handle_damaged(struct session *self, const struct frame *frame, GError **er
 
     if (!request || !json_need_string(request, "vm", &vm, error))
         return false;
-    points = store_damaged(self->local, vm, &why);
+    if (session_check_vm(self, vm, &why))
+        points = store_damaged(self->local, vm, &why);
     if (!points)
         return session_refuse(self, frame->request, why, error);
     object = json_object();
@@ -92,17 +113,22 @@ bool handle_owners(struct session *self, const struct frame *frame, GError **err
 {
     uint32_t number = frame->request;
     g_autoptr(GPtrArray) owners = NULL;
+    unsigned count = 0;
     json_t *object;
     GError *why = NULL;
 
     owners = store_owners(self->local, &why);
     if (!owners)
         return session_refuse(self, number, why, error);
-    for (unsigned i = 0; i < owners->len; i++)
+    for (unsigned i = 0; i < owners->len; i++) {
+        if (!session_shows_owner(self, owners->pdata[i]))
+            continue;
         if (!wire_send_json(self->wire, WIRE_OWNER, number, owner_json(owners->pdata[i]), error))
             return false;
+        count++;
+    }
     object = json_object();
-    json_set_u64(object, "count", owners->len);
+    json_set_u64(object, "count", count);
     return session_ok(self, number, object, error);
 }
 
@@ -114,7 +140,7 @@ bool handle_put_owner(struct session *self, const struct frame *frame, GError **
 
     if (!owner)
         return false;
-    return store_put_owner(self->local, owner, &why)
+    return session_check_owner(self, owner, &why) && store_put_owner(self->local, owner, &why)
                ? session_ok(self, frame->request, NULL, error)
                : session_refuse(self, frame->request, why, error);
 }
@@ -137,6 +163,22 @@ static bool parse_owners(const json_t *request, GPtrArray *owners, GError **erro
     }
     return owners->len <= WIRE_OWNERS_MAX ||
            fail(error, ERROR_INTEGRITY, "more than %u records of owners at once", WIRE_OWNERS_MAX);
+}
+
+/* Move those that the key is not for out of OWNERS. */
+static void refuse_owners(const struct session *self, GPtrArray *owners, GPtrArray *refused)
+{
+    for (unsigned i = 0; i < owners->len;) {
+        const struct owner *owner = owners->pdata[i];
+        GError *why = NULL;
+
+        if (session_check_owner(self, owner, &why)) {
+            i++;
+            continue;
+        }
+        owner_refuse(refused, owner->uuid, why);
+        g_ptr_array_remove_index(owners, i);
+    }
 }
 
 static json_t *refused_json(const GPtrArray *refused)
@@ -162,6 +204,7 @@ bool handle_put_owners(struct session *self, const struct frame *frame, GError *
 
     if (!request || !parse_owners(request, owners, error))
         return false;
+    refuse_owners(self, owners, refused);
     if (!store_put_owners(self->local, owners, refused, &why))
         return session_refuse(self, frame->request, why, error);
     object = json_object();
@@ -198,6 +241,9 @@ bool handle_similar(struct session *self, const struct frame *frame, GError **er
         return false;
     if (!store_similar(self->local, sketch, before, &image, &why))
         return session_refuse(self, frame->request, why, error);
+    /* Whoever is told of an image is told what is in it. */
+    if (image && !session_check_vm(self, image->vm_uuid, NULL))
+        g_clear_pointer(&image, similar_image_free);
     object = json_object();
     json_object_set_new(object, "image", similar_image_json(image));
     return session_ok(self, frame->request, object, error);
@@ -238,7 +284,8 @@ bool handle_prune(struct session *self, const struct frame *frame, GError **erro
 
     if (!object || !read_prune(object, &request, error))
         return false;
-    if (!store_prune(self->local, &request, &result, &why))
+    if (!session_check_vm(self, request.vm_uuid, &why) ||
+        !store_prune(self->local, &request, &result, &why))
         return session_refuse(self, number, why, error);
     sent = send_decisions(self, number, &result, error);
     prune_result_clear(&result);
@@ -257,7 +304,8 @@ bool handle_bundle_id(struct session *self, const struct frame *frame, GError **
 
     if (!request || !json_need_string(request, "site", &site, error))
         return false;
-    if (!store_newest_bundle(self->local, site, &id, &why))
+    if (!session_check_site(self, "the pool bundle", site, &why) ||
+        !store_newest_bundle(self->local, site, &id, &why))
         return session_refuse(self, frame->request, why, error);
     object = json_object();
     bundle = id ? json_object() : json_null();
@@ -303,7 +351,8 @@ bool handle_bundle_get(struct session *self, const struct frame *frame, GError *
         return false;
     id.site = (char *)site;
     id.time = (char *)time;
-    if (!store_get_bundle(self->local, &id, &data, &len, &why))
+    if (!session_check_site(self, "the pool bundle", site, &why) ||
+        !store_get_bundle(self->local, &id, &data, &len, &why))
         return session_refuse(self, frame->request, why, error);
     return send_bundle(self, frame->request, data, len, error);
 }
@@ -329,7 +378,8 @@ static bool store_bundle(struct session *self, GError **error)
 {
     const GByteArray *bundle = self->bundle;
 
-    return quota_fits(self->quota, bundle->len + QUOTA_FILE_COST, error) &&
+    return session_check_bundle(self, bundle->data, bundle->len, error) &&
+           quota_fits(self->quota, bundle->len + QUOTA_FILE_COST, error) &&
            store_put_bundle(self->local, (const char *)bundle->data, bundle->len, error);
 }
 
@@ -346,6 +396,7 @@ bool session_take_bundle(struct session *self, const struct frame *frame,
     if (self->bundle->len < self->bundle_bytes)
         return true;
     stored = store_bundle(self, &why);
+    self->tally.bundles += stored;
     g_clear_pointer(&self->bundle, g_byte_array_unref);
     self->bundle_request = 0;
     return stored ? session_ok(self, frame->request, NULL, error)

@@ -19,6 +19,7 @@ bool session_refuse(struct session *self, uint32_t request, GError *why, GError 
 {
     bool sent = wire_send_error(self->wire, request, why, error);
 
+    self->tally.refused++;
     g_error_free(why);
     return sent;
 }
@@ -56,12 +57,39 @@ bool sending_failed(struct sending *self, GError *why, GError **error)
 
 /* --- What a key may do ---------------------------------------------------------------------- */
 
-static GError *append_only_error(enum wire_type type)
+/* What a request does with the store. All that a session may say beside it every role may. */
+enum {
+    REQUEST = 1, /* has a number of its own, that must grow */
+    CHANGES = 2, /* removes or changes what is committed */
+    ADDS = 4,
+    READS = 8, /* the content of bundles; of points handle_get() sees to that */
+};
+
+static const struct {
+    unsigned may;
+    const char *only; /* what its key may do, and by which option */
+} roles[] = {
+    [SERVE_ALL] = {CHANGES | ADDS | READS, NULL},
+    [SERVE_APPEND_ONLY] = {ADDS | READS,
+                           "add points, but neither remove nor change any (drctl serve "
+                           "--append-only); do it at this site itself"},
+    [SERVE_PUSH] =
+        {ADDS, "add points, but neither remove, change nor read any (drctl serve --role push); "
+               "do it at this site itself, or with another key"},
+    [SERVE_PULL] = {READS,
+                    "read points, but neither add, remove nor change any (drctl serve --role "
+                    "pull); do it with another key"},
+};
+
+static GError *role_error(const struct session *self, enum wire_type type)
 {
-    return g_error_new(DRCTL_ERROR, ERROR_AUTH,
-                       "%s is refused: this key may add points, but neither remove nor change any "
-                       "(drctl serve --append-only); do it at this site itself",
-                       wire_type_name(type));
+    return g_error_new(DRCTL_ERROR, ERROR_AUTH, "%s is refused: this key may %s",
+                       wire_type_name(type), roles[self->role].only);
+}
+
+bool session_reads(const struct session *self)
+{
+    return roles[self->role].may & READS;
 }
 
 /* --- The session ---------------------------------------------------------------------------- */
@@ -103,11 +131,6 @@ static bool handle_ping(struct session *self, const struct frame *frame, GError 
     return true;
 }
 
-enum {
-    REQUEST = 1, /* has a number of its own, that must grow */
-    CHANGES = 2, /* removes or changes what is committed */
-};
-
 static const struct {
     bool (*handle)(struct session *self, const struct frame *frame, GError **error);
     unsigned kind;
@@ -115,25 +138,25 @@ static const struct {
     [WIRE_HELLO] = {handle_hello, REQUEST},
     [WIRE_INFO] = {handle_info, REQUEST},
     [WIRE_POINTS] = {handle_points, REQUEST},
-    [WIRE_BEGIN] = {handle_begin, REQUEST},
+    [WIRE_BEGIN] = {handle_begin, REQUEST | ADDS},
     [WIRE_OPEN] = {handle_open, 0},
     [WIRE_DATA] = {handle_data, 0},
     [WIRE_COMMIT] = {handle_commit, 0},
     [WIRE_ABORT] = {handle_abort, 0},
     [WIRE_BUNDLE_ID] = {handle_bundle_id, REQUEST},
-    [WIRE_BUNDLE_GET] = {handle_bundle_get, REQUEST},
-    [WIRE_BUNDLE_PUT] = {handle_bundle_put, REQUEST},
+    [WIRE_BUNDLE_GET] = {handle_bundle_get, REQUEST | READS},
+    [WIRE_BUNDLE_PUT] = {handle_bundle_put, REQUEST | ADDS},
     [WIRE_PING] = {handle_ping, 0},
     [WIRE_GET] = {handle_get, REQUEST},
-    [WIRE_SIMILAR] = {handle_similar, REQUEST},
+    [WIRE_SIMILAR] = {handle_similar, REQUEST | ADDS},
     [WIRE_PRUNE] = {handle_prune, REQUEST | CHANGES},
     [WIRE_PARTIAL] = {handle_partial, REQUEST},
     [WIRE_REUSE] = {handle_reuse, 0},
     [WIRE_DAMAGED] = {handle_damaged, REQUEST},
     [WIRE_OWNERS] = {handle_owners, REQUEST},
-    [WIRE_PUT_OWNER] = {handle_put_owner, REQUEST},
+    [WIRE_PUT_OWNER] = {handle_put_owner, REQUEST | ADDS},
     [WIRE_COMMAND] = {handle_command, REQUEST},
-    [WIRE_PUT_OWNERS] = {handle_put_owners, REQUEST},
+    [WIRE_PUT_OWNERS] = {handle_put_owners, REQUEST | ADDS},
 };
 
 static bool dispatch(struct session *self, const struct frame *frame, GError **error)
@@ -152,8 +175,8 @@ static bool dispatch(struct session *self, const struct frame *frame, GError **e
                                         error);
         self->last_request = frame->request;
     }
-    if (handlers[type].kind & CHANGES && self->append_only)
-        return session_refuse(self, frame->request, append_only_error(frame->type), error);
+    if (handlers[type].kind & ~(REQUEST | roles[self->role].may))
+        return session_refuse(self, frame->request, role_error(self, frame->type), error);
     return handlers[type].handle(self, frame, error);
 }
 
@@ -194,10 +217,13 @@ static bool session_run(struct session *self, int idle_ms, GError **error)
 bool serve_link(struct store *local, const struct serve_rules *rules, struct link *link,
                 int idle_ms, GError **error)
 {
+    struct namespace *namespace =
+        namespace_new(rules->sites, ((const struct local_store *)local)->site);
     struct session self = {.local = local,
-                           .append_only = rules->append_only,
+                           .role = rules->role,
+                           .namespace = namespace,
                            .commander = rules->commander,
-                           .quota = quota_new(local, rules->quota),
+                           .quota = quota_new(local, rules->quota, namespace),
                            .wire = wire_new(link)};
     GError *why = NULL;
     bool done = session_run(&self, idle_ms, &why);
@@ -209,7 +235,10 @@ bool serve_link(struct store *local, const struct serve_rules *rules, struct lin
         wire_send_error(self.wire, 0, why, NULL);
         g_propagate_error(error, why);
     }
+    if (rules->tally)
+        *rules->tally = self.tally;
     quota_free(self.quota);
+    namespace_free(namespace);
     wire_free(self.wire);
     return done;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A session of `drctl serve` from the inside: what serve.c (the session and its rules), serve-store.c
- * (requests about the store) and serve-point.c (a point that arrives) share. A handler gets a frame
+ * (requests about the store), serve-point.c (a point that arrives) and namespace.c (whose it all is) share. A handler gets a frame
  * that is well-formed, allowed and in turn. It fails when the session is over: the protocol is
  * broken, or the link; what the store refuses is answered, and the session goes on.
  */
@@ -11,12 +11,25 @@
 #include "replicator/replicator.h"
 #include "replicator/wire.h"
 
+/* The sites that a key is bound to; NULL is none, and everything is allowed. */
+struct namespace
+{
+    char **sites;
+    char *text;     /* "dc1,dc2" */
+    char *own_site; /* of the store */
+};
+struct namespace *namespace_new(const char *const *sites, const char *own_site);
+void namespace_free(struct namespace *namespace);
+bool namespace_has_site(const struct namespace *namespace, const char *site);
+
 struct session {
     struct store *local; /* borrowed */
-    bool append_only;
+    enum serve_role role;
+    struct namespace *namespace;
     const char *const *commander; /* see struct serve_rules */
     struct quota *quota;          /* NULL: none */
     struct wire *wire;
+    struct serve_tally tally;
     int idle_ms;
     int give_way_ms; /* so long may we hear nothing while another wants our place */
     bool greeted;
@@ -56,6 +69,24 @@ bool sending_piece(void *context, const void *data, size_t len, GError **error);
 bool sending_done(struct sending *self, GError **error);
 /* Refuses, unless it is the link that failed. Takes WHY. */
 bool sending_failed(struct sending *self, GError *why, GError **error);
+
+/* --- What a key may do ---------------------------------------------------------------------- */
+
+/* May it read images and definitions? */
+bool session_reads(const struct session *self);
+/* ERROR_AUTH unless the key is for SITE, of which WHAT is. */
+bool session_check_site(const struct session *self, const char *what, const char *site,
+                        GError **error);
+/* ERROR_AUTH if the VM is of other sites than those of the key. */
+bool session_check_vm(const struct session *self, const char *vm_uuid, GError **error);
+/* The same for all that a point, a record of an owner and a pool bundle say. */
+bool session_check_manifest(const struct session *self, const struct manifest *manifest,
+                            GError **error);
+bool session_check_owner(const struct session *self, const struct owner *owner, GError **error);
+bool session_check_bundle(const struct session *self, const void *data, size_t len, GError **error);
+/* Take those of other sites out of POINTS, which are all points of their VMs. */
+void session_hide_points(const struct session *self, GPtrArray *points);
+bool session_shows_owner(const struct session *self, const struct owner *owner);
 
 /* --- Requests about the store --------------------------------------------------------------- */
 

@@ -242,7 +242,8 @@ static void read_sums(const uint8_t *data, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const char *const commander[] = {"true", NULL};
-    static const struct serve_rules rules = {0}, adding = {.append_only = true, .quota = 1 << 20},
+    static const struct serve_rules rules = {0},
+                                    adding = {.role = SERVE_APPEND_ONLY, .quota = 1 << 20},
                                     operating = {.commander = commander};
 
     if (len < 1)

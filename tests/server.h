@@ -221,3 +221,52 @@ G_GNUC_UNUSED static inline void hostile_refused(struct hostile *self, uint32_t 
     ck_assert_int_eq(server_end(&self->server), EXIT_SERVED);
     ck_assert_uint_eq(server_points(&self->server), 0);
 }
+
+/* --- A store that is there already --- */
+
+/* A hostile session at the store of SERVER. */
+G_GNUC_UNUSED static inline struct hostile hostile_at(const struct server *server)
+{
+    struct hostile self = {.server = server_again(server->path, &points_accept_ops, DEADLINE_MS)};
+
+    self.wire = wire_new(link_fd_new(self.server.fd, self.server.fd));
+    say(&self, WIRE_HELLO, 1, "{\"drctl\":\"evil\",\"protocol\":1}");
+    ck_assert_int_eq(hear(&self).type, WIRE_OK);
+    return self;
+}
+
+G_GNUC_UNUSED static inline void hostile_end(struct hostile *self)
+{
+    wire_free(self->wire);
+    ck_assert_int_eq(server_end(&self->server), EXIT_SERVED);
+    g_free(self->server.path);
+}
+
+G_GNUC_UNUSED static inline void hostile_begin(struct hostile *self, uint32_t request,
+                                               const char *vm, const char *point)
+{
+    g_autofree char *text = g_strdup_printf("{\"vm\":\"%s\",\"point\":\"%s\"}", vm, point);
+
+    say(self, WIRE_BEGIN, request, text);
+}
+
+G_GNUC_UNUSED static inline void hear_ok(struct hostile *self, uint32_t request)
+{
+    struct frame frame = hear(self);
+    g_autofree char *text = g_strndup((const char *)frame.payload, frame.len);
+
+    ck_assert_msg(frame.type == WIRE_OK && frame.request == request, "%u: %s", frame.type, text);
+}
+
+/* A store with POINT_1 of VM_A, an image of BYTES, whose server has ended. */
+G_GNUC_UNUSED static inline struct server server_with_a_point(uint64_t bytes)
+{
+    struct server server = server_new(&points_accept_ops);
+    AUTO(store) store = server_store(&server);
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(points_put(store, VM_A, POINT_1, NULL, bytes, &error), error);
+    g_clear_pointer(&store, store_free);
+    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
+    return server;
+}

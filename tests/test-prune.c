@@ -577,7 +577,7 @@ START_TEST(a_key_that_may_only_add_drops_nothing)
 {
     AUTO(disk_lab) lab = lab_of_points(3);
     struct prune_request request = {.vm_uuid = lab->uuid, .keep = {{1}}};
-    const struct serve_rules rules = {.append_only = true};
+    const struct serve_rules rules = {.role = SERVE_APPEND_ONLY};
     struct prune_result result;
     GError *error = NULL;
 

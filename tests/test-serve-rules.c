@@ -10,57 +10,11 @@
 /* Of another session: what may not have reached the disk when a quota is looked at. */
 #define ON_ITS_WAY (10 * MIB)
 
-/* A hostile session at the store of SERVER. */
-static struct hostile hostile_at(const struct server *server)
-{
-    struct hostile self = {.server = server_again(server->path, &points_accept_ops, DEADLINE_MS)};
-
-    self.wire = wire_new(link_fd_new(self.server.fd, self.server.fd));
-    say(&self, WIRE_HELLO, 1, "{\"drctl\":\"evil\",\"protocol\":1}");
-    ck_assert_int_eq(hear(&self).type, WIRE_OK);
-    return self;
-}
-
-static void hostile_end(struct hostile *self)
-{
-    wire_free(self->wire);
-    ck_assert_int_eq(server_end(&self->server), EXIT_SERVED);
-    g_free(self->server.path);
-}
-
-static void hostile_begin(struct hostile *self, uint32_t request, const char *vm, const char *point)
-{
-    g_autofree char *text = g_strdup_printf("{\"vm\":\"%s\",\"point\":\"%s\"}", vm, point);
-
-    say(self, WIRE_BEGIN, request, text);
-}
-
-static void hear_ok(struct hostile *self, uint32_t request)
-{
-    struct frame frame = hear(self);
-    g_autofree char *text = g_strndup((const char *)frame.payload, frame.len);
-
-    ck_assert_msg(frame.type == WIRE_OK && frame.request == request, "%u: %s", frame.type, text);
-}
-
-/* A store with POINT_1 of VM_A, whose server has ended. */
-static struct server server_with_a_point(void)
-{
-    struct server server = server_new(&points_accept_ops);
-    AUTO(store) store = server_store(&server);
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
-    g_clear_pointer(&store, store_free);
-    ck_assert_int_eq(server_end(&server), EXIT_SERVED);
-    return server;
-}
-
 /* --- What is committed --- */
 
 START_TEST(a_committed_point_cannot_be_sent_again)
 {
-    struct server server = server_with_a_point();
+    struct server server = server_with_a_point(IMAGE_BYTES);
     struct hostile self = hostile_at(&server);
 
     hostile_begin(&self, 2, VM_A, POINT_1);
@@ -78,7 +32,7 @@ END_TEST
 
 START_TEST(a_commit_cannot_be_aimed_at_another_point)
 {
-    struct server server = server_with_a_point();
+    struct server server = server_with_a_point(IMAGE_BYTES);
     struct hostile self = hostile_at(&server);
     AUTO(manifest) manifest = points_manifest(VM_A, POINT_1, NULL, 10);
     g_autofree char *text = manifest_text(manifest);
@@ -98,7 +52,7 @@ START_TEST(an_append_only_key_adds_points_and_bundles)
     AUTO(store) store = NULL;
     g_autoptr(GError) error = NULL;
 
-    rules.append_only = true;
+    rules.role = SERVE_APPEND_ONLY;
     server = server_new(&points_accept_ops);
     store = server_store(&server);
     unit_ok(points_put(store, VM_A, POINT_1, NULL, IMAGE_BYTES, &error), error);
