@@ -222,3 +222,16 @@ bool bytes_parse(const char *text, uint64_t *bytes, GError **error)
                     text);
     return true;
 }
+
+char *text_harmless(const char *text, size_t max)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GString *out = g_string_new(NULL);
+
+    for (const char *at = valid; *at && out->len < max; at = g_utf8_next_char(at)) {
+        gunichar c = g_utf8_get_char(at);
+
+        g_string_append_unichar(out, g_unichar_isprint(c) ? c : g_unichar_isspace(c) ? ' ' : '?');
+    }
+    return g_string_free(out, FALSE);
+}

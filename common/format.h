@@ -28,3 +28,5 @@ char *duration_format(double seconds);
 /* "30", "30s", "500ms", "10min" or "10m", "2h", "1d" -> milliseconds */
 bool duration_parse(const char *text, int64_t *ms, GError **error);
 bool bytes_parse(const char *text, uint64_t *bytes, GError **error);
+/* Somebody else's text for people: without what is not printable, and cut where it is longer than MAX; g_free */
+char *text_harmless(const char *text, size_t max);

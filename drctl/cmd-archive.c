@@ -133,7 +133,7 @@ const struct command archive_commands[] = {
         .args = "VM|VAPP FILE",
         .min_args = 2,
         .max_args = 2,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "a VM or a vApp as one file",
         .text = "Writes a recovery point of the VM, or of each VM of the vApp, into FILE.tar.zst: "
                 "its\n"
@@ -148,7 +148,7 @@ const struct command archive_commands[] = {
         .args = "FILE",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "take in what `drctl export` has written, or an OVA",
         .text = "The whole file is checked before anything is written. What it holds becomes "
                 "recovery\n"

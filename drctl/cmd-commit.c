@@ -259,7 +259,7 @@ const struct command commit_commands[] = {
         .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "let a failover count for good, before its time to be taken back is over",
         .run = cmd_commit,
     },
@@ -268,7 +268,7 @@ const struct command commit_commands[] = {
         .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary =
             "take a failover back that is not committed: its VMs are gone, as if it had not been",
         .text =

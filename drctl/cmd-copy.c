@@ -168,7 +168,7 @@ const struct command copy_commands[] = {
         .name = "copy",
         .args = "[VM]...",
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "copy recovery points from one store to another",
         .text =
             "Copies the points that the other store does not have, oldest first, as they are, "

@@ -456,6 +456,7 @@ const struct command daemon_commands[] = {
     {
         .name = "daemon",
         .args = "",
+        .flags = COMMAND_CHANGES,
         .summary = "do by itself what drctl.conf and the recovery plans say, when it is due",
         .text =
             "Starts points, verification, pruning and test failovers, each as a process of its\n"

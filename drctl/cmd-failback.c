@@ -25,7 +25,7 @@ const struct command failback_commands[] = {
         .name = "failback",
         .args = "[VAPP|VM]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "bring a vApp home to this site, with all that it has written elsewhere",
         .text =
             "To be run at the site that comes back. What the VMs have here from before is kept as\n"

@@ -451,7 +451,7 @@ const struct command failover_commands[] = {
         .name = "failover",
         .args = "[VAPP|VM]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "start a vApp of a lost site here, from its newest recovery points",
         .text =
             "Needs nothing of the lost site. By the recovery plan of that name, if there is one\n"

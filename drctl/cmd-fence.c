@@ -137,7 +137,7 @@ const struct command fence_commands[] = {
         .args = "VM|VAPP",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "stop VMs here for good, because they run at another site",
         .text =
             "Puts down that the VM must not start here, takes its autostart away, and pulls its "

@@ -172,7 +172,7 @@ const struct command files_commands[] = {
         .args = "VM:DISK|POINT:DISK [PATH]...",
         .min_args = 1,
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "single files out of a recovery point",
         .text = "Lists the files, or with --to copies them. Without a path it shows the partitions "
                 "of\n"

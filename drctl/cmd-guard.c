@@ -355,6 +355,7 @@ const struct command guard_commands[] = {
     {
         .name = "guard install",
         .args = "",
+        .flags = COMMAND_CHANGES,
         .summary = "refuse the start of VMs that belong to another site",
         .text = "Installs libvirt's qemu hook, which asks `drctl guard check` before a guarded VM "
                 "starts,\nand guards all protected VMs. VMs that drctl does not protect are let "
@@ -365,6 +366,7 @@ const struct command guard_commands[] = {
     {
         .name = "guard remove",
         .args = "",
+        .flags = COMMAND_CHANGES,
         .summary = "remove the hook, and guard nothing any more",
         .options = hooks_options,
         .run = cmd_guard_remove,
@@ -382,6 +384,7 @@ const struct command guard_commands[] = {
     {
         .name = "guard start",
         .args = "",
+        .flags = COMMAND_CHANGES,
         .summary = "start the VMs with autostart that this site owns",
         .text =
             "For the time after a boot: where libvirt runs no hooks, drctl holds the autostart of "

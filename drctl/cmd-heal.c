@@ -137,7 +137,7 @@ const struct command heal_commands[] = {
         .name = "heal",
         .args = "[VM]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "make damaged recovery points whole again",
         .text =
             "Takes what `drctl verify` found damaged from other points in this store that have "

@@ -163,7 +163,7 @@ const struct command hydrate_commands[] = {
         .name = "hydrate",
         .args = "[VM|VAPP]...",
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "make recovered VMs independent of the points that they run on",
         .text = "A recovered VM runs on overlays over the files of its point, which stays as long "
                 "as\n"

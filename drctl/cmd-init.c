@@ -95,7 +95,7 @@ const struct command init_commands[] = {
     {
         .name = "init",
         .args = "",
-        .flags = COMMAND_NO_CONFIG,
+        .flags = COMMAND_NO_CONFIG | COMMAND_CHANGES,
         .summary = "make this host a site: configuration, store, key",
         .text =
             "Writes a commented drctl.conf, makes an empty store and a key pair with which this\n"

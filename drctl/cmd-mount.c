@@ -87,7 +87,7 @@ const struct command mount_commands[] = {
         .args = "VM|POINT",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "the disks of a recovery point over NBD, read-only",
         .text = "Serves the disks at unix sockets that only the same user can reach, says how each "
                 "is\n"

@@ -410,8 +410,6 @@ static bool cmd_plan_check(struct context *context, GError **error)
                 preflight->vms);
 }
 
-/* --------------------------------------------------------------------------------------------- */
-
 static const struct option new_options[] = {
     {"dry-run", NULL, "print the plan, write nothing"},
     {0},
@@ -439,6 +437,7 @@ const struct command plan_commands[] = {
         .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
+        .flags = COMMAND_CHANGES,
         .summary = "write a recovery plan, made of what is known about the VMs",
         .text = "Goes into the configuration directory; an existing plan is never replaced.",
         .options = new_options,

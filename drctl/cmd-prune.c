@@ -254,7 +254,7 @@ const struct command prune_commands[] = {
         .name = "prune",
         .args = "[VM]...",
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "drop recovery points that no policy keeps",
         .text =
             "Drops points by the rules of keep in drctl.conf(5), each with its reason. The "

@@ -99,7 +99,7 @@ const struct command release_commands[] = {
         .args = "VM",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "remove our checkpoints and bitmaps from a VM, for a revert to a snapshot",
         .text =
             "A VM whose disks have dirty bitmaps cannot be reverted to an internal snapshot. This\n"

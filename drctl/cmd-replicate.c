@@ -238,7 +238,7 @@ const struct command replicate_commands[] = {
         .name = "replicate",
         .args = "[PROTECTION|VM|VAPP]...",
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "take recovery points of VMs and ship them",
         .text =
             "Takes one recovery point of each VM of the named protections (or of the named VMs,\n"

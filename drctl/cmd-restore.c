@@ -198,7 +198,7 @@ const struct command restore_commands[] = {
         .name = "restore",
         .args = "[VM]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "bring back any recovery point",
         .text =
             "With --as the point becomes a new VM that can run beside the original; it starts on "

@@ -197,7 +197,7 @@ const struct command run_commands[] = {
         .args = "RUN",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "go on with a run that was interrupted",
         .text =
             "It goes on where it was, with what was decided when it began. What was done is not\n"
@@ -210,7 +210,7 @@ const struct command run_commands[] = {
         .args = "RUN",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "stop a run that another drctl executes, at its next safe place",
         .text = "As Ctrl-C there would. Waits until it has stopped and says what is left.",
         .run = cmd_run_cancel,
@@ -218,7 +218,7 @@ const struct command run_commands[] = {
     {
         .name = "run due",
         .args = "",
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_OFTEN,
         .summary = "do what is due: end failovers whose time is over, hydrate on",
         .text =
             "drctl daemon does it each minute; without one, a timer. Does nothing when nothing is\n"

@@ -128,6 +128,17 @@ static bool check_asked_store(struct context *context, GError **error)
     return true;
 }
 
+static json_t *outcome_json(const struct serve_tally *tally)
+{
+    json_t *json = json_object();
+
+    json_set_u64(json, "points", tally->points);
+    json_set_u64(json, "bytes", tally->bytes);
+    json_set_u64(json, "bundles", tally->bundles);
+    json_set_u64(json, "refused", tally->refused);
+    return json;
+}
+
 static bool serve_by(struct context *context, const struct serve_rules *rules, GError **error)
 {
     const char *path = option_value(context, "store");
@@ -142,16 +153,19 @@ static bool cmd_serve(struct context *context, GError **error)
 {
     g_autofree char *program = own_program();
     const char *const commander[] = {program, "--config", context->config_dir, NULL};
-    struct serve_rules rules = {0};
+    struct serve_tally tally = {0};
+    struct serve_rules rules = {.tally = &tally};
     g_auto(GStrv) sites = NULL;
-    bool operates;
+    bool operates, served;
 
     if (!read_quota(context, &rules, error) || !read_sites(context, &sites, error) ||
         !read_role(context, (const char *const *)sites, &rules, &operates, error))
         return false;
     rules.sites = (const char *const *)sites;
     rules.commander = operates ? commander : NULL;
-    return serve_by(context, &rules, error);
+    served = serve_by(context, &rules, error);
+    context->outcome = outcome_json(&tally);
+    return served;
 }
 
 static const struct option serve_options[] = {
@@ -168,6 +182,7 @@ const struct command serve_commands[] = {
     {
         .name = "serve",
         .args = "",
+        .flags = COMMAND_CHANGES,
         .summary = "offer this site's store to another site on stdin and stdout",
         .text = "Other sites run it over ssh; nobody types it. It is what the forced command in\n"
                 "authorized_keys calls, see: drctl help site add",

@@ -287,6 +287,7 @@ const struct command site_commands[] = {
         .args = "NAME [ADDRESS]",
         .min_args = 1,
         .max_args = 2,
+        .flags = COMMAND_CHANGES,
         .summary = "pair this site with another one",
         .text =
             "ADDRESS is [user@]host[:port]. Shows the other host's key to confirm, remembers it,\n"

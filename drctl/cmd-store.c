@@ -187,7 +187,7 @@ const struct command store_commands[] = {
     {
         .name = "store rebuild",
         .args = "",
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "make the catalog of this site's store anew from its files",
         .text = "Reads the manifests of all points again. A catalog that is damaged is moved away "
                 "and kept;\n"

@@ -54,7 +54,7 @@ const struct command test_commands[] = {
         .name = "test cleanup",
         .args = "[VAPP]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "remove what an interrupted test failover has left",
         .text =
             "A test cleans up by itself, also when it fails or is interrupted. What a test leaves\n"

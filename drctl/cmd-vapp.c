@@ -264,7 +264,7 @@ const struct command vapp_commands[] = {
         .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "start the VMs of a vApp in order and wait until each is ready",
         .text =
             "VMs that run already are left alone. Exit status 3 when some VM did not come up, 1\n"
@@ -276,7 +276,7 @@ const struct command vapp_commands[] = {
         .args = "VAPP|VM",
         .min_args = 1,
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "shut the VMs of a vApp down in reverse order",
         .run = cmd_vapp_stop,
     },

@@ -254,7 +254,7 @@ const struct command verify_commands[] = {
         .name = "verify",
         .args = "[VM]",
         .max_args = 1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "re-read recovery points and compare them with their digests",
         .text =
             "Reads every file of the points in this site's store against SHA256SUMS, checks the\n"

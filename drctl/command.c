@@ -1,21 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/output.h"
 
 #include <stdio.h>
 #include <string.h>
 
 const struct command *const all_commands[] = {
-    init_commands,      site_commands,    config_commands,
-    replicate_commands, points_commands,  status_commands,
-    verify_commands,    copy_commands,    prune_commands,
-    heal_commands,      plan_commands,    failover_commands,
-    failback_commands,  restore_commands, vapp_commands,
-    release_commands,   run_commands,     store_commands,
-    test_commands,      serve_commands,   fence_commands,
-    guard_commands,     archive_commands, mount_commands,
-    files_commands,     hydrate_commands, commit_commands,
-    daemon_commands,    help_commands,    watchdog_commands,
-    alert_commands,     job_commands,     NULL,
+    init_commands,     site_commands,
+    config_commands,   replicate_commands,
+    points_commands,   status_commands,
+    verify_commands,   copy_commands,
+    prune_commands,    heal_commands,
+    plan_commands,     failover_commands,
+    failback_commands, restore_commands,
+    vapp_commands,     release_commands,
+    run_commands,      store_commands,
+    test_commands,     serve_commands,
+    fence_commands,    guard_commands,
+    archive_commands,  mount_commands,
+    files_commands,    hydrate_commands,
+    commit_commands,   daemon_commands,
+    audit_commands,    help_commands,
+    watchdog_commands, alert_commands,
+    job_commands,      NULL,
 };
 
 static const struct option global_options[] = {
@@ -164,6 +171,41 @@ bool option_set(const struct context *context, const char *name)
 const char *option_value(const struct context *context, const char *name)
 {
     return g_hash_table_lookup(context->options, name);
+}
+
+/* --- as it would be typed -------------------------------------------------------------------- */
+
+static void append_word(GString *line, const char *word)
+{
+    g_autofree char *quoted = shell_word(word);
+
+    g_string_append_printf(line, " %s", quoted);
+}
+
+static void append_option(GString *line, const struct context *context, const char *name,
+                          bool has_value)
+{
+    if (!option_set(context, name))
+        return;
+    g_string_append_printf(line, " --%s", name);
+    if (has_value)
+        append_word(line, option_value(context, name));
+}
+
+char *command_line(const struct context *context, bool confirmed)
+{
+    const struct option *option = context->command->options;
+    GString *line = g_string_new("drctl");
+
+    append_option(line, context, "config", true);
+    g_string_append_printf(line, " %s", context->command->name);
+    for (char **arg = context->args; *arg; arg++)
+        append_word(line, *arg);
+    for (; option && option->name; option++)
+        append_option(line, context, option->name, option->arg != NULL);
+    if (confirmed)
+        g_string_append(line, " --yes");
+    return g_string_free(line, FALSE);
 }
 
 /* --- help ------------------------------------------------------------------------------------ */

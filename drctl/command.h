@@ -17,6 +17,8 @@ enum {
     COMMAND_NO_CONFIG = 1, /* runs where there is no drctl.conf yet */
     COMMAND_JSON = 2,      /* has --json */
     COMMAND_INTERNAL = 4,  /* for drctl itself: not in the list of commands */
+    COMMAND_CHANGES = 8,   /* or shows what is in a VM: it is in the audit log */
+    COMMAND_OFTEN = 16,    /* likewise, but only when it had something to do: a run */
 };
 
 struct context;
@@ -43,6 +45,7 @@ struct context {
     bool asked; /* for its arguments, by a wizard */
     struct progress *progress;
     int exit_status; /* of a command that has succeeded, and says more than that; else 0 */
+    json_t *outcome; /* what the audit log shall have of it beside, or NULL */
 
     struct config *config;
     struct catalog *catalog;
@@ -68,16 +71,18 @@ bool context_site_in_need(struct context *context, struct site *site, GError **e
 void context_clear(struct context *context);
 
 bool option_set(const struct context *context, const char *name);
+/* How the command would be typed; CONFIRMED: with --yes. g_free */
+char *command_line(const struct context *context, bool confirmed);
 /* NULL when not given. */
 const char *option_value(const struct context *context, const char *name);
 
 /* All tables, NULL-terminated. */
 extern const struct command *const all_commands[];
-extern const struct command alert_commands[], archive_commands[], commit_commands[],
-    config_commands[], copy_commands[], daemon_commands[], failback_commands[], failover_commands[],
-    fence_commands[], files_commands[], guard_commands[], heal_commands[], help_commands[],
-    hydrate_commands[], init_commands[], job_commands[], mount_commands[], plan_commands[],
-    points_commands[], prune_commands[], release_commands[], replicate_commands[],
+extern const struct command alert_commands[], archive_commands[], audit_commands[],
+    commit_commands[], config_commands[], copy_commands[], daemon_commands[], failback_commands[],
+    failover_commands[], fence_commands[], files_commands[], guard_commands[], heal_commands[],
+    help_commands[], hydrate_commands[], init_commands[], job_commands[], mount_commands[],
+    plan_commands[], points_commands[], prune_commands[], release_commands[], replicate_commands[],
     restore_commands[], run_commands[], serve_commands[], site_commands[], status_commands[],
     store_commands[], test_commands[], vapp_commands[], verify_commands[], watchdog_commands[];
 

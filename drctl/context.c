@@ -165,6 +165,7 @@ void context_clear(struct context *context)
     catalog_free(context->catalog);
     config_free(context->config);
     progress_terminal_free(context->progress);
+    json_decref(context->outcome);
     g_strfreev(context->args);
     g_hash_table_unref(context->options);
     g_free(context->config_dir);

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "drctl/output.h"
+#include "drctl/trail.h"
 
 static void on_signal(int signal)
 {
@@ -69,6 +70,21 @@ static bool wants(const GPtrArray *options, const char *name)
     return g_ptr_array_find_with_equal_func((GPtrArray *)options, name, g_str_equal, NULL);
 }
 
+static bool run_audited(struct context *context, GError **error)
+{
+    struct trail trail;
+    GError *failure = NULL;
+
+    trail_begin(context, &trail);
+    if (!context->command->run(context, &failure) && !failure)
+        fail(&failure, ERROR_FAILED, "%s failed", context->command->name);
+    trail_end(context, &trail, failure);
+    if (!failure)
+        return true;
+    g_propagate_error(error, failure);
+    return false;
+}
+
 static bool run_command(struct context *context, char **argv, GError **error)
 {
     if (!command_parse(context, argv, error))
@@ -81,7 +97,7 @@ static bool run_command(struct context *context, char **argv, GError **error)
                               ? g_canonicalize_filename(option_value(context, "config"), NULL)
                               : config_default_dir();
     context->progress = progress_terminal_new(context->quiet);
-    return context->command->run(context, error);
+    return run_audited(context, error);
 }
 
 static bool fail_unknown_command(char *const *argv, GError **error)

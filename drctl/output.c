@@ -304,3 +304,12 @@ void progress_terminal_free(struct progress *progress)
     g_free(terminal->status);
     g_free(terminal);
 }
+
+char *shell_word(const char *text)
+{
+    return *text && !text[strspn(text,
+                                 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                 "._-/:@,+=%")]
+               ? g_strdup(text)
+               : g_shell_quote(text);
+}

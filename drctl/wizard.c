@@ -8,8 +8,6 @@
 #include "drctl/ask.h"
 #include "drctl/output.h"
 
-#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,+@%="
-
 void wizard_set_argument(struct context *context, const char *argument)
 {
     g_strfreev(context->args);
@@ -55,39 +53,6 @@ char *wizard_rough_age(int64_t ms)
 }
 
 /* --- the command line ------------------------------------------------------------------------ */
-
-static void append_word(GString *line, const char *word)
-{
-    g_autofree char *quoted =
-        *word && strspn(word, PLAIN) == strlen(word) ? g_strdup(word) : g_shell_quote(word);
-
-    g_string_append_printf(line, " %s", quoted);
-}
-
-static void append_option(GString *line, const struct context *context, const char *name,
-                          bool has_value)
-{
-    if (!option_set(context, name))
-        return;
-    g_string_append_printf(line, " --%s", name);
-    if (has_value)
-        append_word(line, option_value(context, name));
-}
-
-static char *command_line(const struct context *context, bool confirmed)
-{
-    GString *line = g_string_new("drctl");
-
-    append_option(line, context, "config", true);
-    g_string_append_printf(line, " %s", context->command->name);
-    for (char **arg = context->args; *arg; arg++)
-        append_word(line, *arg);
-    for (const struct option *option = context->command->options; option->name; option++)
-        append_option(line, context, option->name, option->arg != NULL);
-    if (confirmed)
-        g_string_append(line, " --yes");
-    return g_string_free(line, FALSE);
-}
 
 void wizard_show_command(const struct context *context, bool confirmed)
 {

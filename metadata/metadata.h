@@ -23,6 +23,7 @@
 #include "metadata/bundle.h"
 #include "metadata/tarball.h"
 #include "metadata/catalog.h"
+#include "metadata/audit.h"
 #include "metadata/point-ops.h"
 #include "metadata/run.h"
 #include "metadata/task.h"

@@ -151,6 +151,29 @@ static bool claim(struct run *run, bool *taken, GError **error)
     return true;
 }
 
+/* ---- The last one of this process */
+
+static GMutex latest_mutex;
+static char *latest;
+
+static void note_latest(const char *id)
+{
+    g_mutex_lock(&latest_mutex);
+    g_free(latest);
+    latest = g_strdup(id);
+    g_mutex_unlock(&latest_mutex);
+}
+
+char *run_latest(void)
+{
+    char *id;
+
+    g_mutex_lock(&latest_mutex);
+    id = g_strdup(latest);
+    g_mutex_unlock(&latest_mutex);
+    return id;
+}
+
 struct run *run_begin(struct catalog *catalog, const char *kind, const char *title,
                       const json_t *plan, GError **error)
 {
@@ -171,6 +194,7 @@ struct run *run_begin(struct catalog *catalog, const char *kind, const char *tit
             return NULL;
         }
     }
+    note_latest(run->id);
     return g_steal_pointer(&run);
 }
 
@@ -216,6 +240,7 @@ struct run *run_resume(struct catalog *catalog, const char *id, GError **error)
     if (!run->lock || !take_over(run, error))
         return NULL;
     run->watch = cancel_watch_new(catalog, id);
+    note_latest(id);
     return g_steal_pointer(&run);
 }
 

@@ -46,6 +46,8 @@ bool run_has_ended(struct catalog *catalog, const char *id, bool *ended, GError 
 void run_free(struct run *run);
 DEFINE_CLEANUP(run)
 const char *run_id(const struct run *run);
+/* The run that this process has begun or resumed last, or NULL; g_free. */
+char *run_latest(void);
 /* Of two ids: was ONE begun before OTHER? False if either is NULL. */
 bool run_is_before(const char *one, const char *other);
 const json_t *run_plan(const struct run *run); /* NULL if it was begun without */

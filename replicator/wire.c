@@ -375,19 +375,6 @@ bool frame_fail(const struct frame *frame, GError **error)
     return object && wire_error_fail(object, error);
 }
 
-char *text_harmless(const char *text, size_t max)
-{
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    GString *out = g_string_new(NULL);
-
-    for (const char *at = valid; *at && out->len < max; at = g_utf8_next_char(at)) {
-        gunichar c = g_utf8_get_char(at);
-
-        g_string_append_unichar(out, g_unichar_isprint(c) ? c : g_unichar_isspace(c) ? ' ' : '?');
-    }
-    return g_string_free(out, FALSE);
-}
-
 char *text_last_lines(const char *text, unsigned lines)
 {
     g_autofree char *all = g_strstrip(g_strdup(text));

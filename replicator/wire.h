@@ -154,7 +154,5 @@ json_t *frame_json(const struct frame *frame, GError **error);
 bool frame_parse_data(const struct frame *frame, struct frame_data *out, GError **error);
 /* Turn an ERROR frame into our error. Always false. */
 bool frame_fail(const struct frame *frame, GError **error);
-/* Replace everything that is not printable, and cut what is too long; g_free. */
-char *text_harmless(const char *text, size_t max);
 /* The last LINES lines of TEXT as one harmless line; g_free. */
 char *text_last_lines(const char *text, unsigned lines);
