@@ -2,6 +2,7 @@
 #include "drctl/command.h"
 #include "drctl/failover-plan.h"
 #include "drctl/output.h"
+#include "drctl/runbook.h"
 #include "drctl/testing.h"
 #include "drctl/windows.h"
 
@@ -79,6 +80,8 @@ static json_t *head_json(const struct recovery_plan *plan)
     json_object_set_new(json, "vapps", texts_json(plan->vapps));
     json_set_string(json, "site", plan->site);
     json_set_string(json, "storage", plan->storage);
+    json_object_set_new(json, "contacts", texts_json(plan->contacts));
+    json_object_set_new(json, "notes", texts_json(plan->notes));
     if (plan->hydrate < 0)
         json_set_string(json, "hydrate", NULL);
     else
@@ -410,6 +413,40 @@ static bool cmd_plan_check(struct context *context, GError **error)
                 preflight->vms);
 }
 
+/* --- runbook --------------------------------------------------------------------------------- */
+
+#define RUNBOOK_MODE 0644 /* it is for a drawer */
+
+static bool cmd_plan_runbook(struct context *context, GError **error)
+{
+    const char *path = option_value(context, "html");
+    struct site site;
+    AUTO(recovery_plan)
+    plan = context_site(context, false, &site, error)
+               ? recovery_plan_find(site.config->dir, context->args[0], error)
+               : NULL;
+    AUTO(sheet) sheet = NULL;
+    g_autofree char *text = NULL;
+
+    if (!plan || !recovery_plan_is_known(&site, plan, error))
+        return false;
+    sheet = runbook_sheet(&site, plan, error);
+    if (!sheet)
+        return false;
+    text = path ? sheet_html(sheet) : sheet_plain(sheet);
+    if (path)
+        return file_write(path, text, strlen(text), RUNBOOK_MODE, error);
+    fputs(text, stdout);
+    return true;
+}
+
+/* --------------------------------------------------------------------------------------------- */
+
+static const struct option runbook_options[] = {
+    {"html", "FILE", "write it into FILE instead, a page that needs nothing else and prints well"},
+    {0},
+};
+
 static const struct option new_options[] = {
     {"dry-run", NULL, "print the plan, write nothing"},
     {0},
@@ -442,6 +479,18 @@ const struct command plan_commands[] = {
         .text = "Goes into the configuration directory; an existing plan is never replaced.",
         .options = new_options,
         .run = cmd_plan_new,
+    },
+    {
+        .name = "plan runbook",
+        .args = "PLAN|VAPP",
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "all that somebody must know to carry out a plan, for paper",
+        .text = "What is brought up, from where, in which order, who is to be called, each "
+                "command, and\n"
+                "what to do by hand where there is no drctl. Print it anew when the plan changes.",
+        .options = runbook_options,
+        .run = cmd_plan_runbook,
     },
     {
         .name = "plan check",

@@ -300,6 +300,34 @@ static void note_took(json_t *record, const json_t *before, double seconds)
     json_object_set_new(record, "took", took);
 }
 
+/* What this point achieved, which is told when it is gone. */
+static void remember_point(const struct vm_job *job)
+{
+    struct context *context = job->replication->context;
+    const struct manifest *manifest = job->result.manifest;
+    const struct protection *protection = job->vm->protection;
+    int64_t now_ms = time_now_ms();
+    struct stretch point = {
+        .vm_uuid = manifest->uuid,
+        .destination = protection->destination,
+        .vm = manifest->vm,
+        .protection = protection->name,
+        .rpo_ms = protection->rpo_ms,
+        .from_ms = manifest->time_ms,
+        .from_committed_ms = now_ms,
+        .to_ms = manifest->time_ms,
+        .to_committed_ms = now_ms,
+        .points = 1,
+        .bytes = MAX(job->result.sent_bytes, manifest_stored_bytes(manifest)),
+        .seconds = job->result.seconds,
+    };
+    g_autoptr(GError) why = NULL;
+
+    if (!history_add(context->catalog, &point, &why))
+        progress_note(context->progress, "the history lacks point %s of %s: %s", manifest->point,
+                      manifest->vm, why->message);
+}
+
 /* For `drctl status` and the daemon: a failure keeps what is known of the last success. */
 static void remember(const struct vm_job *job, const GError *error)
 {
@@ -326,6 +354,7 @@ static void remember(const struct vm_job *job, const GError *error)
 
         json_set_string(record, "time", time);
         json_set_string(record, "checkpoint", job->result.manifest->checkpoint);
+        remember_point(job);
     }
     json_set_string(record, error ? "failed" : "finished", now);
     json_set_string(record, "error", error ? error->message : NULL);

@@ -68,13 +68,15 @@ static bool writing_init(struct writing *writing, const struct catalog_entry *en
     *writing = (struct writing){
         .entries = entries, .n_entries = n_entries, .texts = g_new0(char *, n_entries + 1)};
     for (size_t i = 0; i < n_entries; i++)
-        writing->texts[i] = json_text(entries[i].value, 0);
+        writing->texts[i] = entries[i].value ? json_text(entries[i].value, 0) : NULL;
     return true;
 }
 
 static void writing_clear(struct writing *writing)
 {
-    g_strfreev(writing->texts);
+    for (size_t i = 0; i < writing->n_entries; i++)
+        g_free(writing->texts[i]);
+    g_free(writing->texts);
     g_clear_error(&writing->error);
 }
 #define AUTO_WRITING __attribute__((cleanup(writing_clear))) struct writing
@@ -84,8 +86,17 @@ static uint64_t room_for(const struct writing *writing)
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < writing->n_entries; i++)
-        bytes += strlen(writing->texts[i]) + GROW_PUT_BYTES;
+        bytes += (writing->texts[i] ? strlen(writing->texts[i]) : 0) + GROW_PUT_BYTES;
     return bytes;
+}
+
+static int put_or_remove(MDB_txn *txn, MDB_dbi table, const char *key, char *text)
+{
+    MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)key};
+    MDB_val v = {.mv_size = text ? strlen(text) : 0, .mv_data = text};
+    int rc = text ? mdb_put(txn, table, &k, &v, 0) : mdb_del(txn, table, &k, NULL);
+
+    return !text && rc == MDB_NOTFOUND ? 0 : rc;
 }
 
 static int put_entries(const struct environment *environment, MDB_txn *txn,
@@ -95,10 +106,8 @@ static int put_entries(const struct environment *environment, MDB_txn *txn,
 
     for (size_t i = 0; rc == 0 && i < writing->n_entries; i++) {
         const struct catalog_entry *entry = &writing->entries[i];
-        MDB_val k = {.mv_size = strlen(entry->key), .mv_data = (void *)entry->key};
-        MDB_val v = {.mv_size = strlen(writing->texts[i]), .mv_data = writing->texts[i]};
 
-        rc = mdb_put(txn, environment->tables[entry->table], &k, &v, 0);
+        rc = put_or_remove(txn, environment->tables[entry->table], entry->key, writing->texts[i]);
     }
     return rc;
 }

@@ -32,6 +32,7 @@ static const char *const table_names[CATALOG_TABLES] = {
     [CATALOG_WINDOWS] = "windows",
     [CATALOG_TASKS] = "tasks",
     [CATALOG_ALERTS] = "alerts",
+    [CATALOG_HISTORY] = "history",
 };
 
 static GMutex registry_mutex;

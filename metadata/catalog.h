@@ -36,6 +36,7 @@ enum catalog_table {
     CATALOG_WINDOWS,     /* "<run-id>" -> a failover that is not committed yet */
     CATALOG_TASKS,       /* "<job>" -> when it was executed last, and how that ended */
     CATALOG_ALERTS,      /* "<problem>" -> who was told of it, and when */
+    CATALOG_HISTORY, /* "<vm-uuid>/<destination>/<point>" -> what points achieved, see history.h */
     CATALOG_TABLES
 };
 
@@ -52,11 +53,11 @@ bool catalog_set_aside(const char *store_path, char **where, GError **error);
 /* Replace. */
 bool catalog_put(struct catalog *catalog, enum catalog_table table, const char *key,
                  const json_t *value, GError **error);
-/* Replace several, all or none. */
+/* Replace several, all or none; what has no value is removed. */
 struct catalog_entry {
     enum catalog_table table;
     const char *key;
-    const json_t *value;
+    const json_t *value; /* or NULL, for catalog_put_all() */
 };
 bool catalog_put_all(struct catalog *catalog, const struct catalog_entry *entries, size_t n_entries,
                      GError **error);

@@ -28,4 +28,7 @@
 #include "metadata/run.h"
 #include "metadata/task.h"
 #include "metadata/rpo.h"
+#include "metadata/history.h"
 #include "metadata/report.h"
+#include "metadata/sheet.h"
+#include "metadata/account.h"

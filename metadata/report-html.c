@@ -83,23 +83,31 @@ static char *time_text(const char *time)
     "'unsafe-inline'; img-src data:\">\n"                                                          \
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>"
 
-static void append_title(struct page *page)
+void html_head(GString *html, const char *title)
 {
-    const json_t *report = page->report;
+    g_string_append(html, HEAD);
+    html_text(html, title);
+    g_string_append_printf(html, "</title>\n<style>\n%s</style>\n</head>\n<body>\n", html_style);
+}
 
-    html_text(page->html, json_get_string(report, "kind"));
-    g_string_append(page->html, " of ");
-    html_text(page->html, json_get_string(report, "title"));
+void html_foot(GString *html)
+{
+    g_autofree char *now_text = time_format(time_now_ms());
+    g_autofree char *now = time_text(now_text);
+
+    g_string_append_printf(html, "<footer>drctl %s, written %s</footer>\n</body>\n</html>\n",
+                           DRCTL_VERSION, now);
 }
 
 static void write_head(struct page *page)
 {
-    g_string_append(page->html, HEAD);
-    append_title(page);
-    g_string_append(page->html, ": ");
-    html_text(page->html, json_get_string(page->report, "state"));
-    g_string_append_printf(page->html, "</title>\n<style>\n%s</style>\n</head>\n<body>\n",
-                           html_style);
+    const json_t *report = page->report;
+    const char *kind = json_get_string(report, "kind"), *title = json_get_string(report, "title");
+    const char *state = json_get_string(report, "state");
+    g_autofree char *text =
+        g_strdup_printf("%s of %s: %s", kind ? kind : "", title ? title : "", state ? state : "");
+
+    html_head(page->html, text);
 }
 
 static void write_header(struct page *page)
@@ -283,22 +291,22 @@ static void write_steps(struct page *page, const json_t *vm)
     g_string_append(page->html, "</table></div>\n");
 }
 
-static void write_picture(struct page *page, const struct report_picture *picture)
+void html_picture(GString *html, const struct report_picture *picture)
 {
     g_autofree char *data = g_base64_encode(picture->data, picture->len);
 
-    g_string_append(page->html, "<figure>");
+    g_string_append(html, "<figure>");
     if (picture->data) {
-        g_string_append(page->html, "<img src=\"data:");
-        html_text(page->html, picture->type);
-        g_string_append_printf(page->html, ";base64,%s\" alt=\"", data);
-        html_text(page->html, picture->caption);
-        g_string_append(page->html, "\">");
+        g_string_append(html, "<img src=\"data:");
+        html_text(html, picture->type);
+        g_string_append_printf(html, ";base64,%s\" alt=\"", data);
+        html_text(html, picture->caption);
+        g_string_append(html, "\">");
     }
-    g_string_append(page->html, "<figcaption>");
-    html_text(page->html, picture->caption);
-    g_string_append(page->html, picture->data ? "" : " (the picture cannot be read any more)");
-    g_string_append(page->html, "</figcaption></figure>\n");
+    g_string_append(html, "<figcaption>");
+    html_text(html, picture->caption);
+    g_string_append(html, picture->data ? "" : " (the picture cannot be read any more)");
+    g_string_append(html, "</figcaption></figure>\n");
 }
 
 /* Those of VM; NULL: of the run. */
@@ -312,7 +320,7 @@ static void write_pictures(struct page *page, const char *vm)
         if (!begun)
             g_string_append(page->html, "<div class=\"pictures\">\n");
         begun = true;
-        write_picture(page, &page->pictures[i]);
+        html_picture(page->html, &page->pictures[i]);
     }
     if (begun)
         g_string_append(page->html, "</div>\n");
@@ -363,12 +371,9 @@ char *run_report_html(const json_t *run, const struct report_picture *pictures, 
         .pictures = pictures,
         .n_pictures = n_pictures,
     };
-    g_autofree char *now_text = time_format(time_now_ms());
-    g_autofree char *now = time_text(now_text);
 
     write_head(&page);
     write_body(&page);
-    g_string_append_printf(page.html, "<footer>drctl %s, written %s</footer>\n</body>\n</html>\n",
-                           DRCTL_VERSION, now);
+    html_foot(page.html);
     return g_string_free(page.html, FALSE);
 }

@@ -53,6 +53,8 @@ void recovery_plan_free(struct recovery_plan *plan)
 {
     if (!plan)
         return;
+    g_strfreev(plan->contacts);
+    g_strfreev(plan->notes);
     g_free(plan->name);
     g_free(plan->path);
     g_free(plan->text);
@@ -157,11 +159,14 @@ static bool read_plan_group(struct recovery_plan *plan, const struct keyfile *ke
                             GError **error)
 {
     static const char *const keys[] = {"vapps",        "site",       "hydrate",    "storage",
-                                       "commit-after", "on-timeout", "test-every", NULL};
+                                       "commit-after", "on-timeout", "test-every", "contacts",
+                                       "notes",        NULL};
 
     if (!keyfile_check_keys(keyfile, "plan", keys, error) ||
         !keyfile_list(keyfile, "plan", "vapps", &plan->vapps, error) ||
         !keyfile_string(keyfile, "plan", "site", &plan->site, error) ||
+        !keyfile_list(keyfile, "plan", "contacts", &plan->contacts, error) ||
+        !keyfile_list(keyfile, "plan", "notes", &plan->notes, error) ||
         !keyfile_duration(keyfile, "plan", "test-every", TEST_EVERY_MIN_MS, TEST_EVERY_MAX_MS,
                           &plan->test_every_ms, error))
         return false;

@@ -62,6 +62,8 @@ struct recovery_plan {
     char *site;   /* where the VMs come from, or NULL: whoever knows them */
     int hydrate;  /* 0 or 1; -1: as drctl.conf says */
     struct commit_policy commit;
+    char **contacts;       /* who is called, for the runbook; or NULL */
+    char **notes;          /* what he should know, likewise */
     int64_t test_every_ms; /* how often a test failover is due; 0: whenever somebody likes */
     char *storage;       /* pool or absolute directory for the disks, or NULL: as drctl.conf says */
     GPtrArray *networks; /* of struct plan_network */
