@@ -158,8 +158,8 @@ static void print_chain(const struct audit_chain *chain)
         puts("The audit log is empty.");
         return;
     }
-    printf("%" PRIu64 " entries from %s to %s are one chain.\n", chain->entries, chain->first_time,
-           chain->last_time);
+    printf("%" PRIu64 " %s from %s to %s: one chain.\n", chain->entries,
+           chain->entries == 1 ? "entry" : "entries", chain->first_time, chain->last_time);
     if (chain->first_seq > 1)
         printf("It begins with number %" PRIu64 ": older ones were dropped.\n", chain->first_seq);
     if (chain->torn > 0)

@@ -161,8 +161,11 @@ bool confirm(const char *question, const char *expected, const char *instead, GE
         return fail(error, ERROR_USAGE,
                     "this must be confirmed: say so with %s, or run it in a terminal", instead);
     fprintf(stderr, "%s ", question);
-    if (!fgets(answer, sizeof answer, stdin))
+    if (!fgets(answer, sizeof answer, stdin)) {
+        /* The cursor stands behind the question, or behind the ^C. */
+        fputc('\n', stderr);
         return fail(error, ERROR_CANCELLED, "not confirmed, nothing was changed");
+    }
     if (!g_str_equal(g_strstrip(answer), expected))
         return fail(error, ERROR_CANCELLED, "not confirmed, nothing was changed");
     return true;

@@ -275,12 +275,16 @@ static void write_disaster(struct runbook *self)
         "failover", "");
     command(self, "If some VMs cannot be brought up because a host of this site is off, say which:",
             "failover", "--host-down URI");
-    command(
-        self,
+    sheet_paragraph(
+        self->sheet,
         "If the newest state is what must not come up (an attack, an error of somebody), choose an "
-        "older point:",
-        "points", "");
-    command(self, "and:", "failover", "--point POINT");
+        "older point of those that are listed by");
+    {
+        g_autofree char *line = g_strconcat(self->program, " points", NULL);
+
+        sheet_block(self->sheet, line);
+    }
+    command(self, "and start from it:", "failover", "--point POINT");
     sheet_paragraph(self->sheet, "How it goes, and a page for those who ask afterwards:");
     {
         g_autofree char *lines = g_strdup_printf(

@@ -450,6 +450,8 @@ static void write_points(struct sheet *sheet, const json_t *report)
         sheet_part(sheet, json_get_string(store, "store"));
         if (problem)
             sheet_paragraph(sheet, "It could not be asked: %s", problem);
+        else if (json_array_size(json_object_get(store, "points")) == 0)
+            sheet_paragraph(sheet, "There is none.");
         if (json_array_size(json_object_get(store, "points")) == 0)
             continue;
         sheet_table(sheet, headers);
@@ -471,7 +473,7 @@ static void write_audit(struct sheet *sheet, const json_t *report)
                *problem = json_get_string(audit, "problem");
 
     sheet_section(sheet, "Audit log");
-    sheet_paragraph(sheet, "%" JSON_INTEGER_FORMAT " entries; the last line has the SHA-256 %s.",
+    sheet_paragraph(sheet, "%" JSON_INTEGER_FORMAT " lines, the last of which has the SHA-256 %s.",
                     json_integer_value(json_object_get(audit, "entries")),
                     digest ? digest : "of nothing: it is empty");
     if (problem)
