@@ -6,7 +6,8 @@
 
 /* What stands in the catalog alone, and is lost with it. */
 #define LOST                                                                                       \
-    "the history of runs, the last result of each replication, and when points were verified"
+    "the history of runs and points, the last result of each replication, and when points were "   \
+    "verified"
 
 /* --- rebuild ----------------------------------------------------------------------------------- */
 

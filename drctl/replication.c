@@ -319,6 +319,7 @@ static void remember_point(const struct vm_job *job)
         .to_committed_ms = now_ms,
         .points = 1,
         .bytes = MAX(job->result.sent_bytes, manifest_stored_bytes(manifest)),
+        .changed_bytes = manifest->base ? job->result.changed_bytes : 0,
         .seconds = job->result.seconds,
     };
     g_autoptr(GError) why = NULL;

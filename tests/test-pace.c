@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is unusual for a VM, and how long a store has room. */
+#include "tests/catalog-unit.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+#define MINUTE_MS (INT64_C(60) * 1000)
+#define HOUR_MS (60 * MINUTE_MS)
+#define DAY_MS (24 * HOUR_MS)
+#define START_MS (INT64_C(1000) * DAY_MS)
+#define MAX_POINTS 200
+
+struct habit {
+    struct stretch points[MAX_POINTS];
+    struct stretch *pointers[MAX_POINTS];
+    unsigned count;
+    struct pace pace;
+};
+
+static void add(struct habit *habit, int64_t at_ms, uint64_t changed_bytes)
+{
+    struct stretch *point = &habit->points[habit->count];
+
+    *point = (struct stretch){.to_ms = at_ms, .changed_bytes = changed_bytes};
+    habit->pointers[habit->count++] = point;
+}
+
+/* Every EVERY_MS, each with CHANGED_BYTES; returns when the next one would be. */
+static int64_t add_many(struct habit *habit, unsigned count, int64_t every_ms,
+                        uint64_t changed_bytes)
+{
+    for (unsigned i = 0; i < count; i++)
+        add(habit, START_MS + i * every_ms, changed_bytes);
+    return START_MS + count * every_ms;
+}
+
+static bool is_unusual(struct habit *habit)
+{
+    pace_of(habit->pointers, habit->count, &habit->pace);
+    return pace_is_unusual(&habit->pace);
+}
+
+START_TEST(what_a_vm_always_does_is_usual)
+{
+    struct habit habit = {0};
+
+    add_many(&habit, 100, 15 * MINUTE_MS, 400 * MIB);
+    ck_assert(!is_unusual(&habit));
+    ck_assert(habit.pace.known);
+    ck_assert_double_eq_tol(habit.pace.bytes, 1600.0 * MIB, 1);
+    ck_assert_double_eq_tol(habit.pace.busiest_bytes, 1600.0 * MIB, 1);
+}
+END_TEST
+
+START_TEST(many_times_as_much_at_once_is_not)
+{
+    struct habit habit = {0};
+    int64_t next_ms = add_many(&habit, 100, 15 * MINUTE_MS, 40 * MIB);
+
+    add(&habit, next_ms, 2 * GIB);
+    ck_assert(is_unusual(&habit));
+    ck_assert_double_eq_tol(habit.pace.bytes, 2.0 * GIB + 3 * 40 * MIB, 1);
+}
+END_TEST
+
+START_TEST(a_busy_night_each_week_is_usual)
+{
+    struct habit habit = {0};
+    int64_t next_ms = add_many(&habit, 100, HOUR_MS, 40 * MIB);
+
+    habit.points[50].changed_bytes = 3 * GIB;
+    add(&habit, next_ms, 4 * GIB);
+    ck_assert(!is_unusual(&habit));
+}
+END_TEST
+
+START_TEST(a_point_that_comes_late_has_more_in_it)
+{
+    struct habit habit = {0};
+    int64_t next_ms = add_many(&habit, 100, 15 * MINUTE_MS, 100 * MIB);
+
+    add(&habit, next_ms + 2 * DAY_MS, 48 * 400 * MIB);
+    ck_assert(!is_unusual(&habit));
+    ck_assert_double_eq_tol(habit.pace.bytes, 400.0 * MIB, 4.0 * MIB);
+}
+END_TEST
+
+START_TEST(little_is_never_unusual)
+{
+    struct habit habit = {0};
+    int64_t next_ms = add_many(&habit, 100, HOUR_MS, MIB);
+
+    add(&habit, next_ms, 200 * MIB);
+    ck_assert(!is_unusual(&habit));
+}
+END_TEST
+
+START_TEST(a_vm_that_is_new_has_no_habits)
+{
+    struct habit habit = {0};
+
+    pace_of(habit.pointers, 0, &habit.pace);
+    ck_assert(!habit.pace.known);
+    /* Full: nobody knows what has changed. */
+    add(&habit, START_MS, 0);
+    ck_assert(!is_unusual(&habit));
+    ck_assert(!habit.pace.known);
+    for (unsigned i = 1; i < 5; i++)
+        add(&habit, START_MS + i * HOUR_MS, MIB);
+    add(&habit, START_MS + 5 * HOUR_MS, 10 * GIB);
+    ck_assert(!is_unusual(&habit));
+    ck_assert(habit.pace.known);
+}
+END_TEST
+
+/* --- The store --- */
+
+static void note(struct catalog *catalog, int64_t at_ms, uint64_t free_bytes)
+{
+    g_autoptr(GError) error = NULL;
+
+    unit_ok(space_note(catalog, free_bytes, 1000 * GIB, at_ms, &error), error);
+}
+
+static double days_left(struct catalog *catalog, uint64_t free_bytes, int64_t now_ms)
+{
+    g_autoptr(GError) error = NULL;
+    double days;
+
+    unit_ok(space_days_left(catalog, free_bytes, now_ms, &days, &error), error);
+    return days;
+}
+
+START_TEST(a_store_that_fills_evenly_has_so_many_days)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+
+    for (unsigned hour = 0; hour <= 48; hour++)
+        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 2 * DAY_MS), 452.0 / 24, 0.01);
+}
+END_TEST
+
+START_TEST(what_is_old_does_not_count)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+
+    note(catalog, START_MS, 900 * GIB);
+    for (unsigned hour = 0; hour <= 48; hour++)
+        note(catalog, START_MS + 20 * DAY_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 22 * DAY_MS), 452.0 / 24,
+                            0.01);
+}
+END_TEST
+
+START_TEST(one_that_does_not_fill_has_room_for_ever)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+
+    ck_assert_double_lt(days_left(catalog, 452 * GIB, START_MS), 0);
+    note(catalog, START_MS, 500 * GIB);
+    ck_assert_double_lt(days_left(catalog, 452 * GIB, START_MS), 0);
+    for (unsigned hour = 1; hour <= 48; hour++)
+        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB + hour * GIB);
+    ck_assert_double_lt(days_left(catalog, 548 * GIB, START_MS + 2 * DAY_MS), 0);
+}
+END_TEST
+
+START_TEST(a_few_hours_tell_nothing)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+
+    for (unsigned hour = 0; hour <= 6; hour++)
+        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    ck_assert_double_lt(days_left(catalog, 494 * GIB, START_MS + 6 * HOUR_MS), 0);
+}
+END_TEST
+
+START_TEST(samples_are_one_an_hour_and_do_not_become_more_for_ever)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    g_autoptr(GError) error = NULL;
+    unsigned samples = 0;
+
+    /* A sample a day is enough to see it. */
+    for (unsigned day = 0; day < 60; day++)
+        for (unsigned minute = 0; minute < 3; minute++)
+            note(catalog, START_MS + day * DAY_MS + minute * MINUTE_MS, 500 * GIB);
+    unit_ok(catalog_each(catalog, CATALOG_HISTORY, "space/", count, &samples, &error), error);
+    ck_assert_uint_ge(samples, 37);
+    ck_assert_uint_le(samples, 39);
+}
+END_TEST
+
+int main(void)
+{
+    return UNIT_RUN("pace", what_a_vm_always_does_is_usual, many_times_as_much_at_once_is_not,
+                    a_busy_night_each_week_is_usual, a_point_that_comes_late_has_more_in_it,
+                    little_is_never_unusual, a_vm_that_is_new_has_no_habits,
+                    a_store_that_fills_evenly_has_so_many_days, what_is_old_does_not_count,
+                    one_that_does_not_fill_has_room_for_ever, a_few_hours_tell_nothing,
+                    samples_are_one_an_hour_and_do_not_become_more_for_ever);
+}
