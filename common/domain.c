@@ -146,6 +146,22 @@ bool domain_disk_bytes(struct domain *domain, const char *target, uint64_t *capa
     return true;
 }
 
+bool domain_metadata(struct domain *domain, const char *uri, char **xml, GError **error)
+{
+    static const unsigned where[] = {VIR_DOMAIN_AFFECT_CURRENT, VIR_DOMAIN_AFFECT_CONFIG};
+
+    *xml = NULL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(where) && !*xml; i++) {
+        *xml = virDomainGetMetadata(domain->handle, VIR_DOMAIN_METADATA_ELEMENT, uri, where[i]);
+        if (*xml || libvirt_error_code() == VIR_ERR_NO_DOMAIN_METADATA)
+            continue;
+        /* One that is not persistent has no definition beside what runs. */
+        return (i > 0 && libvirt_error_code() == VIR_ERR_OPERATION_INVALID) ||
+               domain_fail(domain, error, "read the metadata of");
+    }
+    return true;
+}
+
 bool domain_autostart(struct domain *domain, bool *autostart, GError **error)
 {
     int flag = 0;

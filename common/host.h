@@ -103,6 +103,9 @@ enum domain_xml_kind {
     DOMAIN_XML_INACTIVE, /* the definition, with secrets: what a recovery point keeps */
 };
 char *domain_xml(struct domain *domain, enum domain_xml_kind kind, GError **error);
+/* The element of namespace URI in its <metadata>, of what runs or else of the definition, in *XML (g_free); NULL:
+ * there is none. */
+bool domain_metadata(struct domain *domain, const char *uri, char **xml, GError **error);
 bool domain_autostart(struct domain *domain, bool *autostart, GError **error);
 bool domain_set_autostart(struct domain *domain, bool autostart, GError **error);
 bool domain_start(struct domain *domain, GError **error);

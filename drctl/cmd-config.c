@@ -29,8 +29,8 @@ static bool check_protections(const struct config *config, GPtrArray *vapps, GEr
     return true;
 }
 
-/* A chain of points at a destination is made by one protection, with its quiesce and compression.
- */
+/* A chain of points at a destination is made by one protection, with its quiesce and compression. A name goes
+ * before patterns. */
 static bool check_vm(const struct config *config, const struct protection *protection,
                      const char *vm, GHashTable *seen, GError **error)
 {

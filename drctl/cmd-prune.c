@@ -69,9 +69,12 @@ static bool add_vms(struct pruning *pruning, const char *name, GError **error)
     return true;
 }
 
-/* What the protection that sends VM there keeps; an empty policy if there is none. */
+/* What the protection that sends VM there keeps, or would if there still was such a VM; an empty policy if there
+ * is none. */
 static struct retention policy_of(const struct pruning *pruning, const char *vm)
 {
+    const struct protection *selects;
+
     if (pruning->has_keep)
         return pruning->keep;
     for (unsigned i = 0; i < pruning->protected->len; i++) {
@@ -81,6 +84,9 @@ static struct retention policy_of(const struct pruning *pruning, const char *vm)
             g_str_equal(protected->protection->destination, pruning->destination))
             return protected->protection->keep;
     }
+    selects = protection_that_selects(pruning->context->config, pruning->destination, vm, NULL);
+    if (selects)
+        return selects->keep;
     return (struct retention){0};
 }
 
@@ -115,7 +121,7 @@ static bool prepare(struct pruning *pruning, GError **error)
     pruning->vms = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
     if (!read_keep(pruning, error) || !context_config(context, error))
         return false;
-    pruning->protected = protected_vms(context, none, error);
+    pruning->protected = recorded_vms(context, none, error);
     if (pruning->protected)
         pruning->store = context_open(context, pruning->destination, error);
     if (!pruning->store || (!*context->args && !add_vms(pruning, NULL, error)))

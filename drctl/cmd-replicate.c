@@ -125,6 +125,25 @@ static void tell_of_asked(struct replication *replication)
     }
 }
 
+/* Patterns that mean nothing are an error, which keeps nobody else from his points. */
+static bool note_empty(struct replication *replication, GError **error)
+{
+    const struct context *context = replication->context;
+    g_autoptr(GPtrArray) empty =
+        empty_protections(context->config, context->args, replication->all);
+
+    if (empty->len == 0)
+        return true;
+    if (replication->vms->len == 0)
+        return fail_empty(context->config, empty->pdata[0], error);
+    for (unsigned i = 0; i < empty->len; i++) {
+        g_clear_error(&replication->aside_error);
+        fail_empty(context->config, empty->pdata[i], &replication->aside_error);
+        progress_note(context->progress, "%s", replication->aside_error->message);
+    }
+    return true;
+}
+
 static bool prepare(struct replication *replication, GError **error)
 {
     struct context *context = replication->context;
@@ -135,13 +154,13 @@ static bool prepare(struct replication *replication, GError **error)
         to ? vms_to_asked(replication, to, error) : protected_vms(context, context->args, error);
     if (!replication->vms)
         return false;
+    replication->all = protected_vms(context, none, error);
+    if (!replication->all || (!to && !note_empty(replication, error)))
+        return false;
     if (replication->vms->len == 0)
         return fail(error, ERROR_CONFIG,
                     "nothing is protected: add a [protection NAME] group to %s",
                     context->config->path);
-    replication->all = protected_vms(context, none, error);
-    if (!replication->all)
-        return false;
     tell_of_asked(replication);
     return context_store(context, error) && context_hosts(context, error);
 }
@@ -203,7 +222,8 @@ static bool replicate(struct replication *replication, GError **error)
         return false;
     if (option_set(replication->context, "dry-run"))
         return dry_run(replication, error);
-    if (!begin_run(replication, error))
+    if (!forget_left_vms(replication->context, replication->all, error) ||
+        !begin_run(replication, error))
         return false;
     if (option_set(replication->context, "continuous"))
         return take_continuously(replication, error);

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* In a line of many. */
+#define SHOWN_NAMES 8
+
 /* --- output ---------------------------------------------------------------------------------- */
 
 static char *bytes_text(const json_t *json, const char *key)
@@ -100,6 +103,26 @@ static void print_received(json_t *list)
     table_print(table);
 }
 
+/* A few names, and how many more there are. */
+static void print_unprotected(const json_t *list)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    size_t count = json_array_size(list), shown = MIN(count, SHOWN_NAMES);
+
+    if (count == 0)
+        return;
+    for (size_t i = 0; i < shown; i++) {
+        const json_t *vm = json_array_get(list, i);
+
+        g_string_append_printf(text, "%s%s%s", i ? ", " : "", json_get_string(vm, "vm"),
+                               json_is_true(json_object_get(vm, "running")) ? "" : " (off)");
+    }
+    if (shown < count)
+        g_string_append_printf(text, " and %zu more", count - shown);
+    puts("");
+    print_wrapped("", "Not protected (drctl protect): %s", text->str);
+}
+
 static void print_recovered(const GPtrArray *recovered)
 {
     if (hydration_left(recovered) == 0)
@@ -173,6 +196,7 @@ static bool show(struct context *context, GError **error)
     }
     print_status(context->config, json_object_get(status.json, "protected"),
                  json_object_get(status.json, "received"));
+    print_unprotected(json_object_get(status.json, "unprotected"));
     print_recovered(status.recovered);
     print_windows(status.windows);
     print_problems(problems);

@@ -54,6 +54,27 @@ static json_t *count_json(const struct count *count)
     return json;
 }
 
+/* VMs come and go under its patterns. */
+static void select_again(struct replication *replication, const struct protection *protection)
+{
+    char *name[] = {protection->name, NULL};
+    g_autoptr(GError) why = NULL;
+    GPtrArray *vms;
+
+    if (!protection_is_open(protection))
+        return;
+    vms = protected_vms(replication->context, name, &why);
+    if (vms && vms->len == 0)
+        fail_empty(replication->context->config, protection, &why);
+    if (why) {
+        g_clear_pointer(&vms, g_ptr_array_unref);
+        progress_note(replication->context->progress, "%s", why->message);
+        return;
+    }
+    g_ptr_array_unref(replication->vms);
+    replication->vms = vms;
+}
+
 bool continuous_run(struct replication *replication, const struct protection *protection,
                     GError **error)
 {
@@ -69,8 +90,11 @@ bool continuous_run(struct replication *replication, const struct protection *pr
         rpo.took_ms = time_monotonic_ms() - begun_ms;
         count_round(&count, replication, begun_ms, begun_ms + rpo.took_ms);
         failed_rounds = replication->made->len == 0 ? failed_rounds + 1 : 0;
-        if (count.rounds % DROP_ROUNDS == 0 && !option_set(replication->context, "keep-all"))
-            replication_drop_older(replication);
+        if (count.rounds % DROP_ROUNDS == 0) {
+            if (!option_set(replication->context, "keep-all"))
+                replication_drop_older(replication);
+            select_again(replication, protection);
+        }
         if (failed_rounds >= FAILED_ROUNDS || !pause_until(rpo_next_ms(&rpo)))
             break;
     } while (true);

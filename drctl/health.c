@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "drctl/jobs.h"
 #include "drctl/schedule.h"
 
 /* Of the store's file system. */
@@ -89,6 +90,18 @@ static void look_at_protected(const struct survey *survey, const json_t *vm)
             g_strdup_printf("its last point failed: %s", error), NULL);
 }
 
+/* Whoever wrote it counts on it. */
+static void look_at_empty(const struct survey *survey, const json_t *name)
+{
+    const struct config *config = survey->context->config;
+    const struct protection *protection = config_protection(config, json_string_value(name), NULL);
+
+    add(survey, PROBLEM_CRITICAL, g_strconcat("empty/", protection->name, NULL),
+        g_strdup_printf("protection %s", protection->name), empty_text(protection),
+        g_strdup_printf("virsh list --all shows which VMs there are; change vms or exclude in %s",
+                        config->path));
+}
+
 /* --- what is held for others ------------------------------------------------------------------ */
 
 static void look_at_received(const struct survey *survey, const json_t *vm)
@@ -111,12 +124,12 @@ static void look_at_received(const struct survey *survey, const json_t *vm)
 }
 
 static void look_at_each(const struct survey *survey, const json_t *list,
-                         void (*look)(const struct survey *survey, const json_t *vm))
+                         void (*look)(const struct survey *survey, const json_t *entry))
 {
-    const json_t *vm;
+    const json_t *entry;
     size_t i;
 
-    json_array_foreach(list, i, vm) look(survey, vm);
+    json_array_foreach(list, i, entry) look(survey, entry);
 }
 
 /* --- jobs, tests, space ----------------------------------------------------------------------- */
@@ -240,6 +253,7 @@ GPtrArray *health_problems(struct context *context, const struct status *status,
     struct survey survey = {context, problems};
 
     look_at_each(&survey, json_object_get(status->json, "protected"), look_at_protected);
+    look_at_each(&survey, json_object_get(status->json, "empty"), look_at_empty);
     look_at_each(&survey, json_object_get(status->json, "received"), look_at_received);
     look_at_windows(&survey, status->windows);
     look_at_space(&survey);

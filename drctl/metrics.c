@@ -192,6 +192,7 @@ char *metrics_text(struct context *context, const struct status *status, const G
 {
     g_autoptr(GPtrArray) wrong = NULL;
     g_autoptr(GPtrArray) schedule = schedule_make(context, &wrong, error);
+    const json_t *unprotected = json_object_get(status->json, "unprotected");
     GString *text;
 
     if (!schedule)
@@ -199,6 +200,9 @@ char *metrics_text(struct context *context, const struct status *status, const G
     text = g_string_new(NULL);
     append_vms(text, status);
     append_space(text, context->config);
+    if (json_is_array(unprotected))
+        append_plain(text, "unprotected_vms", "VMs of this site that no protection covers",
+                     (double)json_array_size(unprotected));
     append_problems(text, problems);
     append_jobs(text, schedule);
     /* Whoever reads a file must see when nobody writes it any more. */

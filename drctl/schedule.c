@@ -79,7 +79,8 @@ struct newest {
     const struct protection *protection;
     struct rpo rpo; /* of the VM that is due first */
     int64_t due_ms;
-    GHashTable *seen; /* names of VMs */
+    GHashTable *vms;  /* names of what it covers */
+    GHashTable *seen; /* those of them that have a record */
 };
 
 int64_t rpo_slowest_ms(const json_t *record)
@@ -99,7 +100,8 @@ static bool look_at_record(const char *key, json_t *record, void *data)
     const char *vm = json_get_string(record, "vm"), *time = json_get_string(record, "time");
     struct rpo rpo = {.target_ms = newest->protection->rpo_ms, .took_ms = rpo_slowest_ms(record)};
 
-    if (!vm || g_strcmp0(json_get_string(record, "protection"), newest->protection->name) != 0 ||
+    if (!vm || !g_hash_table_contains(newest->vms, vm) ||
+        g_strcmp0(json_get_string(record, "protection"), newest->protection->name) != 0 ||
         g_strcmp0(json_get_string(record, "destination"), newest->protection->destination) != 0)
         return true;
     if (time)
@@ -109,21 +111,32 @@ static bool look_at_record(const char *key, json_t *record, void *data)
     return true;
 }
 
-/* When does the first of its VMs need the next point? */
+static GHashTable *names_of(const GPtrArray *vms)
+{
+    GHashTable *names = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < vms->len; i++)
+        g_hash_table_add(names, ((struct protected_vm *)vms->pdata[i])->vm);
+    return names;
+}
+
+/* When does the first of its VMs need the next point? No host is asked: what patterns have come to mean since
+ * the last point is seen when the next one is taken. */
 static bool rpo_due(struct making *making, const struct protection *protection, int64_t *due_ms,
                     GError **error)
 {
     char *name[] = {protection->name, NULL};
-    g_autoptr(GPtrArray) vms = protected_vms(making->context, name, error);
+    g_autoptr(GPtrArray) vms = recorded_vms(making->context, name, error);
+    g_autoptr(GHashTable) names = vms ? names_of(vms) : NULL;
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    struct newest newest = {.protection = protection, .due_ms = INT64_MAX, .seen = seen};
+    struct newest newest = {
+        .protection = protection, .due_ms = INT64_MAX, .vms = names, .seen = seen};
 
     if (!vms || !catalog_each(making->context->catalog, CATALOG_REPLICATION, "", look_at_record,
                               &newest, error))
         return false;
-    for (unsigned i = 0; i < vms->len; i++)
-        if (!g_hash_table_contains(seen, ((struct protected_vm *)vms->pdata[i])->vm))
-            newest.due_ms = 0;
+    if (g_hash_table_size(seen) < vms->len || vms->len == 0)
+        newest.due_ms = 0;
     *due_ms = newest.due_ms;
     return true;
 }

@@ -99,15 +99,76 @@ static json_t *protected_json(struct context *context, const struct protected_vm
     return json;
 }
 
-static bool protected_list(struct context *context, json_t *list, GError **error)
+static json_t *empty_json(const struct config *config, const GPtrArray *vms)
+{
+    char *all[] = {NULL};
+    g_autoptr(GPtrArray) empty = empty_protections(config, all, vms);
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < empty->len; i++)
+        json_array_append_new(list,
+                              json_string(((const struct protection *)empty->pdata[i])->name));
+    return list;
+}
+
+/* What was failed over is another site's to protect. */
+static bool is_ours(const struct config *config, const char *uuid)
+{
+    AUTO(owner) owner = NULL;
+
+    return !owner_read(config->store, uuid, &owner, NULL) || !owner ||
+           g_str_equal(owner->site, config->site);
+}
+
+static void add_unprotected(const struct config *config, const GPtrArray *present, bool running,
+                            GHashTable *known, json_t *list)
+{
+    for (unsigned i = 0; i < present->len; i++) {
+        const struct present_vm *vm = present->pdata[i];
+        json_t *json;
+
+        if (vm->runs != running || !g_hash_table_add(known, vm->name) || !is_ours(config, vm->uuid))
+            continue;
+        json = json_object();
+        json_set_string(json, "vm", vm->name);
+        json_set_string(json, "uuid", vm->uuid);
+        json_object_set_new(json, "running", json_boolean(running));
+        json_array_append_new(list, json);
+    }
+}
+
+/* Those that run come first. The VMs of this site that have no protection; null when nobody can say. */
+static json_t *unprotected_json(struct context *context, const GPtrArray *vms)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) present = present_vms(context, false, &why);
+    g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
+    json_t *list = present ? json_array() : json_null();
+
+    for (unsigned i = 0; i < vms->len; i++)
+        g_hash_table_add(known, ((const struct protected_vm *)vms->pdata[i])->vm);
+    if (present) {
+        add_unprotected(context->config, present, true, known, list);
+        add_unprotected(context->config, present, false, known, list);
+    }
+    if (why)
+        progress_note(context->progress, "VMs that are not protected are not shown: %s",
+                      why->message);
+    return list;
+}
+
+static bool protected_list(struct context *context, json_t *status, GError **error)
 {
     char *all[] = {NULL};
     g_autoptr(GPtrArray) vms = protected_vms(context, all, error);
+    json_t *list = json_object_get(status, "protected");
 
     if (!vms || (vms->len > 0 && !context_hosts(context, error)))
         return false;
     for (unsigned i = 0; i < vms->len; i++)
         json_array_append_new(list, protected_json(context, vms->pdata[i]));
+    json_object_set_new(status, "empty", empty_json(context->config, vms));
+    json_object_set_new(status, "unprotected", unprotected_json(context, vms));
     return true;
 }
 
@@ -248,12 +309,12 @@ static bool uncommitted_list(struct context *context, struct status *status, GEr
 
 bool status_make(struct context *context, struct status *status, GError **error)
 {
-    json_t *protected = json_array(), *received = json_array();
+    json_t *received = json_array();
 
     *status = (struct status){.json = json_object()};
-    json_object_set_new(status->json, "protected", protected);
+    json_object_set_new(status->json, "protected", json_array());
     json_object_set_new(status->json, "received", received);
-    if (!received_list(context, received, error) || !protected_list(context, protected, error) ||
+    if (!received_list(context, received, error) || !protected_list(context, status->json, error) ||
         !uncommitted_list(context, status, error))
         return false;
     json_set_string(status->json, "site", context->config->site);

@@ -7,7 +7,8 @@
 #include "drctl/command.h"
 
 struct status {
-    json_t *json;         /* {site, protected, received, uncommitted, recovered}, see drctl(1) */
+    json_t *
+        json; /* {site, protected, empty, unprotected, received, uncommitted, recovered}, see drctl(1) */
     GPtrArray *windows;   /* of struct window: what "uncommitted" tells */
     GPtrArray *recovered; /* of struct hydration: what "recovered" tells */
 };

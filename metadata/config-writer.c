@@ -169,13 +169,27 @@ bool config_init(const struct config_init *init, GError **error)
     return config && write_new(config, text, error);
 }
 
-static void append_remote(GString *text, const char *name, const char *address, const char *store)
+/* *TEXT (g_string_free) is drctl.conf with GROUP at its end. */
+static struct config *append(const struct config *config, const char *group, GString **text,
+                             GError **error)
 {
-    if (text->len && text->str[text->len - 1] != '\n')
-        g_string_append_c(text, '\n');
-    g_string_append_printf(text, "\n[remote %s]\naddress = %s\n", name, address);
-    if (store)
-        g_string_append_printf(text, "store = %s\n", store);
+    g_autofree char *old = NULL;
+    size_t len;
+
+    if (!file_read(config->path, CONFIG_MAX_BYTES, &old, &len, error))
+        return NULL;
+    *text = g_string_new_len(old, (gssize)len);
+    if (len > 0 && old[len - 1] != '\n')
+        g_string_append_c(*text, '\n');
+    g_string_append_printf(*text, "\n%s", group);
+    return config_parse((*text)->str, (*text)->len, config->dir, error);
+}
+
+struct config *config_with_group(const struct config *config, const char *group, GError **error)
+{
+    g_autoptr(GString) text = NULL;
+
+    return append(config, group, &text, error);
 }
 
 /* Replaces the file behind a symbolic link, not the link. */
@@ -189,26 +203,74 @@ static bool replace_text(const char *path, const GString *text, GError **error)
     return file_write(real, text->str, text->len, st.st_mode & 07777, error);
 }
 
+bool config_add_group(const struct config *config, const char *group, GError **error)
+{
+    g_autoptr(GString) text = NULL;
+    AUTO(config) after = append(config, group, &text, error);
+
+    return after && replace_text(config->path, text, error);
+}
+
 bool config_add_remote(const struct config *config, const char *name, const char *address,
                        const char *store, GError **error)
 {
     AUTO(config) before = NULL;
-    AUTO(config) after = NULL;
-    g_autoptr(GString) text = g_string_new(NULL);
-    g_autofree char *old = NULL;
-    size_t len;
+    g_autofree char *group =
+        g_strdup_printf("[remote %s]\naddress = %s\n%s%s%s", name, address, store ? "store = " : "",
+                        store ? store : "", store ? "\n" : "");
 
-    if (!check_plain(name, error) || !check_plain(address, error) || !check_plain(store, error) ||
-        !file_read(config->path, CONFIG_MAX_BYTES, &old, &len, error))
+    if (!check_plain(name, error) || !check_plain(address, error) || !check_plain(store, error))
         return false;
-    before = config_parse(old, len, config->dir, error);
+    before = config_load(config->dir, error);
     if (!before)
         return false;
     if (config_remote(before, name, NULL))
         return fail(error, ERROR_CONFLICT, "%s has a [remote %s] already: edit or remove it",
                     config->path, name);
-    g_string_append_len(text, old, (gssize)len);
-    append_remote(text, name, address, store);
-    after = config_parse(text->str, text->len, config->dir, error);
-    return after && replace_text(config->path, text, error);
+    return config_add_group(config, group, error);
+}
+
+/* A ';' in a name would be taken for the end of it. */
+static bool append_list(GString *text, const char *key, char *const *list, GError **error)
+{
+    if (!list || !*list)
+        return true;
+    g_string_append_printf(text, "%s = ", key);
+    for (char *const *item = list; *item; item++) {
+        if (strchr(*item, ';'))
+            return fail(error, ERROR_CONFIG,
+                        "'%s' cannot be written to drctl.conf: it has a ';' in it", *item);
+        if (!check_plain(*item, error))
+            return false;
+        g_string_append_printf(text, "%s%s", item == list ? "" : "; ", *item);
+    }
+    g_string_append_c(text, '\n');
+    return true;
+}
+
+static bool append_value(GString *text, const char *key, const char *value, GError **error)
+{
+    if (!check_plain(value, error))
+        return false;
+    if (value)
+        g_string_append_printf(text, "%s = %s\n", key, value);
+    return true;
+}
+
+char *config_protection_text(const struct config_protection *protection, GError **error)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    if (!check_plain(protection->name, error))
+        return NULL;
+    g_string_append_printf(text, "[protection %s]\n", protection->name);
+    if (!append_list(text, "vms", protection->vms, error) ||
+        !append_list(text, "exclude", protection->exclude, error) ||
+        !append_value(text, "like", protection->like, error) ||
+        !append_value(text, "destination", protection->destination, error) ||
+        !append_value(text, "rpo", protection->rpo, error) ||
+        !append_value(text, "at", protection->at, error) ||
+        !append_value(text, "keep", protection->keep, error))
+        return NULL;
+    return g_string_free(g_steal_pointer(&text), FALSE);
 }

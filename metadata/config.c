@@ -4,6 +4,7 @@
 
 #include "metadata/config-private.h"
 #include "metadata/manifest.h"
+#include "metadata/selection.h"
 
 #define NAME_MAX_BYTES 63
 #define RETRY_DEFAULT_MS (INT64_C(10) * 60 * 1000)
@@ -53,6 +54,8 @@ static void protection_free(void *data)
     g_free(protection->name);
     g_free(protection->vapp);
     g_strfreev(protection->vms);
+    g_strfreev(protection->patterns);
+    g_strfreev(protection->exclude);
     g_free(protection->destination);
     calendar_free(protection->at);
     g_free(protection);
@@ -355,18 +358,32 @@ static bool read_remote(const struct reader *reader, GError **error)
            read_limit(reader, remote, error);
 }
 
-/* A comma may be part of a VM's name, but "db, app" was meant as a list. */
-static bool check_vms(const struct reader *reader, char **vms, GError **error)
+static bool check_entries(const struct reader *reader, const char *key, char *const *entries,
+                          GError **error)
 {
-    for (char **vm = vms; vm && *vm; vm++) {
-        if (!vm_name_is_valid(*vm))
-            return keyfile_fail(reader->keyfile, reader->group, "vms", error,
-                                "'%s' is not the name of a VM", *vm);
-        if (strstr(*vm, ", ") || g_str_has_suffix(*vm, ","))
-            return keyfile_fail(reader->keyfile, reader->group, "vms", error,
-                                "'%s': names are separated by ';'", *vm);
-    }
+    const char *why;
+
+    for (; entries && *entries; entries++)
+        if (!selection_is_valid(*entries, &why))
+            return keyfile_fail(reader->keyfile, reader->group, key, error, "'%s'%s%s", *entries,
+                                g_str_has_prefix(why, "is") ? " " : ": ", why);
     return true;
+}
+
+/* Whole names stay in `vms`: for them nobody must be asked. */
+static void split_patterns(struct protection *protection)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new(), patterns = g_ptr_array_new();
+
+    for (char **entry = protection->vms; entry && *entry; entry++)
+        g_ptr_array_add(selection_is_pattern(*entry) ? patterns : names, *entry);
+    if (patterns->len == 0)
+        return;
+    g_ptr_array_add(names, NULL);
+    g_ptr_array_add(patterns, NULL);
+    g_free(protection->vms);
+    protection->vms = (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
+    protection->patterns = (char **)g_ptr_array_free(g_steal_pointer(&patterns), FALSE);
 }
 
 static bool read_subject(const struct reader *reader, struct protection *protection, GError **error)
@@ -384,25 +401,23 @@ static bool read_subject(const struct reader *reader, struct protection *protect
         return keyfile_fail(reader->keyfile, reader->group, "vapp", error,
                             "'%s' is not the name of a vApp: use letters, digits, '.', '_' and '-'",
                             protection->vapp);
-    return check_vms(reader, protection->vms, error);
+    if (!check_entries(reader, "vms", protection->vms, error))
+        return false;
+    split_patterns(protection);
+    return true;
 }
 
-static bool read_protection(const struct reader *reader, GError **error)
+/* What a template can say, too. What is not there stays as it is. */
+static bool read_settings(const struct reader *reader, struct protection *protection,
+                          GError **error)
 {
-    static const char *const keys[] = {
-        "vapp", "vms", "destination", "quiesce", "quiesce-timeout", "group", "compression",
-        "keep", "rpo", "at",          NULL};
-    struct protection *protection = g_new0(struct protection, 1);
-    unsigned quiesce = QUIESCE_TRY, group;
-    int64_t timeout_ms = 10 * 1000, compression = 1;
+    unsigned quiesce = protection->quiesce, group = protection->group;
+    int64_t timeout_ms = INT64_C(1000) * protection->quiesce_timeout_s;
+    int64_t compression = protection->compression;
 
-    g_ptr_array_add(reader->config->protections, protection);
-    protection->name = g_strdup(reader->name);
-    if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||
-        !read_subject(reader, protection, error))
-        return false;
-    group = protection->vapp ? GROUP_TRY : GROUP_OFF;
-    if (!keyfile_string(reader->keyfile, reader->group, "destination", &protection->destination,
+    if (!keyfile_list(reader->keyfile, reader->group, "exclude", &protection->exclude, error) ||
+        !check_entries(reader, "exclude", protection->exclude, error) ||
+        !keyfile_string(reader->keyfile, reader->group, "destination", &protection->destination,
                         error) ||
         !keyfile_word(reader->keyfile, reader->group, "quiesce", mode_names, &quiesce, error) ||
         !keyfile_duration(reader->keyfile, reader->group, "quiesce-timeout", QUIESCE_MIN_MS,
@@ -418,6 +433,69 @@ static bool read_protection(const struct reader *reader, GError **error)
     protection->group = (enum group_mode)group;
     protection->compression = (int)compression;
     return true;
+}
+
+static struct protection *protection_new(const char *name)
+{
+    struct protection *protection = g_new0(struct protection, 1);
+
+    protection->name = g_strdup(name);
+    protection->quiesce = QUIESCE_TRY;
+    protection->quiesce_timeout_s = 10;
+    protection->compression = 1;
+    return protection;
+}
+
+#define SETTING_KEYS                                                                               \
+    "exclude", "destination", "quiesce", "quiesce-timeout", "group", "compression", "keep", "rpo", \
+        "at", NULL
+
+/* Also one that nobody is like must be right. */
+static bool read_template(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {SETTING_KEYS};
+    struct protection *scratch = protection_new(reader->name);
+    bool ok = keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
+              read_settings(reader, scratch, error);
+
+    protection_free(scratch);
+    return ok;
+}
+
+static bool read_like(const struct reader *reader, struct protection *protection, GError **error)
+{
+    g_autofree char *name = NULL, *group = NULL;
+    struct reader template = *reader;
+
+    if (!keyfile_string(reader->keyfile, reader->group, "like", &name, error))
+        return false;
+    if (!name)
+        return true;
+    group = g_strdup_printf("template %s", name);
+    if (!g_strv_contains((const char *const *)keyfile_groups(reader->keyfile), group))
+        return keyfile_fail(reader->keyfile, reader->group, "like", error,
+                            "there is no [template %s]", name);
+    template.group = group;
+    return read_settings(&template, protection, error);
+}
+
+static bool read_protection(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {"vapp", "vms", "like", SETTING_KEYS};
+    struct protection *protection = protection_new(reader->name);
+
+    g_ptr_array_add(reader->config->protections, protection);
+    if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||
+        !read_subject(reader, protection, error))
+        return false;
+    protection->group = protection->vapp ? GROUP_TRY : GROUP_OFF;
+    if (!read_like(reader, protection, error) || !read_settings(reader, protection, error))
+        return false;
+    return protection_is_open(protection) ||
+           !keyfile_has(reader->keyfile, reader->group, "exclude") ||
+           keyfile_fail(reader->keyfile, reader->group, "exclude", error,
+                        "there is no pattern and no tag in vms of which anything could be left "
+                        "out: name in vms what is meant");
 }
 
 static const struct remote *find_remote(const struct config *config, const char *name)
@@ -474,7 +552,11 @@ static bool read_other(struct reader *reader, GError **error)
         const char *prefix;
         bool (*read)(const struct reader *reader, GError **error);
     } kinds[] = {
-        {"remote ", read_remote}, {"protection ", read_protection}, {"alert ", config_read_alert}};
+        {"remote ", read_remote},
+        {"protection ", read_protection},
+        {"template ", read_template},
+        {"alert ", config_read_alert},
+    };
 
     if (strcmp(reader->group, "daemon") == 0)
         return config_read_daemon(reader, error);
@@ -490,7 +572,7 @@ static bool read_other(struct reader *reader, GError **error)
     }
     return keyfile_fail(reader->keyfile, reader->group, NULL, error,
                         "there is no such group; there are [site], [daemon], [remote NAME], "
-                        "[protection NAME] and [alert NAME]");
+                        "[protection NAME], [template NAME] and [alert NAME]");
 }
 
 static bool read_groups(struct reader *reader, GError **error)
@@ -575,16 +657,5 @@ const struct protection *config_protection(const struct config *config, const ch
     }
     fail(error, ERROR_NOT_FOUND, "%s has no protection '%s'%s", config->path, name,
          names->len ? names->str : ", nor any other: add a [protection NAME]");
-    return NULL;
-}
-
-const struct protection *config_protection_of_vm(const struct config *config, const char *vm)
-{
-    for (unsigned i = 0; i < config->protections->len; i++) {
-        const struct protection *protection = config->protections->pdata[i];
-
-        if (protection->vms && g_strv_contains((const char *const *)protection->vms, vm))
-            return protection;
-    }
     return NULL;
 }

@@ -30,7 +30,9 @@
  *     retry = 10min                       how long a lost link is waited for; 0s: not
  *
  *     [protection shop]
- *     vapp = shop                         or: vms = db; app (separated by ';' only)
+ *     vapp = shop                         or: vms = db; web-*; tag:prod (separated by ';' only, selection.h)
+ *     exclude = web-test; tag:scratch     of what patterns and tags mean
+ *     like = hourly                       what is not said here is as in [template hourly]
  *     destination = dr1                   a remote, or `local` for this site's own store
  *     quiesce = try                       off | try | require
  *     quiesce-timeout = 10s
@@ -39,6 +41,8 @@
  *     keep = last=24 daily=14 weekly=8    which of its points stay at the destination; default: all
  *     rpo = 15min                         how old its newest point may be (rpo.h); default: nobody says
  *     at = mon..fri 02:00                 when the daemon takes one (calendar.h); default: for the rpo
+ *
+ *     [template hourly]                   any keys of a protection but vapp, vms and like
  *
  *     [daemon]                            what it does beside protections, all optional
  *     jobs = 4                            at once, at most
@@ -110,8 +114,10 @@ struct remote {
 
 struct protection {
     char *name;
-    char *vapp; /* or NULL: then VMS */
-    char **vms; /* or NULL: then VAPP */
+    char *vapp;      /* or NULL: then VMS */
+    char **vms;      /* whole names, perhaps none; or NULL: then VAPP */
+    char **patterns; /* the other entries of `vms`, see selection.h; NULL: none */
+    char **exclude;  /* or NULL */
     char *destination;
     enum quiesce quiesce;
     unsigned quiesce_timeout_s;
@@ -159,8 +165,6 @@ DEFINE_CLEANUP(config)
 const struct remote *config_remote(const struct config *config, const char *name, GError **error);
 const struct protection *config_protection(const struct config *config, const char *name,
                                            GError **error);
-/* The first protection that names VM in `vms`, or NULL. */
-const struct protection *config_protection_of_vm(const struct config *config, const char *vm);
 /* Is what the configuration names there: each remote's key (readable by nobody else, as ssh demands)
  * and known_hosts, and the directories? For `drctl config check`; loading does not look, because `init`
  * and `site add` make these files one after the other. */
@@ -183,7 +187,18 @@ struct config_init {
     const char *images;
 };
 bool config_init(const struct config_init *init, GError **error);
-/* Append a [remote NAME] group to drctl.conf, keeping every byte that is there; ERROR_CONFLICT if the
- * name exists. The result is parsed before it replaces the old file. */
+/* The text of a [protection NAME] group; what is NULL is not said. ERROR_CONFIG for what cannot be written. */
+struct config_protection {
+    const char *name;
+    char *const *vms;
+    char *const *exclude;
+    const char *like, *destination, *rpo, *at, *keep;
+};
+char *config_protection_text(const struct config_protection *protection, GError **error);
+/* What drctl.conf is when GROUP is appended to it; nothing is written. */
+struct config *config_with_group(const struct config *config, const char *group, GError **error);
+/* Append GROUP, keeping every byte that is there. The result is parsed before it replaces the old file. */
+bool config_add_group(const struct config *config, const char *group, GError **error);
+/* Append a [remote NAME] group likewise; ERROR_CONFLICT if the name exists. */
 bool config_add_remote(const struct config *config, const char *name, const char *address,
                        const char *store, GError **error);

@@ -1,15 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "restore/test-failover.h"
 
+#include <fnmatch.h>
 #include <string.h>
 
 #include "restore/evidence.h"
 #include "restore/guest.h"
 #include "restore/plan.h"
+#include "restore/rewrite.h"
 #include "restore/test-guard.h"
 #include "restore/test-undo.h"
 
 #define KEEP_TICK_US (100 * 1000)
+
+/* What planner_prepare_test() calls them. */
+#define COPY_NAMES "*-test-[0-9]*.*"
+
+bool test_failover_is_copy(struct domain *domain)
+{
+    g_autofree char *mark = NULL;
+
+    return fnmatch(COPY_NAMES, domain_name(domain), 0) == 0 &&
+           domain_metadata(domain, RECOVERED_NAMESPACE, &mark, NULL) && mark;
+}
 
 /* One VM. Written by its thread, read when that has ended. */
 struct tested {

@@ -15,6 +15,8 @@
 
 /* Networks of bubbles are called so; they are there as long as the test. */
 #define TEST_NETWORK_PREFIX "drctl-test-"
+/* Is it a copy that a test failover has made? */
+bool test_failover_is_copy(struct domain *domain);
 
 struct test_request {
     uint64_t cap_bytes; /* what its VMs may write, together; 0: half of what is free */

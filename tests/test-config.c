@@ -97,7 +97,7 @@ START_TEST(reads_every_key)
     ck_assert_int_eq(shop->group, GROUP_REQUIRE);
     ck_assert_int_eq(shop->compression, 19);
     ck_assert_uint_eq(shop->keep.keep[RETENTION_DAILY], 9);
-    lone = config_protection_of_vm(config, "app");
+    lone = config_protection(config, "lone", &error);
     ck_assert(retention_is_empty(&lone->keep));
     ck_assert_ptr_nonnull(lone);
     ck_assert_str_eq(lone->name, "lone");
@@ -106,7 +106,6 @@ START_TEST(reads_every_key)
     ck_assert_uint_eq(lone->quiesce_timeout_s, 10);
     ck_assert_int_eq(lone->group, GROUP_OFF);
     ck_assert_int_eq(lone->compression, 1);
-    ck_assert_ptr_null(config_protection_of_vm(config, "web"));
 }
 END_TEST
 
@@ -191,6 +190,15 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[protection p] vms: stands beside vapp"},
         {SITE "[protection p]\nvapp = ../a\n", "[protection p] vapp: '../a' is not the name"},
         {SITE "[protection p]\nvms = a/b\n", "[protection p] vms: 'a/b' is not the name of a VM"},
+        {SITE "[protection p]\nvms = tag:a b\n", "[protection p] vms: 'tag:a b' is not a tag"},
+        {SITE "[protection p]\nvms = web-*\nexclude = a/b\n",
+         "[protection p] exclude: 'a/b' is not the name"},
+        {SITE "[protection p]\nvms = web\nexclude = db\n",
+         "[protection p] exclude: there is no pattern and no tag in vms"},
+        {SITE "[protection p]\nvms = web\nlike = t\n",
+         "[protection p] like: there is no [template t]"},
+        {SITE "[template t]\nvms = web\n", "[template t] vms: there is no such key"},
+        {SITE "[template t]\nrpo = soon\n", "[template t] rpo: 'soon' is not a duration"},
         {SITE "[protection p]\nvms = db, app\n",
          "[protection p] vms: 'db, app': names are separated"},
         {SITE "[protection p]\nvms = db; db\n", "[protection p] vms: 'db' is there twice"},
