@@ -238,6 +238,36 @@ static bool add_prune(struct making *making, GError **error)
     return job || !config->prune_at;
 }
 
+static bool add_copy(struct making *making, const struct copy_rule *rule, GError **error)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    bool is_local = g_str_equal(rule->from, "local") || g_str_equal(rule->to, "local");
+    g_auto(GStrv) words = NULL;
+    struct scheduled *job;
+
+    g_strv_builder_add_many(builder, "copy", "--from", rule->from, "--to", rule->to, NULL);
+    if (rule->vms)
+        g_strv_builder_addv(builder, (const char **)rule->vms);
+    words = g_strv_builder_end(builder);
+    job = add(making, g_strconcat("copy/", rule->name, NULL), (const char *const *)words, error);
+    if (!job)
+        return false;
+    job->link = g_strdup(g_str_equal(rule->to, "local") ? rule->from : rule->to);
+    job->of_store = is_local;
+    set_calendar(job, rule->at);
+    return true;
+}
+
+static bool add_copies(struct making *making, GError **error)
+{
+    const GPtrArray *copies = making->context->config->copies;
+
+    for (unsigned i = 0; i < copies->len; i++)
+        if (!add_copy(making, copies->pdata[i], error))
+            return false;
+    return true;
+}
+
 /* Failovers whose time to be taken back is over, disks that are still copied off their points. */
 static bool add_housekeeping(struct making *making, GError **error)
 {
@@ -322,7 +352,7 @@ GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError *
 
     *problems = making.problems;
     if (!context_catalog(context, error) || !add_protections(&making, error) ||
-        !add_verify(&making, error) || !add_prune(&making, error) ||
+        !add_verify(&making, error) || !add_prune(&making, error) || !add_copies(&making, error) ||
         !add_housekeeping(&making, error) || !add_watch(&making, error) ||
         !add_tests(&making, error))
         return NULL;

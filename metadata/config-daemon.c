@@ -72,6 +72,39 @@ bool config_read_daemon(const struct reader *reader, GError **error)
                         "such as 03:00");
 }
 
+/* --- [copy NAME] ------------------------------------------------------------------------------ */
+
+void copy_rule_free(void *data)
+{
+    struct copy_rule *rule = data;
+
+    g_free(rule->name);
+    g_free(rule->from);
+    g_free(rule->to);
+    g_strfreev(rule->vms);
+    calendar_free(rule->at);
+    g_free(rule);
+}
+
+bool config_read_copy(const struct reader *reader, GError **error)
+{
+    static const char *const keys[] = {"from", "to", "vms", "at", NULL};
+    struct copy_rule *rule = g_new0(struct copy_rule, 1);
+
+    g_ptr_array_add(reader->config->copies, rule);
+    rule->name = g_strdup(reader->name);
+    if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||
+        !keyfile_string(reader->keyfile, reader->group, "from", &rule->from, error) ||
+        !keyfile_string(reader->keyfile, reader->group, "to", &rule->to, error) ||
+        !keyfile_list(reader->keyfile, reader->group, "vms", &rule->vms, error) ||
+        !read_calendar(reader, "at", &rule->at, error))
+        return false;
+    if (!rule->from)
+        rule->from = g_strdup("local");
+    return rule->at || keyfile_fail(reader->keyfile, reader->group, "at", error,
+                                    "is missing: when points are copied, such as 05:00");
+}
+
 /* --- [alert NAME] ----------------------------------------------------------------------------- */
 
 void alert_free(void *data)

@@ -21,6 +21,9 @@ bool config_read_schedule(const struct reader *reader, struct protection *protec
                           GError **error);
 /* [daemon] */
 bool config_read_daemon(const struct reader *reader, GError **error);
+/* [copy NAME] */
+bool config_read_copy(const struct reader *reader, GError **error);
+void copy_rule_free(void *rule);
 /* [alert NAME] */
 bool config_read_alert(const struct reader *reader, GError **error);
 void alert_free(void *alert);

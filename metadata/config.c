@@ -79,6 +79,7 @@ void config_free(struct config *config)
     g_free(config->metrics);
     g_ptr_array_unref(config->remotes);
     g_ptr_array_unref(config->protections);
+    g_ptr_array_unref(config->copies);
     g_ptr_array_unref(config->alerts);
     g_free(config);
 }
@@ -113,6 +114,7 @@ static struct config *config_new(const char *dir)
     config->witnesses = g_new0(char *, 1);
     config->remotes = g_ptr_array_new_with_free_func(remote_free);
     config->protections = g_ptr_array_new_with_free_func(protection_free);
+    config->copies = g_ptr_array_new_with_free_func(copy_rule_free);
     config->alerts = g_ptr_array_new_with_free_func(alert_free);
     return config;
 }
@@ -521,27 +523,48 @@ static char *remote_names(const struct config *config)
     return g_string_free(names, FALSE);
 }
 
-/* A protection may stand before its remote in the file. */
-static bool check_destinations(const struct reader *reader, GError **error)
+/* Of KEY of GROUP; a group may stand before its remote in the file. */
+static bool check_store(const struct reader *reader, const char *group, const char *key,
+                        const char *name, GError **error)
+{
+    g_autofree char *names = NULL;
+
+    if (!name)
+        return keyfile_fail(reader->keyfile, group, key, error,
+                            "is missing: the name of a [remote], or local");
+    if (strcmp(name, "local") == 0 || find_remote(reader->config, name))
+        return true;
+    names = remote_names(reader->config);
+    return keyfile_fail(reader->keyfile, group, key, error,
+                        "there is no [remote %s]; there are %s%slocal", name, names,
+                        *names ? ", " : "");
+}
+
+static bool check_copy(const struct reader *reader, const struct copy_rule *rule, GError **error)
+{
+    g_autofree char *group = g_strdup_printf("copy %s", rule->name);
+
+    if (!check_store(reader, group, "from", rule->from, error) ||
+        !check_store(reader, group, "to", rule->to, error))
+        return false;
+    return strcmp(rule->from, rule->to) != 0 ||
+           keyfile_fail(reader->keyfile, group, "to", error, "is where the points are already");
+}
+
+static bool check_stores(const struct reader *reader, GError **error)
 {
     const struct config *config = reader->config;
 
     for (unsigned i = 0; i < config->protections->len; i++) {
         const struct protection *protection = config->protections->pdata[i];
         g_autofree char *group = g_strdup_printf("protection %s", protection->name);
-        g_autofree char *names = NULL;
 
-        if (!protection->destination)
-            return keyfile_fail(reader->keyfile, group, "destination", error,
-                                "is missing: the name of a [remote], or local");
-        if (strcmp(protection->destination, "local") == 0 ||
-            find_remote(config, protection->destination))
-            continue;
-        names = remote_names(config);
-        return keyfile_fail(reader->keyfile, group, "destination", error,
-                            "there is no [remote %s]; there are %s%slocal", protection->destination,
-                            names, *names ? ", " : "");
+        if (!check_store(reader, group, "destination", protection->destination, error))
+            return false;
     }
+    for (unsigned i = 0; i < config->copies->len; i++)
+        if (!check_copy(reader, config->copies->pdata[i], error))
+            return false;
     return true;
 }
 
@@ -552,10 +575,8 @@ static bool read_other(struct reader *reader, GError **error)
         const char *prefix;
         bool (*read)(const struct reader *reader, GError **error);
     } kinds[] = {
-        {"remote ", read_remote},
-        {"protection ", read_protection},
-        {"template ", read_template},
-        {"alert ", config_read_alert},
+        {"remote ", read_remote},    {"protection ", read_protection}, {"template ", read_template},
+        {"copy ", config_read_copy}, {"alert ", config_read_alert},
     };
 
     if (strcmp(reader->group, "daemon") == 0)
@@ -572,7 +593,7 @@ static bool read_other(struct reader *reader, GError **error)
     }
     return keyfile_fail(reader->keyfile, reader->group, NULL, error,
                         "there is no such group; there are [site], [daemon], [remote NAME], "
-                        "[protection NAME], [template NAME] and [alert NAME]");
+                        "[protection NAME], [template NAME], [copy NAME] and [alert NAME]");
 }
 
 static bool read_groups(struct reader *reader, GError **error)
@@ -590,7 +611,7 @@ static bool read_groups(struct reader *reader, GError **error)
         if (strcmp(*group, "site") != 0 && !read_other(reader, error))
             return false;
     }
-    return check_destinations(reader, error);
+    return check_stores(reader, error);
 }
 
 struct config *config_parse(const char *text, size_t len, const char *dir, GError **error)

@@ -53,6 +53,12 @@
  *     prune-at = 04:30
  *     metrics = /var/lib/prometheus/node-exporter/drctl.prom
  *
+ *     [copy vault]                        a third copy, any number of them
+ *     from = local                        a remote, or `local`: this site's own store; the default
+ *     to = dr2                            likewise
+ *     vms = db; web                       names of VMs; default: all that there are
+ *     at = 05:00                          must be given
+ *
  *     [alert ops]                         whom to tell when something is wrong, any number of them
  *     mail = ops@example.org              with smtp = smtps://mail.example.org; or command, or webhook
  *     tell = warning                      warning | critical
@@ -128,6 +134,14 @@ struct protection {
     struct calendar *at;   /* or NULL */
 };
 
+/* Points that the daemon copies from one store to another. */
+struct copy_rule {
+    char *name;
+    char *from, *to;     /* "local", or a remote */
+    char **vms;          /* or NULL: all */
+    struct calendar *at; /* never NULL */
+};
+
 struct config {
     char *dir;  /* absolute */
     char *path; /* dir/drctl.conf */
@@ -149,6 +163,7 @@ struct config {
     char *metrics;                         /* file of metrics, or NULL */
     GPtrArray *remotes;                    /* of struct remote, in file order */
     GPtrArray *protections;                /* of struct protection, in file order */
+    GPtrArray *copies;                     /* of struct copy_rule, in file order */
     GPtrArray *alerts;                     /* of struct alert, in file order */
 };
 
