@@ -258,10 +258,10 @@ static bool tell_all(struct context *context, const GPtrArray *problems, bool bl
 static bool write_metrics(struct context *context, const struct status *status,
                           const GPtrArray *problems, GError **error)
 {
-    g_autofree char *text = metrics_text(context, status, problems, error);
+    g_autofree char *text = metrics_text(context, status, problems);
 
     /* Others read it. */
-    return text && file_write(context->config->metrics, text, strlen(text), 0644, error);
+    return file_write(context->config->metrics, text, strlen(text), 0644, error);
 }
 
 static GPtrArray *look(struct context *context, struct status *status, GError **error)
@@ -328,7 +328,7 @@ static bool cmd_metrics(struct context *context, GError **error)
 {
     AUTO_STATUS status = {0};
     g_autoptr(GPtrArray) problems = look(context, &status, error);
-    g_autofree char *text = problems ? metrics_text(context, &status, problems, error) : NULL;
+    g_autofree char *text = problems ? metrics_text(context, &status, problems) : NULL;
 
     if (text)
         fputs(text, stdout);

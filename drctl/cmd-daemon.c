@@ -316,12 +316,25 @@ static int64_t wait_ms(const GPtrArray *schedule)
     return first_ms - now_ms;
 }
 
+/* How full it is becomes known by somebody who is always there. */
+static void look_at_store(struct daemon *daemon)
+{
+    uint64_t free_bytes, total_bytes;
+    g_autoptr(GError) error = NULL;
+
+    if (disk_space(daemon->context->config->store, &free_bytes, &total_bytes, &error))
+        space_note(daemon->context->catalog, free_bytes, total_bytes, time_now_ms(), &error);
+    if (error)
+        tell_once(daemon, error->message);
+}
+
 static void look(struct daemon *daemon)
 {
     g_autoptr(GPtrArray) problems = NULL;
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) schedule = schedule_make(daemon->context, &problems, &error);
 
+    look_at_store(daemon);
     for (unsigned i = 0; i < problems->len; i++)
         tell_once(daemon, problems->pdata[i]);
     if (schedule)
@@ -459,7 +472,8 @@ const struct command daemon_commands[] = {
         .flags = COMMAND_CHANGES,
         .summary = "do by itself what drctl.conf and the recovery plans say, when it is due",
         .text =
-            "Starts points, verification, pruning and test failovers, each as a process of its\n"
+            "Starts points, copies, verification, pruning and test failovers, each as a process of "
+            "its\n"
             "own, and stays in the foreground. SIGHUP reads drctl.conf anew, which a change of\n"
             "it does, too; SIGTERM stops jobs at a safe place.",
         .run = cmd_daemon,

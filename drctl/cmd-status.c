@@ -2,6 +2,7 @@
 #include "drctl/health.h"
 #include "drctl/hydration.h"
 #include "drctl/output.h"
+#include "drctl/vapp-status.h"
 #include "drctl/windows.h"
 
 #include <stdio.h>
@@ -10,6 +11,8 @@
 
 /* In a line of many. */
 #define SHOWN_NAMES 8
+/* Of more VMs those are not listed that are well and in a vApp, which stands for them. */
+#define SHOWN_VMS 20
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -36,15 +39,6 @@ static char *tested_text(const json_t *json)
         return NULL;
     age = duration_format((double)(time_now_ms() - ms) / 1000);
     return g_strconcat(age, json_get_string(json, "proven") ? "" : ", unproven", NULL);
-}
-
-/* "15 min ok"; NULL: nothing was promised. g_free. */
-static char *rpo_text(const json_t *json)
-{
-    const char *state = json_get_string(json, "rpo_state");
-    g_autofree char *target = seconds_text(json, "rpo_seconds");
-
-    return state ? g_strdup_printf("%s %s", target, state) : NULL;
 }
 
 static void print_protected(json_t *list)
@@ -145,23 +139,27 @@ static void print_windows(const GPtrArray *windows)
         puts("Time is over for some of them: `drctl run due` ends them, let a timer call it.");
 }
 
-static void print_status(const struct config *config, json_t *protected, json_t *received)
+static void print_store(const struct config *config, const json_t *store)
 {
-    g_autofree char *free_text = NULL;
-    uint64_t free_bytes, total_bytes;
+    const json_t *days = json_object_get(store, "days_left");
+    g_autofree char *free_text = bytes_text(store, "free_bytes");
+    g_autofree char *until =
+        json_is_number(days) ? g_strdup_printf(", enough for %.0f days", json_number_value(days))
+                             : g_strdup("");
 
-    if (disk_space(config->store, &free_bytes, &total_bytes, NULL))
-        free_text = bytes_format(free_bytes);
-    printf("Site %s, store %s, %s free\n\n", config->site, config->store,
-           free_text ? free_text : "?");
-    if (json_array_size(protected) > 0)
-        print_protected(protected);
-    if (json_array_size(protected) > 0 && json_array_size(received) > 0)
+    printf("Site %s, store %s, %s free%s\n", config->site, config->store, free_text, until);
+}
+
+static void print_vms(json_t *protected, json_t *received)
+{
+    if (json_array_size(protected) > 0) {
         puts("");
-    if (json_array_size(received) > 0)
+        print_protected(protected);
+    }
+    if (json_array_size(received) > 0) {
+        puts("");
         print_received(received);
-    if (json_array_size(protected) == 0 && json_array_size(received) == 0)
-        puts("Nothing is protected here and no recovery points have arrived.");
+    }
 }
 
 static void print_problems(const GPtrArray *problems)
@@ -179,27 +177,80 @@ static void print_problems(const GPtrArray *problems)
     }
 }
 
+static bool has_problem(const GPtrArray *problems, const char *vm)
+{
+    g_autofree char *subject = g_strdup_printf("VM %s", vm);
+
+    for (unsigned i = 0; i < problems->len; i++)
+        if (g_str_equal(((struct problem *)problems->pdata[i])->subject, subject))
+            return true;
+    return false;
+}
+
+/* Take VMs out of LIST that their vApp stands for; how many. */
+static size_t leave_out(json_t *list, const json_t *vapps, const GPtrArray *problems)
+{
+    size_t count = 0;
+
+    for (size_t i = json_array_size(list); i > 0; i--) {
+        const char *vm = json_get_string(json_array_get(list, i - 1), "vm");
+
+        if (vapps_have(vapps, vm) && !has_problem(problems, vm)) {
+            json_array_remove(list, i - 1);
+            count++;
+        }
+    }
+    return count;
+}
+
+static void print_all(struct context *context, const struct status *status, const json_t *vapps,
+                      const GPtrArray *problems)
+{
+    json_t *protected = json_object_get(status->json, "protected");
+    json_t *received = json_object_get(status->json, "received");
+    bool many = json_array_size(protected) + json_array_size(received) > SHOWN_VMS;
+    size_t left_out = 0;
+
+    if (many && !option_set(context, "vms"))
+        left_out = leave_out(protected, vapps, problems) + leave_out(received, vapps, problems);
+    print_store(context->config, json_object_get(status->json, "store"));
+    if (json_array_size(vapps) > 0) {
+        puts("");
+        vapps_print(vapps);
+    }
+    print_vms(protected, received);
+    if (left_out > 0)
+        printf("\n%zu more, of vApps, are well: drctl status --vms lists them, too.\n", left_out);
+    else if (json_array_size(protected) + json_array_size(received) == 0)
+        puts("\nNothing is protected here and no recovery points have arrived.");
+    print_unprotected(json_object_get(status->json, "unprotected"));
+    print_recovered(status->recovered);
+    print_windows(status->windows);
+    print_problems(problems);
+}
+
 static bool show(struct context *context, GError **error)
 {
     AUTO_STATUS status = {0};
     g_autoptr(GPtrArray) problems = NULL;
+    json_auto_t *vapps = NULL;
+    g_autoptr(GError) why = NULL;
 
     if (!status_make(context, &status, error))
         return false;
     problems = health_problems(context, &status, error);
     if (!problems)
         return false;
-    if (context->json) {
-        json_object_set_new(status.json, "problems", problems_json(problems));
-        print_json(status.json);
+    vapps = vapps_json(context, status.json, problems, &why);
+    if (why)
+        progress_note(context->progress, "vApps are not shown: %s", why->message);
+    if (!context->json) {
+        print_all(context, &status, vapps, problems);
         return true;
     }
-    print_status(context->config, json_object_get(status.json, "protected"),
-                 json_object_get(status.json, "received"));
-    print_unprotected(json_object_get(status.json, "unprotected"));
-    print_recovered(status.recovered);
-    print_windows(status.windows);
-    print_problems(problems);
+    json_object_set(status.json, "vapps", vapps ? vapps : json_null());
+    json_object_set_new(status.json, "problems", problems_json(problems));
+    print_json(status.json);
     return true;
 }
 
@@ -252,6 +303,7 @@ static bool cmd_status(struct context *context, GError **error)
 }
 
 static const struct option status_options[] = {
+    {"vms", NULL, "all VMs, also where there are many and their vApp stands for them"},
     {"watch", NULL, "again and again, until Ctrl-C"},
     {"check", NULL, "one line for a monitor; exit status 0 ok, 1 warning, 2 critical, 3 unknown"},
     {0},

@@ -9,6 +9,8 @@
 /* Of the store's file system. */
 #define SPACE_WARNING_PART 10
 #define SPACE_CRITICAL_PART 20
+#define DAYS_WARNING 14
+#define DAYS_CRITICAL 3
 /* So often a job may fail before what it is for is in danger. */
 #define JOB_FAILURES_CRITICAL 3
 
@@ -78,11 +80,34 @@ static void look_at_rpo(const struct survey *survey, const json_t *vm)
                         json_get_string(vm, "protection")));
 }
 
+/* Files that somebody encrypts are all changed at once. */
+static void look_at_change(const struct survey *survey, const json_t *vm)
+{
+    const json_t *unusual = json_object_get(vm, "unusual_change");
+    g_autofree char *bytes = NULL, *busiest = NULL, *when = NULL;
+    int64_t ms;
+
+    if (!json_is_object(unusual) || !time_parse(json_get_string(unusual, "time"), &ms, NULL))
+        return;
+    bytes = bytes_format((uint64_t)json_number_value(json_object_get(unusual, "bytes_per_hour")));
+    busiest = bytes_format(
+        (uint64_t)json_number_value(json_object_get(unusual, "busiest_bytes_per_hour")));
+    when = time_format_local(ms);
+    add(survey, PROBLEM_WARNING, key_of("change", vm), subject_of(vm),
+        g_strdup_printf("%s of it changed in an hour until %s, and never more than %s in a month "
+                        "before: is somebody encrypting its files?",
+                        bytes, when, busiest),
+        g_strdup_printf("look at the VM; drctl points %s lists the points from before, and drctl "
+                        "failover and restore take them with --at",
+                        json_get_string(vm, "vm")));
+}
+
 static void look_at_protected(const struct survey *survey, const json_t *vm)
 {
     const char *error = json_get_string(vm, "error"), *problem = json_get_string(vm, "problem");
 
     look_at_rpo(survey, vm);
+    look_at_change(survey, vm);
     if (problem)
         add(survey, PROBLEM_CRITICAL, key_of("owner", vm), subject_of(vm), g_strdup(problem), NULL);
     else if (error)
@@ -148,35 +173,29 @@ static void look_at_job(const struct survey *survey, const struct scheduled *job
         g_strdup("drctl run list and drctl run show tell more; it is tried again by itself"));
 }
 
-static bool look_at_jobs(const struct survey *survey, GError **error)
+static void look_at_jobs(const struct survey *survey, const struct status *status)
 {
-    struct context *context = survey->context;
-    g_autoptr(GPtrArray) wrong = NULL;
-    g_autoptr(GPtrArray) schedule = schedule_make(context, &wrong, error);
     bool wanted = false;
 
-    if (!schedule)
-        return false;
-    for (unsigned i = 0; i < schedule->len; i++) {
-        const struct scheduled *job = schedule->pdata[i];
+    for (unsigned i = 0; i < status->schedule->len; i++) {
+        const struct scheduled *job = status->schedule->pdata[i];
 
         look_at_job(survey, job);
         /* Without a schedule of its own a site needs no daemon. */
         wanted |= !g_str_equal(job->key, SCHEDULE_HOUSEKEEPING);
     }
-    for (unsigned i = 0; i < wrong->len; i++) {
+    for (unsigned i = 0; i < status->wrong->len; i++) {
         /* Keys of the catalog are short, and errors are not. */
         g_autofree char *digest =
-            g_compute_checksum_for_string(G_CHECKSUM_SHA256, wrong->pdata[i], -1);
+            g_compute_checksum_for_string(G_CHECKSUM_SHA256, status->wrong->pdata[i], -1);
 
         add(survey, PROBLEM_CRITICAL, g_strconcat("config/", digest, NULL),
-            g_strdup("the configuration"), g_strdup(wrong->pdata[i]), NULL);
+            g_strdup("the configuration"), g_strdup(status->wrong->pdata[i]), NULL);
     }
-    if (wanted && !schedule_is_kept(context))
+    if (wanted && !schedule_is_kept(survey->context))
         add(survey, PROBLEM_CRITICAL, g_strdup("daemon"), g_strdup("the daemon"),
             g_strdup("does not run, so nothing is done by itself"),
             g_strdup("start drctl daemon, as a service of the system"));
-    return true;
 }
 
 static void look_at_plan(const struct survey *survey, const struct recovery_plan *plan,
@@ -221,19 +240,28 @@ static void look_at_windows(const struct survey *survey, const GPtrArray *window
     }
 }
 
-static void look_at_space(const struct survey *survey)
+static void look_at_space(const struct survey *survey, const json_t *store)
 {
-    const char *store = survey->context->config->store;
-    uint64_t free_bytes, total_bytes;
+    json_int_t free_bytes = json_integer_value(json_object_get(store, "free_bytes"));
+    json_int_t total_bytes = json_integer_value(json_object_get(store, "total_bytes"));
+    const json_t *days_left = json_object_get(store, "days_left");
+    double days = json_is_number(days_left) ? json_number_value(days_left) : G_MAXDOUBLE;
+    g_autofree char *left = bytes_format((uint64_t)free_bytes);
+    g_autofree char *all = bytes_format((uint64_t)total_bytes);
+    g_autofree char *until =
+        days < G_MAXDOUBLE
+            ? g_strdup_printf(", which is enough for %.0f days if it goes on as in the last week",
+                              days)
+            : NULL;
 
-    if (!disk_space(store, &free_bytes, &total_bytes, NULL) ||
-        free_bytes >= total_bytes / SPACE_WARNING_PART)
+    if (free_bytes >= total_bytes / SPACE_WARNING_PART && days >= DAYS_WARNING)
         return;
-    g_autofree char *left = bytes_format(free_bytes), *all = bytes_format(total_bytes);
-
-    add(survey, free_bytes < total_bytes / SPACE_CRITICAL_PART ? PROBLEM_CRITICAL : PROBLEM_WARNING,
+    add(survey,
+        free_bytes < total_bytes / SPACE_CRITICAL_PART || days < DAYS_CRITICAL ? PROBLEM_CRITICAL
+                                                                               : PROBLEM_WARNING,
         g_strdup("space"), g_strdup("the store"),
-        g_strdup_printf("has %s of %s left in %s", left, all, store),
+        g_strdup_printf("has %s of %s left in %s%s", left, all, survey->context->config->store,
+                        until ? until : ""),
         g_strdup("drctl prune --dry-run tells what could go; keep in drctl.conf, what stays"));
 }
 
@@ -256,8 +284,9 @@ GPtrArray *health_problems(struct context *context, const struct status *status,
     look_at_each(&survey, json_object_get(status->json, "empty"), look_at_empty);
     look_at_each(&survey, json_object_get(status->json, "received"), look_at_received);
     look_at_windows(&survey, status->windows);
-    look_at_space(&survey);
-    if (!look_at_jobs(&survey, error) || !look_at_plans(&survey, error))
+    look_at_space(&survey, json_object_get(status->json, "store"));
+    look_at_jobs(&survey, status);
+    if (!look_at_plans(&survey, error))
         return NULL;
     g_ptr_array_sort(problems, compare_worst);
     return g_steal_pointer(&problems);

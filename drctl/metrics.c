@@ -16,8 +16,8 @@ struct metric {
 
 static void append_head(GString *text, const char *name, const char *help)
 {
-    g_string_append_printf(text, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s gauge\n", name, help,
-                           name);
+    g_string_append_printf(text, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help,
+                           name, g_str_has_suffix(name, "_total") ? "counter" : "gauge");
 }
 
 /* Names of VMs may have quotes and backslashes in them, of jobs not. */
@@ -55,6 +55,11 @@ static double rpo_state_number(const json_t *vm)
 static double point_failed(const json_t *vm)
 {
     return json_get_string(vm, "error") != NULL;
+}
+
+static double is_unusual(const json_t *vm)
+{
+    return json_is_object(json_object_get(vm, "unusual_change"));
 }
 
 static double age_of(const json_t *vm, const char *key)
@@ -114,6 +119,12 @@ static void append_vms(GString *text, const struct status *status)
         {"point_age_seconds", "How old what the newest point shows is", "age_seconds", NULL},
         {"point_failed", "1: the last attempt to take a point failed", NULL, point_failed},
         {"lag_bytes", "Written since the newest point", "lag_bytes", NULL},
+        {"point_duration_seconds", "What the newest point took", "took_seconds", NULL},
+        {"rpo_violations_total", "Points that came later than the objective", "violations", NULL},
+        {"change_bytes_per_hour", "Changed in an hour, by the newest points",
+         "change_bytes_per_hour", NULL},
+        {"change_unusual", "1: within a day it was several times as much as ever before", NULL,
+         is_unusual},
     };
     static const struct metric received[] = {
         {"received_point_age_seconds", "The same, of points of other sites here", "age_seconds",
@@ -123,6 +134,7 @@ static void append_vms(GString *text, const struct status *status)
         {"received_damaged_points", "How many of them are damaged", "damaged", NULL},
         {"test_age_seconds", "Since the last test failover with a point of the VM", NULL,
          tested_age},
+        {"test_rto_seconds", "What that took until the VM was ready", "rto_seconds", NULL},
         {"proven", "1: there is a point that a test failover passed with", NULL, is_proven},
     };
 
@@ -142,15 +154,17 @@ static void append_plain(GString *text, const char *name, const char *help, doub
     append_value(text, value);
 }
 
-static void append_space(GString *text, const struct config *config)
+static void append_space(GString *text, const json_t *store)
 {
-    uint64_t free_bytes, total_bytes;
+    const json_t *days = json_object_get(store, "days_left");
 
-    if (!disk_space(config->store, &free_bytes, &total_bytes, NULL))
-        return;
     append_plain(text, "store_free_bytes", "Free in the file system of the store",
-                 (double)free_bytes);
-    append_plain(text, "store_total_bytes", "The size of that file system", (double)total_bytes);
+                 json_number_value(json_object_get(store, "free_bytes")));
+    append_plain(text, "store_total_bytes", "The size of that file system",
+                 json_number_value(json_object_get(store, "total_bytes")));
+    if (json_is_number(days))
+        append_plain(text, "store_days_left", "Until it is full, if it goes on as in the last week",
+                     json_number_value(days));
 }
 
 static void append_problems(GString *text, const GPtrArray *problems)
@@ -185,26 +199,29 @@ static void append_jobs(GString *text, const GPtrArray *schedule)
                                    PREFIX "job_started_timestamp_seconds{job=\"%s\"} %" PRId64 "\n",
                                    job->key, job->last.started_ms / 1000);
     }
+    append_head(text, "job_duration_seconds", "What a job took that has ended");
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+
+        if (job->last.ended_ms < job->last.started_ms || !job->last.ended_ms)
+            continue;
+        g_string_append_printf(text, PREFIX "job_duration_seconds{job=\"%s\"}", job->key);
+        append_value(text, (double)(job->last.ended_ms - job->last.started_ms) / 1000);
+    }
 }
 
-char *metrics_text(struct context *context, const struct status *status, const GPtrArray *problems,
-                   GError **error)
+char *metrics_text(struct context *context, const struct status *status, const GPtrArray *problems)
 {
-    g_autoptr(GPtrArray) wrong = NULL;
-    g_autoptr(GPtrArray) schedule = schedule_make(context, &wrong, error);
     const json_t *unprotected = json_object_get(status->json, "unprotected");
-    GString *text;
+    GString *text = g_string_new(NULL);
 
-    if (!schedule)
-        return NULL;
-    text = g_string_new(NULL);
     append_vms(text, status);
-    append_space(text, context->config);
+    append_space(text, json_object_get(status->json, "store"));
     if (json_is_array(unprotected))
         append_plain(text, "unprotected_vms", "VMs of this site that no protection covers",
                      (double)json_array_size(unprotected));
     append_problems(text, problems);
-    append_jobs(text, schedule);
+    append_jobs(text, status->schedule);
     /* Whoever reads a file must see when nobody writes it any more. */
     append_plain(text, "metrics_timestamp_seconds", "When these figures were taken",
                  (double)(time_now_ms() / 1000));

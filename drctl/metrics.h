@@ -7,5 +7,4 @@
 #include "drctl/health.h"
 
 /* g_free */
-char *metrics_text(struct context *context, const struct status *status, const GPtrArray *problems,
-                   GError **error);
+char *metrics_text(struct context *context, const struct status *status, const GPtrArray *problems);

@@ -308,6 +308,14 @@ void progress_terminal_free(struct progress *progress)
     g_free(terminal);
 }
 
+char *rpo_text(const json_t *json)
+{
+    const char *state = json_get_string(json, "rpo_state");
+    g_autofree char *target = seconds_text(json, "rpo_seconds");
+
+    return state ? g_strdup_printf("%s %s", target, state) : NULL;
+}
+
 char *shell_word(const char *text)
 {
     return *text && !text[strspn(text,

@@ -20,6 +20,8 @@ DEFINE_CLEANUP(table)
 void print_json(const json_t *json);
 void print_json_line(const json_t *json);
 
+/* "15 min ok" of {rpo_seconds, rpo_state}; NULL: nothing was promised. g_free */
+char *rpo_text(const json_t *json);
 /* TEXT as one word of a command line, in quotes only where that is needed; g_free. */
 char *shell_word(const char *text);
 

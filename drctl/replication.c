@@ -319,7 +319,6 @@ static void remember_point(const struct vm_job *job)
         .to_committed_ms = now_ms,
         .points = 1,
         .bytes = MAX(job->result.sent_bytes, manifest_stored_bytes(manifest)),
-        .changed_bytes = manifest->base ? job->result.changed_bytes : 0,
         .seconds = job->result.seconds,
     };
     g_autoptr(GError) why = NULL;
@@ -327,6 +326,23 @@ static void remember_point(const struct vm_job *job)
     if (!history_add(context->catalog, &point, &why))
         progress_note(context->progress, "the history lacks point %s of %s: %s", manifest->point,
                       manifest->vm, why->message);
+}
+
+/* What BEFORE, the record of the point before this one, and this point tell together. */
+static void note_habits(const struct vm_job *job, const json_t *before, json_t *record)
+{
+    const struct manifest *manifest = job->result.manifest;
+    const char *time = json_get_string(before, "time");
+    int64_t rpo_ms = job->vm->protection->rpo_ms, before_ms = 0;
+    bool late =
+        rpo_ms && time && time_parse(time, &before_ms, NULL) && time_now_ms() - before_ms > rpo_ms;
+    json_int_t violations = json_integer_value(json_object_get(before, "violations"));
+
+    note_took(record, before, job->result.seconds);
+    json_set_u64(record, "violations", (uint64_t)violations + late);
+    json_object_set_new(record, "pace",
+                        pace_next(json_object_get(before, "pace"), manifest->time_ms,
+                                  job->result.changed_bytes, !manifest->base));
 }
 
 /* For `drctl status` and the daemon: a failure keeps what is known of the last success. */
@@ -348,7 +364,7 @@ static void remember(const struct vm_job *job, const GError *error)
 
         record = result_json(job, error);
         if (!error)
-            note_took(record, before, job->result.seconds);
+            note_habits(job, before, record);
     }
     if (!error) {
         g_autofree char *time = time_format(job->result.manifest->time_ms);

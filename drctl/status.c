@@ -67,7 +67,50 @@ static void describe_rpo(const struct protection *protection, const json_t *reco
     json_set_string(json, "rpo_state", rpo_state_name(rpo_state_at(&rpo, time_now_ms())));
 }
 
-static json_t *protected_json(struct context *context, const struct protected_vm *vm)
+/* When the daemon takes the next one; null when it does not. */
+static void describe_next(const GPtrArray *schedule, const struct protection *protection,
+                          json_t *json)
+{
+    g_autofree char *key = g_strconcat("replicate/", protection->name, NULL);
+
+    json_set_string(json, "next", NULL);
+    for (unsigned i = 0; i < schedule->len; i++) {
+        const struct scheduled *job = schedule->pdata[i];
+
+        if (g_str_equal(job->key, key) && job->due_ms != INT64_MAX)
+            json_set_time(json, "next", MAX(job->due_ms, time_now_ms()));
+    }
+}
+
+static void set_number(json_t *json, const char *key, bool known, double value)
+{
+    json_object_set_new(json, key, known ? json_real(value) : json_null());
+}
+
+/* How the last points went. */
+static void describe_habits(const json_t *record, json_t *json)
+{
+    const json_t *took = json_array_get(json_object_get(record, "took"), 0), *unusual;
+    const json_t *pace = json_object_get(record, "pace");
+    double bytes = pace_bytes(pace);
+
+    set_number(json, "took_seconds", took != NULL, json_number_value(took));
+    json_set_u64(json, "violations",
+                 (uint64_t)json_integer_value(json_object_get(record, "violations")));
+    set_number(json, "change_bytes_per_hour", bytes >= 0, bytes);
+    json_object_set_new(json, "unusual_change", json_null());
+    if (pace_is_unusual(pace, time_now_ms(), &unusual)) {
+        json_t *what = json_object();
+
+        json_set_time(what, "time", json_integer_value(json_object_get(unusual, "at")));
+        json_object_set(what, "bytes_per_hour", json_object_get(unusual, "bytes"));
+        json_object_set(what, "busiest_bytes_per_hour", json_object_get(unusual, "busiest"));
+        json_object_set_new(json, "unusual_change", what);
+    }
+}
+
+static json_t *protected_json(struct context *context, const GPtrArray *schedule,
+                              const struct protected_vm *vm)
 {
     g_autoptr(GError) missing = NULL;
     AUTO(domain) domain = find_domain(context->hosts, vm->vm, &missing);
@@ -87,6 +130,8 @@ static json_t *protected_json(struct context *context, const struct protected_vm
     json_set_string(json, "time", time);
     describe_age(time, json);
     describe_rpo(vm->protection, record, time, json);
+    describe_next(schedule, vm->protection, json);
+    describe_habits(record, json);
     describe_lag(domain, record, json);
     json_set_string(json, "error", error);
     /* Without a domain nobody knows its UUID. */
@@ -157,18 +202,18 @@ static json_t *unprotected_json(struct context *context, const GPtrArray *vms)
     return list;
 }
 
-static bool protected_list(struct context *context, json_t *status, GError **error)
+static bool protected_list(struct context *context, struct status *status, GError **error)
 {
     char *all[] = {NULL};
     g_autoptr(GPtrArray) vms = protected_vms(context, all, error);
-    json_t *list = json_object_get(status, "protected");
+    json_t *list = json_object_get(status->json, "protected");
 
     if (!vms || (vms->len > 0 && !context_hosts(context, error)))
         return false;
     for (unsigned i = 0; i < vms->len; i++)
-        json_array_append_new(list, protected_json(context, vms->pdata[i]));
-    json_object_set_new(status, "empty", empty_json(context->config, vms));
-    json_object_set_new(status, "unprotected", unprotected_json(context, vms));
+        json_array_append_new(list, protected_json(context, status->schedule, vms->pdata[i]));
+    json_object_set_new(status->json, "empty", empty_json(context->config, vms));
+    json_object_set_new(status->json, "unprotected", unprotected_json(context, vms));
     return true;
 }
 
@@ -207,6 +252,7 @@ static json_t *received_json(struct context *context, const struct manifest *new
     json_set_string(json, "remedy", NULL);
     ownership_describe(context->config, newest->uuid, domain, json);
     json_set_string(json, "tested", NULL);
+    json_set_string(json, "rto_seconds", NULL);
     json_set_string(json, "proven", NULL);
     return json;
 }
@@ -220,8 +266,10 @@ static void note_test(const char *store, json_t *json, const struct manifest *ma
     g_autofree char *time = proof ? time_format(proof->time_ms) : NULL;
     const char *last = json_get_string(json, "tested");
 
-    if (proof && (!last || strcmp(time, last) > 0))
+    if (proof && (!last || strcmp(time, last) > 0)) {
         json_set_string(json, "tested", time);
+        set_number(json, "rto_seconds", proof->rto_seconds > 0, proof->rto_seconds);
+    }
     if (proof && proof->verdict == PROOF_PASSED && !json_get_string(json, "proven"))
         json_set_string(json, "proven", manifest->point);
 }
@@ -307,6 +355,22 @@ static bool uncommitted_list(struct context *context, struct status *status, GEr
     return status->windows != NULL;
 }
 
+static bool store_json(struct context *context, struct status *status, GError **error)
+{
+    json_t *json = json_object();
+    uint64_t free_bytes, total_bytes;
+    double days = -1;
+
+    json_object_set_new(status->json, "store", json);
+    if (!disk_space(context->config->store, &free_bytes, &total_bytes, error) ||
+        !space_days_left(context->catalog, free_bytes, time_now_ms(), &days, error))
+        return false;
+    json_set_u64(json, "free_bytes", free_bytes);
+    json_set_u64(json, "total_bytes", total_bytes);
+    set_number(json, "days_left", days >= 0, days);
+    return true;
+}
+
 bool status_make(struct context *context, struct status *status, GError **error)
 {
     json_t *received = json_array();
@@ -314,7 +378,11 @@ bool status_make(struct context *context, struct status *status, GError **error)
     *status = (struct status){.json = json_object()};
     json_object_set_new(status->json, "protected", json_array());
     json_object_set_new(status->json, "received", received);
-    if (!received_list(context, received, error) || !protected_list(context, status->json, error) ||
+    if (!context_catalog(context, error))
+        return false;
+    status->schedule = schedule_make(context, &status->wrong, error);
+    if (!status->schedule || !store_json(context, status, error) ||
+        !received_list(context, received, error) || !protected_list(context, status, error) ||
         !uncommitted_list(context, status, error))
         return false;
     json_set_string(status->json, "site", context->config->site);
@@ -327,6 +395,8 @@ bool status_make(struct context *context, struct status *status, GError **error)
 void status_clear(struct status *status)
 {
     g_clear_pointer(&status->json, json_decref);
+    g_clear_pointer(&status->schedule, g_ptr_array_unref);
+    g_clear_pointer(&status->wrong, g_ptr_array_unref);
     g_clear_pointer(&status->windows, g_ptr_array_unref);
     g_clear_pointer(&status->recovered, g_ptr_array_unref);
 }

@@ -9,6 +9,8 @@
 struct status {
     json_t *
         json; /* {site, protected, empty, unprotected, received, uncommitted, recovered}, see drctl(1) */
+    GPtrArray *schedule;  /* of struct scheduled */
+    GPtrArray *wrong;     /* of char *: what in the configuration gives no schedule */
     GPtrArray *windows;   /* of struct window: what "uncommitted" tells */
     GPtrArray *recovered; /* of struct hydration: what "recovered" tells */
 };

@@ -69,7 +69,6 @@ static json_t *stretch_json(const struct stretch *stretch)
     set_ms(json, "worst_ms", stretch->worst_ms);
     set_ms(json, "sum_ms", stretch->sum_ms);
     json_set_u64(json, "bytes", stretch->bytes);
-    json_set_u64(json, "changed_bytes", stretch->changed_bytes);
     json_set_real(json, "seconds", stretch->seconds);
     return json;
 }
@@ -98,8 +97,7 @@ static struct stretch *stretch_parse(const char *key, const json_t *json)
         !need_ms(json, "worst_ms", &stretch->worst_ms) ||
         !need_ms(json, "sum_ms", &stretch->sum_ms) ||
         !json_need_u64(json, "points", &stretch->points, NULL) ||
-        !json_need_u64(json, "bytes", &stretch->bytes, NULL) ||
-        !json_need_u64(json, "changed_bytes", &stretch->changed_bytes, NULL))
+        !json_need_u64(json, "bytes", &stretch->bytes, NULL))
         return NULL;
     stretch->vm_uuid = g_strdup(parts[0]);
     stretch->destination = g_strdup(parts[1]);
@@ -147,7 +145,6 @@ static void add_next(struct stretch *one, const struct stretch *next)
     one->to_committed_ms = next->to_committed_ms;
     one->points += next->points;
     one->bytes += next->bytes;
-    one->changed_bytes += next->changed_bytes;
     one->seconds += next->seconds;
 }
 

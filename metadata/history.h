@@ -4,7 +4,7 @@
  * committed adds a stretch of one point, in the catalog of the site that has taken it:
  *
  *     {"vm", "protection", "rpo_ms", "from", "from_committed", "to", "to_committed": ms,
- *      "points", "worst_ms", "sum_ms", "bytes", "changed_bytes", "seconds"}
+ *      "points", "worst_ms", "sum_ms", "bytes", "seconds"}
  *
  * A point that shows T and is committed at C is what a failover has until the next one is committed. Just before
  * that the newest state is C(next) - T old: this is the gap between the two, and the worst gap is the RPO
@@ -32,7 +32,6 @@ struct stretch {
     uint64_t points;
     int64_t worst_ms, sum_ms; /* of the gaps between its points */
     uint64_t bytes;           /* that were sent or written */
-    uint64_t changed_bytes;   /* in the VM; 0 for points that are full */
     double seconds;           /* that the points took, together */
 };
 void stretch_free(struct stretch *stretch);

@@ -10,59 +10,101 @@
 #define UNUSUAL_BYTES (256.0 * 1024 * 1024)
 #define UNUSUAL_TIMES 4
 #define HABIT_HOURS 7
+#define HABIT_DAYS 30
+/* So long it is told. */
+#define UNUSUAL_MS DAY_MS
 
 /* ---- VMs */
 
-/* In an hour: BYTES that have come between two points. */
-static double per_hour(uint64_t bytes, int64_t from_ms, int64_t to_ms)
+static int64_t ms_of(const json_t *json, const char *key)
 {
-    return (double)bytes * (double)HOUR_MS / (double)MAX(to_ms - from_ms, HOUR_MS);
+    return json_integer_value(json_object_get(json, key));
 }
 
-/* Which of the stretches from FIRST on end within an hour with it; the number of the first that does not. */
-static unsigned end_of_hour(struct stretch *const *stretches, unsigned first, unsigned count)
+static double bytes_of(const json_t *json, const char *key)
 {
-    unsigned end = first + 1;
-
-    while (end < count && stretches[end]->to_ms - stretches[first]->to_ms < HOUR_MS)
-        end++;
-    return end;
+    return json_number_value(json_object_get(json, key));
 }
 
-static uint64_t changed_in(struct stretch *const *stretches, unsigned first, unsigned end)
+double pace_bytes(const json_t *pace)
 {
-    uint64_t bytes = 0;
+    int64_t took_ms = ms_of(pace, "last") - ms_of(pace, "since");
 
-    for (unsigned i = first; i < end; i++)
-        bytes += stretches[i]->changed_bytes;
-    return bytes;
+    if (took_ms <= 0)
+        return -1;
+    return bytes_of(pace, "bytes") * (double)HOUR_MS / (double)MAX(took_ms, HOUR_MS);
 }
 
-void pace_of(struct stretch *const *stretches, unsigned count, struct pace *pace)
+static double busiest(const json_t *pace)
 {
-    unsigned recent = count;
+    const json_t *days = json_object_get(pace, "busiest"), *day;
+    double most = 0;
+    size_t i;
 
-    *pace = (struct pace){0};
-    /* The first of all has none before it, which would tell over how long it has changed. */
-    while (recent > 1 && stretches[count - 1]->to_ms - stretches[recent - 1]->to_ms < HOUR_MS)
-        recent--;
-    if (recent == count)
+    json_array_foreach(days, i, day) most = MAX(most, json_number_value(json_array_get(day, 1)));
+    return most;
+}
+
+/* The hour of PACE is over: it is a habit now. */
+static void end_hour(json_t *pace)
+{
+    json_t *days = json_object_get(pace, "busiest");
+    json_t *newest = json_array_get(days, json_array_size(days) - 1);
+    json_int_t day = ms_of(pace, "last") / DAY_MS;
+    double bytes = pace_bytes(pace);
+
+    if (bytes < 0)
         return;
-    pace->known = changed_in(stretches, recent, count) > 0;
-    pace->bytes = per_hour(changed_in(stretches, recent, count), stretches[recent - 1]->to_ms,
-                           stretches[count - 1]->to_ms);
-    for (unsigned i = 1, end; i < recent; i = end, pace->hours++) {
-        end = end_of_hour(stretches, i, recent);
-        pace->busiest_bytes =
-            MAX(pace->busiest_bytes, per_hour(changed_in(stretches, i, end),
-                                              stretches[i - 1]->to_ms, stretches[end - 1]->to_ms));
-    }
+    if (!newest || json_integer_value(json_array_get(newest, 0)) != day)
+        json_array_append_new(days, json_pack("[I, f]", day, bytes));
+    else if (bytes > json_number_value(json_array_get(newest, 1)))
+        json_array_set_new(newest, 1, json_real(bytes));
+    while (json_integer_value(json_array_get(json_array_get(days, 0), 0)) <= day - HABIT_DAYS)
+        json_array_remove(days, 0);
+    json_object_set_new(pace, "hours", json_integer(ms_of(pace, "hours") + 1));
 }
 
-bool pace_is_unusual(const struct pace *pace)
+static void begin_hour(json_t *pace, int64_t ms)
 {
-    return pace->hours >= HABIT_HOURS && pace->bytes > UNUSUAL_BYTES &&
-           pace->bytes > UNUSUAL_TIMES * pace->busiest_bytes;
+    json_object_set_new(pace, "since", json_integer(ms));
+    json_object_set_new(pace, "bytes", json_integer(0));
+}
+
+static void note_unusual(json_t *pace)
+{
+    double bytes = pace_bytes(pace), most = busiest(pace);
+
+    if (ms_of(pace, "hours") >= HABIT_HOURS && bytes > UNUSUAL_BYTES &&
+        bytes > UNUSUAL_TIMES * most)
+        json_object_set_new(pace, "unusual",
+                            json_pack("{s:I, s:f, s:f}", "at", ms_of(pace, "last"), "bytes", bytes,
+                                      "busiest", most));
+}
+
+json_t *pace_next(const json_t *pace, int64_t to_ms, uint64_t changed_bytes, bool full)
+{
+    json_t *next = json_is_object(pace)
+                       ? json_deep_copy(pace)
+                       : json_pack("{s:I, s:I, s:i, s:i, s:[], s:n}", "since", to_ms, "last", to_ms,
+                                   "bytes", 0, "hours", 0, "busiest", "unusual");
+
+    if (ms_of(next, "last") - ms_of(next, "since") >= HOUR_MS || full) {
+        end_hour(next);
+        begin_hour(next, full ? to_ms : ms_of(next, "last"));
+    }
+    json_object_set_new(next, "last", json_integer(to_ms));
+    if (!full) {
+        json_object_set_new(next, "bytes",
+                            json_integer(ms_of(next, "bytes") + (json_int_t)changed_bytes));
+        note_unusual(next);
+    }
+    return next;
+}
+
+bool pace_is_unusual(const json_t *pace, int64_t now_ms, const json_t **unusual)
+{
+    *unusual = json_object_get(pace, "unusual");
+    return json_is_object(*unusual) && now_ms - ms_of(*unusual, "at") < UNUSUAL_MS;
 }
 
 /* ---- The store */
@@ -70,6 +112,7 @@ bool pace_is_unusual(const struct pace *pace)
 /* Beside the stretches in the catalog: no UUID begins so. */
 #define SPACE_KEY "space/"
 #define SPACE_MS (7 * DAY_MS)
+#define SPACE_KEEP_MS (30 * DAY_MS)
 /* Room that comes and goes within that tells nothing. */
 #define SPACE_MIN_MS (DAY_MS / 2)
 
@@ -107,7 +150,7 @@ static bool read_sample(const char *key, json_t *value, void *data)
 
     g_free(self->newest);
     self->newest = g_strdup(key);
-    if (!self->too_old && ms < self->from_ms - PACE_MS)
+    if (!self->too_old && ms < self->from_ms - SPACE_KEEP_MS)
         self->too_old = g_strdup(key);
     if (ms >= self->from_ms && json_need_u64(value, "free", &free_bytes, NULL) &&
         json_need_u64(value, "total", &total_bytes, NULL))

@@ -4,24 +4,31 @@
  */
 #pragma once
 
-#include "metadata/history.h"
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-/* What goes into this is no older. */
-#define PACE_MS (INT64_C(30) * 24 * 3600 * 1000)
+#include "metadata/catalog.h"
 
-/* Of one VM and destination. What a single point has changed is spread over the time since the point before, an hour at
- * least, so that a point that comes late is not taken for a busy one. */
-struct pace {
-    bool known;   /* is there a point that was not full? */
-    double bytes; /* changed in an hour, by the points of the last hour before the newest one */
-    double busiest_bytes; /* in the busiest hour before these */
-    unsigned hours;       /* with points, from which that is told */
-};
+/*
+ * The habits of a VM are kept with the last result of each of its destinations:
+ *
+ *     {"since", "last": ms, "bytes", "hours", "busiest": [[day, bytes in an hour]..],
+ *      "unusual": {"at": ms, "bytes", "busiest"} | null}
+ *
+ * BYTES have changed from SINCE to LAST, an hour or the time between two points: so one that comes late is not taken for a
+ * busy one. BUSIEST has the busiest hour of each day of the last 30, HOURS is how many went into it. UNUSUAL is the last
+ * point that was; bytes are those of an hour.
+ */
 
-/* Of the COUNT stretches from STRETCHES on, which are of one VM and destination, oldest first, as history_read() has them. */
-void pace_of(struct stretch *const *stretches, unsigned count, struct pace *pace);
-/* Does the VM change several times as much as it ever did? Somebody may be encrypting its files. */
-bool pace_is_unusual(const struct pace *pace);
+/* What follows PACE (NULL: nothing is known) by a point of TO_MS in which CHANGED_BYTES are different from the point before;
+ * FULL: nobody knows how many. json_decref. */
+json_t *pace_next(const json_t *pace, int64_t to_ms, uint64_t changed_bytes, bool full);
+/* Bytes that change in an hour, by the newest points; negative: not known. */
+double pace_bytes(const json_t *pace);
+/* Did the VM within the last day change several times as much as it ever did? Somebody may be encrypting its files. *UNUSUAL is
+ * borrowed from PACE. */
+bool pace_is_unusual(const json_t *pace, int64_t now_ms, const json_t **unusual);
 
 /* Keep how full the store is, once an hour. */
 bool space_note(struct catalog *catalog, uint64_t free_bytes, uint64_t total_bytes, int64_t now_ms,

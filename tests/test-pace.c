@@ -8,108 +8,148 @@
 #define HOUR_MS (60 * MINUTE_MS)
 #define DAY_MS (24 * HOUR_MS)
 #define START_MS (INT64_C(1000) * DAY_MS)
-#define MAX_POINTS 200
 
 struct habit {
-    struct stretch points[MAX_POINTS];
-    struct stretch *pointers[MAX_POINTS];
-    unsigned count;
-    struct pace pace;
+    json_t *pace;
+    int64_t last_ms;
 };
 
-static void add(struct habit *habit, int64_t at_ms, uint64_t changed_bytes)
+static void habit_clear(struct habit *habit)
 {
-    struct stretch *point = &habit->points[habit->count];
+    json_decref(habit->pace);
+}
+#define AUTO_HABIT __attribute__((cleanup(habit_clear))) struct habit
 
-    *point = (struct stretch){.to_ms = at_ms, .changed_bytes = changed_bytes};
-    habit->pointers[habit->count++] = point;
+static void add(struct habit *habit, int64_t at_ms, uint64_t changed_bytes, bool full)
+{
+    json_auto_t *before = habit->pace;
+
+    habit->pace = pace_next(before, at_ms, changed_bytes, full);
+    habit->last_ms = at_ms;
 }
 
-/* Every EVERY_MS, each with CHANGED_BYTES; returns when the next one would be. */
+/* A full one, and COUNT others; returns when the next one would be. */
 static int64_t add_many(struct habit *habit, unsigned count, int64_t every_ms,
                         uint64_t changed_bytes)
 {
-    for (unsigned i = 0; i < count; i++)
-        add(habit, START_MS + i * every_ms, changed_bytes);
-    return START_MS + count * every_ms;
+    add(habit, START_MS, 100 * GIB, true);
+    for (unsigned i = 1; i <= count; i++)
+        add(habit, START_MS + i * every_ms, changed_bytes, false);
+    return START_MS + (count + 1) * every_ms;
 }
 
-static bool is_unusual(struct habit *habit)
+static bool is_unusual(const struct habit *habit)
 {
-    pace_of(habit->pointers, habit->count, &habit->pace);
-    return pace_is_unusual(&habit->pace);
+    const json_t *unusual;
+
+    return pace_is_unusual(habit->pace, habit->last_ms + MINUTE_MS, &unusual);
 }
 
 START_TEST(what_a_vm_always_does_is_usual)
 {
-    struct habit habit = {0};
+    AUTO_HABIT habit = {0};
 
     add_many(&habit, 100, 15 * MINUTE_MS, 400 * MIB);
     ck_assert(!is_unusual(&habit));
-    ck_assert(habit.pace.known);
-    ck_assert_double_eq_tol(habit.pace.bytes, 1600.0 * MIB, 1);
-    ck_assert_double_eq_tol(habit.pace.busiest_bytes, 1600.0 * MIB, 1);
+    ck_assert_double_eq_tol(pace_bytes(habit.pace), 1600.0 * MIB, 1);
 }
 END_TEST
 
 START_TEST(many_times_as_much_at_once_is_not)
 {
-    struct habit habit = {0};
+    AUTO_HABIT habit = {0};
     int64_t next_ms = add_many(&habit, 100, 15 * MINUTE_MS, 40 * MIB);
+    const json_t *unusual;
 
-    add(&habit, next_ms, 2 * GIB);
+    add(&habit, next_ms, 2 * GIB, false);
     ck_assert(is_unusual(&habit));
-    ck_assert_double_eq_tol(habit.pace.bytes, 2.0 * GIB + 3 * 40 * MIB, 1);
+    pace_is_unusual(habit.pace, next_ms, &unusual);
+    ck_assert_double_eq_tol(json_number_value(json_object_get(unusual, "bytes")), 2.0 * GIB, 1);
+    ck_assert_double_eq_tol(json_number_value(json_object_get(unusual, "busiest")), 160.0 * MIB, 1);
+    /* It is told for a day, whatever comes after it. */
+    for (unsigned i = 2; i < 20; i++)
+        add(&habit, next_ms + i * HOUR_MS, MIB, false);
+    ck_assert(pace_is_unusual(habit.pace, next_ms + 23 * HOUR_MS, &unusual));
+    ck_assert(!pace_is_unusual(habit.pace, next_ms + 27 * HOUR_MS, &unusual));
 }
 END_TEST
 
-START_TEST(a_busy_night_each_week_is_usual)
+START_TEST(a_busy_night_each_month_is_usual)
 {
-    struct habit habit = {0};
-    int64_t next_ms = add_many(&habit, 100, HOUR_MS, 40 * MIB);
+    AUTO_HABIT habit = {0};
+    int64_t next_ms = add_many(&habit, 29, DAY_MS, 40 * 24 * MIB);
 
-    habit.points[50].changed_bytes = 3 * GIB;
-    add(&habit, next_ms, 4 * GIB);
+    add(&habit, next_ms, 4 * GIB * 24, false);
+    ck_assert(is_unusual(&habit));
+    next_ms += DAY_MS;
+    for (unsigned i = 0; i < 28; i++, next_ms += DAY_MS)
+        add(&habit, next_ms, 40 * 24 * MIB, false);
     ck_assert(!is_unusual(&habit));
+    add(&habit, next_ms, 5 * GIB * 24, false);
+    ck_assert(!is_unusual(&habit));
+}
+END_TEST
+
+START_TEST(what_was_a_month_ago_is_forgotten)
+{
+    AUTO_HABIT habit = {0};
+    int64_t next_ms = add_many(&habit, 10, DAY_MS, 4 * GIB * 24);
+
+    for (unsigned i = 0; i < 40; i++, next_ms += DAY_MS)
+        add(&habit, next_ms, 40 * 24 * MIB, false);
+    add(&habit, next_ms, 4 * GIB * 24, false);
+    ck_assert(is_unusual(&habit));
+    ck_assert_uint_le(json_array_size(json_object_get(habit.pace, "busiest")), 30);
 }
 END_TEST
 
 START_TEST(a_point_that_comes_late_has_more_in_it)
 {
-    struct habit habit = {0};
+    AUTO_HABIT habit = {0};
     int64_t next_ms = add_many(&habit, 100, 15 * MINUTE_MS, 100 * MIB);
 
-    add(&habit, next_ms + 2 * DAY_MS, 48 * 400 * MIB);
+    add(&habit, next_ms + 2 * DAY_MS, 48 * 400 * MIB, false);
     ck_assert(!is_unusual(&habit));
-    ck_assert_double_eq_tol(habit.pace.bytes, 400.0 * MIB, 4.0 * MIB);
+    ck_assert_double_eq_tol(pace_bytes(habit.pace), 400.0 * MIB, 4.0 * MIB);
 }
 END_TEST
 
 START_TEST(little_is_never_unusual)
 {
-    struct habit habit = {0};
+    AUTO_HABIT habit = {0};
     int64_t next_ms = add_many(&habit, 100, HOUR_MS, MIB);
 
-    add(&habit, next_ms, 200 * MIB);
+    add(&habit, next_ms, 200 * MIB, false);
     ck_assert(!is_unusual(&habit));
 }
 END_TEST
 
 START_TEST(a_vm_that_is_new_has_no_habits)
 {
-    struct habit habit = {0};
+    AUTO_HABIT habit = {0};
+    const json_t *unusual;
 
-    pace_of(habit.pointers, 0, &habit.pace);
-    ck_assert(!habit.pace.known);
-    /* Full: nobody knows what has changed. */
-    add(&habit, START_MS, 0);
-    ck_assert(!is_unusual(&habit));
-    ck_assert(!habit.pace.known);
+    ck_assert(!pace_is_unusual(NULL, START_MS, &unusual));
+    ck_assert_double_lt(pace_bytes(NULL), 0);
+    add(&habit, START_MS, 10 * GIB, true);
+    ck_assert_double_lt(pace_bytes(habit.pace), 0);
     for (unsigned i = 1; i < 5; i++)
-        add(&habit, START_MS + i * HOUR_MS, MIB);
-    add(&habit, START_MS + 5 * HOUR_MS, 10 * GIB);
+        add(&habit, START_MS + i * HOUR_MS, MIB, false);
+    add(&habit, START_MS + 5 * HOUR_MS, 10 * GIB, false);
     ck_assert(!is_unusual(&habit));
-    ck_assert(habit.pace.known);
+}
+END_TEST
+
+START_TEST(a_full_point_says_nothing)
+{
+    AUTO_HABIT habit = {0};
+    int64_t next_ms = add_many(&habit, 100, HOUR_MS, MIB);
+
+    add(&habit, next_ms, 100 * GIB, true);
+    ck_assert(!is_unusual(&habit));
+    add(&habit, next_ms + HOUR_MS, MIB, false);
+    ck_assert(!is_unusual(&habit));
+    ck_assert_double_eq_tol(pace_bytes(habit.pace), MIB, 1);
 }
 END_TEST
 
@@ -200,8 +240,9 @@ END_TEST
 int main(void)
 {
     return UNIT_RUN("pace", what_a_vm_always_does_is_usual, many_times_as_much_at_once_is_not,
-                    a_busy_night_each_week_is_usual, a_point_that_comes_late_has_more_in_it,
-                    little_is_never_unusual, a_vm_that_is_new_has_no_habits,
+                    a_busy_night_each_month_is_usual, what_was_a_month_ago_is_forgotten,
+                    a_point_that_comes_late_has_more_in_it, little_is_never_unusual,
+                    a_vm_that_is_new_has_no_habits, a_full_point_says_nothing,
                     a_store_that_fills_evenly_has_so_many_days, what_is_old_does_not_count,
                     one_that_does_not_fill_has_room_for_ever, a_few_hours_tell_nothing,
                     samples_are_one_an_hour_and_do_not_become_more_for_ever);
