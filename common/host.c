@@ -142,6 +142,15 @@ bool host_is_local(const struct host *host)
     return !server || !*server;
 }
 
+char *host_hostname(struct host *host, GError **error)
+{
+    char *name = virConnectGetHostname(host->connection);
+
+    if (!name)
+        host_fail(host, error, "ask for the name of the host");
+    return name;
+}
+
 char *host_capabilities(struct host *host, GError **error)
 {
     char *xml = virConnectGetCapabilities(host->connection);
@@ -275,94 +284,6 @@ bool host_cpus_used(struct host *host, unsigned *cpus, GError **error)
     }
     *cpus = sum;
     return true;
-}
-
-void host_object_free(struct host_object *object)
-{
-    if (!object)
-        return;
-    g_free(object->name);
-    g_free(object->xml);
-    g_free(object);
-}
-
-/* Takes over XML. */
-static void add_object(GPtrArray *objects, const char *name, char *xml, bool active)
-{
-    struct host_object *object = g_new0(struct host_object, 1);
-
-    object->name = g_strdup(name);
-    object->xml = xml;
-    object->active = active;
-    g_ptr_array_add(objects, object);
-}
-
-/* A libvirt without this driver has no such objects. */
-static bool is_driver_missing(void)
-{
-    return libvirt_error_code() == VIR_ERR_NO_SUPPORT;
-}
-
-static bool add_network(struct host *host, GPtrArray *objects, virNetworkPtr network,
-                        GError **error)
-{
-    const char *name = virNetworkGetName(network);
-    char *xml = virNetworkGetXMLDesc(network, VIR_NETWORK_XML_INACTIVE);
-
-    if (xml) {
-        add_object(objects, name, xml, virNetworkIsActive(network) == 1);
-        return true;
-    }
-    /* Undefined since it was listed. */
-    if (libvirt_error_code() == VIR_ERR_NO_NETWORK)
-        return true;
-    return host_fail(host, error, "read the definition of network %s", name);
-}
-
-GPtrArray *host_networks(struct host *host, GError **error)
-{
-    g_autoptr(GPtrArray) objects = g_ptr_array_new_with_free_func((GDestroyNotify)host_object_free);
-    g_autofree virNetworkPtr *networks = NULL;
-    int count = virConnectListAllNetworks(host->connection, &networks, 0);
-    bool good = count >= 0 || is_driver_missing() || host_fail(host, error, "list the networks");
-
-    for (int i = 0; i < count; i++) {
-        g_autoptr(virNetwork) network = networks[i];
-
-        good = good && add_network(host, objects, network, error);
-    }
-    return good ? g_steal_pointer(&objects) : NULL;
-}
-
-static bool add_pool(struct host *host, GPtrArray *objects, virStoragePoolPtr pool, GError **error)
-{
-    const char *name = virStoragePoolGetName(pool);
-    char *xml = virStoragePoolGetXMLDesc(pool, VIR_STORAGE_XML_INACTIVE);
-
-    if (xml) {
-        add_object(objects, name, xml, virStoragePoolIsActive(pool) == 1);
-        return true;
-    }
-    /* Undefined since it was listed. */
-    if (libvirt_error_code() == VIR_ERR_NO_STORAGE_POOL)
-        return true;
-    return host_fail(host, error, "read the definition of storage pool %s", name);
-}
-
-GPtrArray *host_storage_pools(struct host *host, GError **error)
-{
-    g_autoptr(GPtrArray) objects = g_ptr_array_new_with_free_func((GDestroyNotify)host_object_free);
-    g_autofree virStoragePoolPtr *pools = NULL;
-    int count = virConnectListAllStoragePools(host->connection, &pools, 0);
-    bool good =
-        count >= 0 || is_driver_missing() || host_fail(host, error, "list the storage pools");
-
-    for (int i = 0; i < count; i++) {
-        g_autoptr(virStoragePool) pool = pools[i];
-
-        good = good && add_pool(host, objects, pool, error);
-    }
-    return good ? g_steal_pointer(&objects) : NULL;
 }
 
 bool host_network_start(struct host *host, const char *name, const char *xml, GError **error)

@@ -48,7 +48,11 @@ bool host_is_local(const struct host *host);
 /* CPUs of the guests that run there, together. */
 bool host_cpus_used(struct host *host, unsigned *cpus, GError **error);
 
-/* Networks and storage pools, active and inactive. XML is the inactive definition. */
+/* What the host calls itself in the network; g_free. */
+char *host_hostname(struct host *host, GError **error);
+
+/* Networks, storage pools, nwfilters and secrets, active and inactive. XML is the inactive definition, of secrets
+ * without their values; their names are UUIDs. A host without such objects has none. */
 struct host_object {
     char *name;
     char *xml;
@@ -58,6 +62,13 @@ void host_object_free(struct host_object *object);
 DEFINE_CLEANUP(host_object)
 GPtrArray *host_networks(struct host *host, GError **error);      /* of struct host_object */
 GPtrArray *host_storage_pools(struct host *host, GError **error); /* of struct host_object */
+GPtrArray *host_nwfilters(struct host *host, GError **error);     /* of struct host_object */
+GPtrArray *host_secrets(struct host *host, GError **error);       /* of struct host_object */
+/* Define one, or give that of the same name and UUID a new definition; nothing is started. */
+bool host_define_network(struct host *host, const char *xml, GError **error);
+bool host_define_storage_pool(struct host *host, const char *xml, GError **error);
+bool host_define_nwfilter(struct host *host, const char *xml, GError **error);
+bool host_define_secret(struct host *host, const char *xml, GError **error);
 /* The directory of active pool POOL, g_free; ERROR_CONFIG when it is not active, or is not one of files in a
  * directory. */
 char *host_pool_directory(struct host *host, const char *pool, GError **error);

@@ -6,15 +6,43 @@
 #include <string.h>
 
 const struct command *const all_commands[] = {
-    init_commands,      site_commands,     config_commands,  protect_commands,
-    replicate_commands, points_commands,   status_commands,  verify_commands,
-    copy_commands,      prune_commands,    heal_commands,    plan_commands,
-    failover_commands,  failback_commands, restore_commands, vapp_commands,
-    release_commands,   run_commands,      store_commands,   test_commands,
-    serve_commands,     fence_commands,    guard_commands,   archive_commands,
-    mount_commands,     files_commands,    hydrate_commands, commit_commands,
-    daemon_commands,    audit_commands,    report_commands,  help_commands,
-    watchdog_commands,  alert_commands,    job_commands,     NULL,
+    init_commands,
+    site_commands,
+    config_commands,
+    protect_commands,
+    replicate_commands,
+    points_commands,
+    status_commands,
+    verify_commands,
+    copy_commands,
+    prune_commands,
+    heal_commands,
+    plan_commands,
+    failover_commands,
+    failback_commands,
+    restore_commands,
+    vapp_commands,
+    release_commands,
+    run_commands,
+    store_commands,
+    test_commands,
+    serve_commands,
+    fence_commands,
+    guard_commands,
+    archive_commands,
+    metadata_commands,
+    mount_commands,
+    files_commands,
+    hydrate_commands,
+    commit_commands,
+    daemon_commands,
+    audit_commands,
+    report_commands,
+    help_commands,
+    watchdog_commands,
+    alert_commands,
+    job_commands,
+    NULL,
 };
 
 static const struct option global_options[] = {
@@ -232,7 +260,7 @@ void program_help(void)
     for (const struct command *const *table = all_commands; *table; table++)
         for (const struct command *command = *table; command->name; command++)
             if (!(command->flags & COMMAND_INTERNAL))
-                printf("  %-14s %s\n", command->name, command->summary);
+                printf("  %-16s %s\n", command->name, command->summary);
     puts("\n`drctl help COMMAND` tells more about one; the manual is drctl(1).\n\n"
          "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 partially failed, 4 not "
          "found,\n"

@@ -54,11 +54,6 @@ GPtrArray *vms_to(struct context *context, char *const *names, const char *desti
  * active is meant. */
 struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error);
 
-/* What this site must tell the others: definitions of all VMs of VMS, networks, pools, its own vApps and
- * VAPPS (may be NULL). */
-struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
-                           GError **error);
-
 /* Drop points of VM_UUID that PROTECTION does not keep in STORE, if it says what to keep. */
 bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,
                  struct progress *progress, GError **error);

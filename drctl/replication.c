@@ -2,6 +2,7 @@
 #include "drctl/guard.h"
 #include "drctl/output.h"
 #include "drctl/ownership.h"
+#include "drctl/pool.h"
 #include "drctl/replication.h"
 
 static void made_point_free(void *data)

@@ -6,13 +6,14 @@
 #include "metadata/config.h"
 #include "metadata/reconnect.h"
 
-#define BUNDLE_FORMAT 1
+#define MEMBER_MAX_BYTES 1000
 #define HEAD_NAME "bundle.json"
 
 struct folder {
     const char *prefix;
     const char *suffix;
     bool (*name_is_valid)(const char *name);
+    unsigned format; /* as of which it is known */
 };
 
 /* libvirt allows nearly everything in these names, and they never become paths. */
@@ -21,11 +22,29 @@ static bool object_name_is_valid(const char *name)
     return vm_name_is_valid(name) && *name != '.' && *name != '-';
 }
 
+static bool file_name_is_valid(const char *name)
+{
+    g_autofree char *path = g_strconcat("/", name, NULL);
+
+    return host_path_is_valid(path);
+}
+
 static const struct folder folders[] = {
-    {"domains/", ".xml", uuid_is_valid},      {"networks/", ".xml", object_name_is_valid},
-    {"pools/", ".xml", object_name_is_valid}, {"vapps/", ".vapp", name_is_safe},
-    {"owners/", ".json", uuid_is_valid},
+    {"domains/", ".xml", uuid_is_valid, 1},
+    {"networks/", ".xml", object_name_is_valid, 1},
+    {"pools/", ".xml", object_name_is_valid, 1},
+    {"vapps/", ".vapp", name_is_safe, 1},
+    {"owners/", ".json", uuid_is_valid, 1},
+    {"others/", ".xml", uuid_is_valid, 2},
+    {"nwfilters/", ".xml", object_name_is_valid, 2},
+    {"secrets/", ".xml", uuid_is_valid, 2},
+    {"plans/", ".plan", name_is_safe, 2},
+    {"capabilities/", ".xml", object_name_is_valid, 2},
+    {"files/", "", file_name_is_valid, 2},
 };
+
+/* Members that are in no folder. */
+static const char *const singles[] = {BUNDLE_CONF, BUNDLE_FILES, NULL};
 
 struct bundle *bundle_new(const char *site)
 {
@@ -156,15 +175,44 @@ char **bundle_names(const struct bundle *bundle, const char *folder)
     return (char **)g_ptr_array_steal(names, NULL);
 }
 
-static bool path_is_valid(const char *path)
+/* As of which format PATH is a member; 0: it is none. */
+static unsigned format_of(const char *path)
 {
+    if (g_strv_contains(singles, path))
+        return 2;
     for (unsigned i = 0; i < G_N_ELEMENTS(folders); i++) {
         g_autofree char *name = member_name(&folders[i], path);
 
         if (name && folders[i].name_is_valid(name))
-            return true;
+            return folders[i].format;
     }
-    return false;
+    return 0;
+}
+
+/* An archive takes no longer names. */
+bool bundle_takes(const char *path)
+{
+    g_autofree char *escaped = g_uri_escape_string(path, "/", FALSE);
+
+    return format_of(path) > 0 && strlen(escaped) <= MEMBER_MAX_BYTES;
+}
+
+/* The lowest that knows all members. */
+static unsigned bundle_format(const struct bundle *bundle)
+{
+    unsigned format = 1;
+    GHashTableIter iter;
+    void *path;
+
+    g_hash_table_iter_init(&iter, bundle->members);
+    while (g_hash_table_iter_next(&iter, &path, NULL))
+        format = MAX(format, format_of(path));
+    return format;
+}
+
+static gboolean is_of_format_2(void *path, void *text, void *data)
+{
+    return format_of(path) == 2;
 }
 
 static void content_digest(const struct bundle *bundle, char hex[DIGEST_HEX_SIZE])
@@ -214,7 +262,7 @@ static json_t *head_json(const struct bundle *bundle)
 {
     json_t *json = json_object();
 
-    json_set_u64(json, "format", BUNDLE_FORMAT);
+    json_set_u64(json, "format", bundle_format(bundle));
     json_set_string(json, "site", bundle->id->site);
     json_set_string(json, "time", bundle->id->time);
     json_set_u64(json, "generation", bundle->id->generation);
@@ -240,7 +288,7 @@ static bool check_content(const struct bundle *bundle, enum error_kind kind, GEr
 
     g_hash_table_iter_init(&iter, bundle->members);
     while (g_hash_table_iter_next(&iter, &key, &value))
-        if (!path_is_valid(key))
+        if (!format_of(key))
             return fail(error, kind, "'%s' is not the name of a member", (char *)key);
     g_hash_table_iter_init(&iter, bundle->vms);
     while (g_hash_table_iter_next(&iter, &key, &value)) {
@@ -317,17 +365,18 @@ static bool read_vms(struct bundle *bundle, const json_t *head, GError **error)
     return true;
 }
 
-static bool read_id(struct bundle_id *id, const json_t *head, GError **error)
+static bool read_id(struct bundle *bundle, const json_t *head, GError **error)
 {
+    struct bundle_id *id = bundle->id;
     const char *site, *time, *digest;
     uint64_t format;
     int64_t ms;
 
     if (!json_need_u64(head, "format", &format, error))
         return false;
-    if (format != BUNDLE_FORMAT)
-        return fail(error, ERROR_INTEGRITY, "is not of format %d: use a newer drctl",
-                    BUNDLE_FORMAT);
+    if (format != bundle_format(bundle))
+        return fail(error, ERROR_INTEGRITY, "is not of format %u: use a newer drctl",
+                    bundle_format(bundle));
     if (!json_need_string(head, "site", &site, error) ||
         !json_need_string(head, "time", &time, error) ||
         !json_need_string(head, "digest", &digest, error) ||
@@ -367,7 +416,7 @@ static bool read_head(struct bundle *bundle, GError **error)
     head = json_parse(text, strlen(text), HEAD_NAME, error);
     if (!head)
         return false;
-    if (!read_id(bundle->id, head, error) || !read_vms(bundle, head, error) ||
+    if (!read_id(bundle, head, error) || !read_vms(bundle, head, error) ||
         !check_head(bundle, head, error)) {
         g_prefix_error(error, HEAD_NAME ": ");
         return false;
@@ -450,6 +499,9 @@ bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GErr
     bool tried = false;
     GError *why = NULL;
 
+    /* To an old one goes what it takes. */
+    if (store->plain_pool)
+        g_hash_table_foreach_remove(bundle->members, is_of_format_2, NULL);
     bundle_seal(bundle);
     while (!publish(bundle, store, sent, &why)) {
         if (!reconnect_after(&line, why, false, error))
@@ -461,31 +513,36 @@ bool bundle_publish(struct bundle *bundle, struct store *store, bool *sent, GErr
     return true;
 }
 
-struct bundle *bundle_fetch(struct store *store, const char *site, GError **error)
+struct bundle *bundle_fetch_id(struct store *store, const struct bundle_id *id, GError **error)
 {
-    AUTO(bundle_id) id = NULL;
     AUTO(bundle) bundle = NULL;
     g_autofree char *data = NULL, *what = NULL;
     size_t len;
 
-    if (!store_newest_bundle(store, site, &id, error))
-        return NULL;
-    if (!id) {
-        fail(error, ERROR_NOT_FOUND,
-             "%s: there is no pool bundle of site %s: it comes with its first replication",
-             store->label, site);
-        return NULL;
-    }
     if (!store_get_bundle(store, id, &data, &len, error))
         return NULL;
-    what = g_strdup_printf("%s: pool bundle %s of %s", store->label, id->time, site);
+    what = g_strdup_printf("%s: pool bundle %s of %s", store->label, id->time, id->site);
     bundle = bundle_unpack(data, len, what, error);
     if (!bundle)
         return NULL;
-    if (strcmp(bundle->id->site, site) != 0 || bundle->id->generation != id->generation ||
+    if (strcmp(bundle->id->site, id->site) != 0 || bundle->id->generation != id->generation ||
         strcmp(bundle->id->digest, id->digest) != 0) {
         fail(error, ERROR_INTEGRITY, "%s is not the one that the store promised", what);
         return NULL;
     }
     return g_steal_pointer(&bundle);
+}
+
+struct bundle *bundle_fetch(struct store *store, const char *site, GError **error)
+{
+    AUTO(bundle_id) id = NULL;
+
+    if (!store_newest_bundle(store, site, &id, error))
+        return NULL;
+    if (id)
+        return bundle_fetch_id(store, id, error);
+    fail(error, ERROR_NOT_FOUND,
+         "%s: there is no pool bundle of site %s: it comes with its first replication",
+         store->label, site);
+    return NULL;
 }

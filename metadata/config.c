@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "metadata/config-private.h"
+#include "metadata/host-files.h"
 #include "metadata/manifest.h"
 #include "metadata/selection.h"
 
@@ -70,6 +71,7 @@ void config_free(struct config *config)
     g_free(config->site);
     g_strfreev(config->libvirt_uris);
     g_strfreev(config->witnesses);
+    g_strfreev(config->host_files);
     g_free(config->store);
     g_free(config->images);
     g_free(config->scratch);
@@ -260,11 +262,24 @@ static bool read_hydrate(const struct reader *reader, GError **error)
                         problem->message);
 }
 
+static bool read_host_files(const struct reader *reader, GError **error)
+{
+    struct config *config = reader->config;
+
+    if (!keyfile_list(reader->keyfile, reader->group, "host-files", &config->host_files, error))
+        return false;
+    for (char **path = config->host_files; path && *path; path++)
+        if (!host_path_is_valid(*path))
+            return keyfile_fail(reader->keyfile, reader->group, "host-files", error,
+                                "'%s' is not a whole path, such as /etc/libvirt", *path);
+    return true;
+}
+
 static bool read_site(const struct reader *reader, GError **error)
 {
     static const char *const keys[] = {
-        "name",        "libvirt", "store",   "images",  "scratch",       "run-dir", "keep",
-        "chain-depth", "guard",   "witness", "hydrate", "hydrate-limit", NULL};
+        "name",        "libvirt", "store",   "images",  "scratch",       "run-dir",    "keep",
+        "chain-depth", "guard",   "witness", "hydrate", "hydrate-limit", "host-files", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -277,7 +292,7 @@ static bool read_site(const struct reader *reader, GError **error)
            config_read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
            read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
            read_guard(reader, error) && read_hydrate(reader, error) &&
-           check_directories(reader, error);
+           read_host_files(reader, error) && check_directories(reader, error);
 }
 
 static bool read_address(const struct reader *reader, struct remote *remote, GError **error)

@@ -278,6 +278,40 @@ bool store_newest_bundle(struct store *store, const char *site, struct bundle_id
     return true;
 }
 
+static GPtrArray *only_newest(struct store *store, const char *site, GError **error)
+{
+    GPtrArray *ids = g_ptr_array_new_with_free_func((GDestroyNotify)bundle_id_free);
+    struct bundle_id *id;
+
+    if (store_newest_bundle(store, site, &id, error)) {
+        if (id)
+            g_ptr_array_add(ids, id);
+        return ids;
+    }
+    g_ptr_array_unref(ids);
+    return NULL;
+}
+
+GPtrArray *store_bundles(struct store *store, const char *site, GError **error)
+{
+    struct reconnect line = {.store = store};
+    GPtrArray *ids;
+    GError *why = NULL;
+
+    if (!store->ops->bundles || store->plain_pool)
+        return only_newest(store, site, error);
+    if (!site_name_is_valid(site)) {
+        bad(error, store->label, "the name of a site", site);
+        return NULL;
+    }
+    while (!(ids = store->ops->bundles(store, site, &why))) {
+        if (!again(&line, why, false, error))
+            return NULL;
+        why = NULL;
+    }
+    return ids;
+}
+
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error)
 {

@@ -97,6 +97,7 @@ struct store {
     int64_t retry_ms;          /* see store_be_patient() */
     struct progress *progress; /* borrowed, or NULL */
     unsigned arriving;         /* incomings that have not been freed */
+    bool plain_pool;           /* it knows only format 1 of pool bundles */
 };
 
 /* A point that is arriving. Freed without commit it will not be a point; what arrived is kept for the
@@ -122,6 +123,8 @@ struct store_ops {
     /* Highest generation of SITE; *ID NULL when there is none. */
     bool (*newest_bundle)(struct store *store, const char *site, struct bundle_id **id,
                           GError **error);
+    /* All of SITE, newest first, of struct bundle_id; NULL: only the newest can be asked for. */
+    GPtrArray *(*bundles)(struct store *store, const char *site, GError **error);
     bool (*get_bundle)(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                        GError **error);
     bool (*put_bundle)(struct store *store, const char *data, size_t len, GError **error);
@@ -191,6 +194,8 @@ struct incoming *store_begin(struct store *store, const char *vm_uuid, const cha
                              GError **error);
 bool store_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
                          GError **error);
+/* All that are there, newest first; of a store behind an old drctl only the newest. Of struct bundle_id. */
+GPtrArray *store_bundles(struct store *store, const char *site, GError **error);
 bool store_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool store_put_bundle(struct store *store, const char *data, size_t len, GError **error);

@@ -303,6 +303,7 @@ static bool hello(struct client *self, GError **error)
     version = text_harmless(text, VERSION_SHOWN);
     self->knows_owners = has_feature(result, WIRE_FEATURE_OWNERS);
     self->knows_put_owners = has_feature(result, WIRE_FEATURE_PUT_OWNERS);
+    self->knows_pool = has_feature(result, WIRE_FEATURE_POOL);
     if (protocol == WIRE_PROTOCOL)
         return true;
     return fail(error, ERROR_CONFIG,

@@ -21,6 +21,7 @@ struct client {
     uint32_t last_request;
     bool knows_owners; /* the other side does */
     bool knows_put_owners;
+    bool knows_pool;
     bool may_command; /* the other side runs commands for our key */
     char *lost;       /* why there is no connection any more, or NULL */
     /* The point that we are sending: the number of its BEGIN, 0 when there is none, and why the

@@ -235,6 +235,7 @@ static const struct store_ops local_store_ops = {
     .begin = local_begin,
     .prune = local_prune,
     .newest_bundle = local_newest_bundle,
+    .bundles = local_bundles,
     .get_bundle = local_get_bundle,
     .put_bundle = local_put_bundle,
     .owners = local_owners,

@@ -136,6 +136,7 @@ bool local_commit(struct local_incoming *self, const struct manifest *manifest, 
 
 bool local_newest_bundle(struct store *store, const char *site, struct bundle_id **id,
                          GError **error);
+GPtrArray *local_bundles(struct store *store, const char *site, GError **error);
 bool local_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error);
 bool local_put_bundle(struct store *store, const char *data, size_t len, GError **error);

@@ -83,6 +83,11 @@ bool local_newest_bundle(struct store *store, const char *site, struct bundle_id
     return true;
 }
 
+GPtrArray *local_bundles(struct store *store, const char *site, GError **error)
+{
+    return list_bundles((struct local_store *)store, site, error);
+}
+
 bool local_get_bundle(struct store *store, const struct bundle_id *id, char **data, size_t *len,
                       GError **error)
 {

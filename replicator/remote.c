@@ -337,6 +337,30 @@ static bool remote_newest_bundle(struct store *store, const char *site, struct b
     return !bundle || json_is_null(bundle) || bundle_id_parse(bundle, site, id, error);
 }
 
+static GPtrArray *remote_bundles(struct store *store, const char *site, GError **error)
+{
+    AUTO_CLIENT client = enter(store);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func((GDestroyNotify)bundle_id_free);
+    json_t *object = with_string(NULL, "site", site);
+    json_auto_t *result = NULL;
+    json_t *list, *bundle;
+    size_t i;
+
+    json_object_set_new(object, "list", json_true());
+    if (!client_ask(client, WIRE_BUNDLE_ID, object, NULL, NULL, &result, error) ||
+        !json_need_array(result, "bundles", &list, error))
+        return NULL;
+    json_array_foreach(list, i, bundle)
+    {
+        struct bundle_id *id;
+
+        if (!bundle_id_parse(bundle, site, &id, error))
+            return NULL;
+        g_ptr_array_add(ids, id);
+    }
+    return g_steal_pointer(&ids);
+}
+
 static bool take_bytes(const struct frame *frame, void *context, GError **error)
 {
     GByteArray *bytes = context;
@@ -557,6 +581,7 @@ static bool remote_reconnect(struct store *store, GError **error)
         return false;
     client_free(self->client);
     self->client = g_steal_pointer(&client);
+    store->plain_pool = !self->client->knows_pool;
     return true;
 }
 
@@ -571,6 +596,7 @@ static const struct store_ops remote_store_ops = {
     .begin = remote_begin,
     .prune = remote_prune,
     .newest_bundle = remote_newest_bundle,
+    .bundles = remote_bundles,
     .get_bundle = remote_get_bundle,
     .put_bundle = remote_put_bundle,
     .owners = remote_owners,
@@ -591,6 +617,7 @@ struct store *store_open_link(struct link *link, const char *name, int ping_ms, 
     self->store.ops = &remote_store_ops;
     self->store.label = g_strdup(name);
     self->client = client;
+    self->store.plain_pool = !client->knows_pool;
     self->ping_ms = ping_ms;
     return &self->store;
 }

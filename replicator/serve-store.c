@@ -294,27 +294,50 @@ bool handle_prune(struct session *self, const struct frame *frame, GError **erro
 
 /* --- Pool bundles --------------------------------------------------------------------------- */
 
+static json_t *id_json(const struct bundle_id *id)
+{
+    json_t *json = json_object();
+
+    json_set_string(json, "time", id->time);
+    json_set_u64(json, "generation", id->generation);
+    json_set_string(json, "digest", id->digest);
+    return json;
+}
+
+static bool send_list(struct session *self, uint32_t request, const char *site, GError **error)
+{
+    GError *why = NULL;
+    g_autoptr(GPtrArray) ids = store_bundles(self->local, site, &why);
+    json_t *object, *list;
+
+    if (!ids)
+        return session_refuse(self, request, why, error);
+    object = json_object();
+    list = json_array();
+    for (unsigned i = 0; i < ids->len; i++)
+        json_array_append_new(list, id_json(ids->pdata[i]));
+    json_object_set_new(object, "bundles", list);
+    return session_ok(self, request, object, error);
+}
+
 bool handle_bundle_id(struct session *self, const struct frame *frame, GError **error)
 {
     json_auto_t *request = frame_json(frame, error);
     AUTO(bundle_id) id = NULL;
-    json_t *object, *bundle;
+    json_t *object;
     const char *site;
     GError *why = NULL;
 
     if (!request || !json_need_string(request, "site", &site, error))
         return false;
-    if (!session_check_site(self, "the pool bundle", site, &why) ||
-        !store_newest_bundle(self->local, site, &id, &why))
+    if (!session_check_site(self, "the pool bundle", site, &why))
+        return session_refuse(self, frame->request, why, error);
+    if (json_is_true(json_object_get(request, "list")))
+        return send_list(self, frame->request, site, error);
+    if (!store_newest_bundle(self->local, site, &id, &why))
         return session_refuse(self, frame->request, why, error);
     object = json_object();
-    bundle = id ? json_object() : json_null();
-    if (id) {
-        json_set_string(bundle, "time", id->time);
-        json_set_u64(bundle, "generation", id->generation);
-        json_set_string(bundle, "digest", id->digest);
-    }
-    json_object_set_new(object, "bundle", bundle);
+    json_object_set_new(object, "bundle", id ? id_json(id) : json_null());
     return session_ok(self, frame->request, object, error);
 }
 

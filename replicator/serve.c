@@ -101,6 +101,7 @@ static json_t *features(const struct session *self)
 
     json_array_append_new(features, json_string(WIRE_FEATURE_OWNERS));
     json_array_append_new(features, json_string(WIRE_FEATURE_PUT_OWNERS));
+    json_array_append_new(features, json_string(WIRE_FEATURE_POOL));
     if (self->commander)
         json_array_append_new(features, json_string(WIRE_FEATURE_COMMAND));
     return features;

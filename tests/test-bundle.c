@@ -580,6 +580,36 @@ START_TEST(only_a_changed_pool_is_published)
 }
 END_TEST
 
+START_TEST(an_old_store_gets_what_it_knows)
+{
+    AUTO(store) store = shelf_new();
+    AUTO(bundle) bundle = sample();
+    g_autoptr(GError) error = NULL;
+    AUTO(bundle) plain = NULL;
+    AUTO(bundle) full = NULL;
+    g_autoptr(GPtrArray) ids = NULL;
+    bool sent;
+
+    store->plain_pool = true;
+    bundle_add(bundle, "nwfilters/clean.xml", "<filter/>");
+    unit_ok(bundle_publish(bundle, store, &sent, &error), error);
+    plain = bundle_fetch(store, "dc1", &error);
+    unit_ok(plain, error);
+    ck_assert_ptr_null(bundle_member(plain, "nwfilters/clean.xml"));
+    ck_assert_ptr_nonnull(bundle_member(plain, "vapps/shop.vapp"));
+    store->plain_pool = false;
+    bundle_add(bundle, "nwfilters/clean.xml", "<filter/>");
+    unit_ok(bundle_publish(bundle, store, &sent, &error), error);
+    ck_assert(sent);
+    full = bundle_fetch(store, "dc1", &error);
+    unit_ok(full, error);
+    ck_assert_str_eq(bundle_member(full, "nwfilters/clean.xml"), "<filter/>");
+    ids = store_bundles(store, "dc1", &error);
+    unit_ok(ids, error);
+    ck_assert_uint_eq(ids->len, 1);
+}
+END_TEST
+
 START_TEST(a_fetched_bundle_is_the_promised_one)
 {
     AUTO(store) store = shelf_new();
@@ -641,11 +671,12 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN(
-        "bundle", what_is_packed_is_unpacked, tar_can_unpack_it, the_digest_is_of_the_content_only,
-        refuses_every_truncation, a_flipped_bit_is_refused_or_changes_nothing,
-        refuses_unsafe_members, refuses_a_member_that_is_there_twice, refuses_bombs,
-        refuses_other_kinds_of_archives, refuses_a_bundle_json_that_lies,
-        packs_only_what_can_be_unpacked, only_a_changed_pool_is_published,
-        a_fetched_bundle_is_the_promised_one, an_archive_that_is_given_up_is_not_filled_up);
+    return UNIT_RUN("bundle", what_is_packed_is_unpacked, tar_can_unpack_it,
+                    the_digest_is_of_the_content_only, refuses_every_truncation,
+                    a_flipped_bit_is_refused_or_changes_nothing, refuses_unsafe_members,
+                    refuses_a_member_that_is_there_twice, refuses_bombs,
+                    refuses_other_kinds_of_archives, refuses_a_bundle_json_that_lies,
+                    packs_only_what_can_be_unpacked, only_a_changed_pool_is_published,
+                    an_old_store_gets_what_it_knows, a_fetched_bundle_is_the_promised_one,
+                    an_archive_that_is_given_up_is_not_filled_up);
 }

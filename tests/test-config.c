@@ -42,7 +42,7 @@ START_TEST(reads_every_key)
         "qemu+unix:///system?socket=/run/b\nstore = /srv/store/\nimages = /srv/images\n"
         "scratch = /srv/scratch\nrun-dir = /run/x\nkeep = yearly=3 last=2\nchain-depth = 7\n"
         "guard = strict\nwitness = 192.0.2.1:22; [2001:db8::1]:443\n"
-        "hydrate = yes\nhydrate-limit = 30MiB/s\n"
+        "hydrate = yes\nhydrate-limit = 30MiB/s\nhost-files = /etc/libvirt; /etc/fstab\n"
         "[protection shop]\nvapp = shop\ndestination = dr1\nquiesce = require\n"
         "quiesce-timeout = 2min\ngroup = require\ncompression = 19\nkeep = daily=9\n"
         "[remote dr1]\r\naddress = root@10.77.0.2:2222\r\nkey = keys/id\nknown-hosts = /etc/kh\n"
@@ -71,6 +71,7 @@ START_TEST(reads_every_key)
     ck_assert_int_eq(config->guard, GUARD_STRICT);
     ck_assert(config->hydrate);
     ck_assert_uint_eq(config->hydrate_rate, 30 << 20);
+    ck_assert_str_eq(config->host_files[1], "/etc/fstab");
     ck_assert_str_eq(config->witnesses[1], "[2001:db8::1]:443");
     dr1 = config_remote(config, "dr1", &error);
     unit_ok(dr1, error);
@@ -203,6 +204,7 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[protection p] exclude: there is no pattern and no tag in vms"},
         {SITE "[protection p]\nvms = web\nlike = t\n",
          "[protection p] like: there is no [template t]"},
+        {SITE "host-files = /etc/../x\n", "[site] host-files: '/etc/../x' is not a whole path"},
         {SITE "[template t]\nvms = web\n", "[template t] vms: there is no such key"},
         {SITE "[template t]\nrpo = soon\n", "[template t] rpo: 'soon' is not a duration"},
         {SITE "[protection p]\nvms = db, app\n",

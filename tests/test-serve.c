@@ -90,6 +90,7 @@ START_TEST(a_bundle_goes_over_and_comes_back)
     g_autofree char *got = NULL;
     g_autofree uint8_t *noise = g_malloc(3 << 20);
     g_autofree char *text = NULL;
+    g_autoptr(GPtrArray) ids = NULL;
     GError *error = NULL;
     size_t len, got_len;
 
@@ -110,6 +111,16 @@ START_TEST(a_bundle_goes_over_and_comes_back)
     unit_ok(store_get_bundle(store, id, &got, &got_len, &error), error);
     ck_assert_uint_eq(got_len, len);
     ck_assert_mem_eq(got, packed, len);
+    bundle->id->generation = 2;
+    bundle->id->time[3] += 2;
+    g_clear_pointer(&packed, g_free);
+    unit_ok(bundle_pack(bundle, &packed, &len, &error), error);
+    unit_ok(store_put_bundle(store, packed, len, &error), error);
+    ids = store_bundles(store, "dc1", &error);
+    unit_ok(ids, error);
+    ck_assert_uint_eq(ids->len, 2);
+    ck_assert_uint_eq(((struct bundle_id *)ids->pdata[0])->generation, 2);
+    ck_assert_str_eq(((struct bundle_id *)ids->pdata[1])->time, id->time);
     /* A refusal does not end the session. */
     unit_fails(store_put_bundle(store, packed, len, &error), error, ERROR_CONFLICT, "dr1: store /");
     id->time[3]++;

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/metadata-restore.h"
+
+#include <string.h>
+
+#include "drctl/guard.h"
+
+#define TEXT_MAX_BYTES ((size_t)1 << 20)
+
+static const char *const action_names[] = {
+    [RESTORE_SAME] = "same", [RESTORE_MAKE] = "make",       [RESTORE_REPLACE] = "replace",
+    [RESTORE_KEEP] = "keep", [RESTORE_BLOCKED] = "blocked", [RESTORE_NONE] = "none",
+};
+
+const char *restore_action_name(enum restore_action action)
+{
+    return action_names[action];
+}
+
+static void todo_free(void *data)
+{
+    struct restore_todo *todo = data;
+
+    g_free(todo->why);
+    g_free(todo->error);
+    g_free(todo);
+}
+
+void metadata_restore_clear(struct metadata_restore *restore)
+{
+    g_clear_pointer(&restore->todos, g_ptr_array_unref);
+}
+
+/* --- deciding: what libvirt has ---------------------------------------------------------------- */
+
+/* How libvirt lists and makes the kinds that it has, but for domains. */
+static const struct {
+    GPtrArray *(*list)(struct host *host, GError **error);
+    bool (*define)(struct host *host, const char *xml, GError **error);
+    const char *remove; /* how an administrator does it */
+} libvirt_kinds[] = {
+    [POOL_SECRET] = {host_secrets, host_define_secret, "secret-undefine"},
+    [POOL_NWFILTER] = {host_nwfilters, host_define_nwfilter, "nwfilter-undefine"},
+    [POOL_NETWORK] = {host_networks, host_define_network, "net-undefine"},
+    [POOL_POOL] = {host_storage_pools, host_define_storage_pool, "pool-undefine"},
+};
+
+static bool is_of_libvirt(enum pool_kind kind)
+{
+    return kind == POOL_DOMAIN || (kind < G_N_ELEMENTS(libvirt_kinds) && libvirt_kinds[kind].list);
+}
+
+static char *uuid_of(const char *definition)
+{
+    AUTO(xml) xml = xml_parse(definition, "definition", NULL);
+
+    return xml ? xml_string(xml_root(xml), "uuid") : NULL;
+}
+
+static void decide(const struct metadata_restore *restore, struct restore_todo *todo, bool same)
+{
+    todo->action = same ? RESTORE_SAME : restore->replace ? RESTORE_REPLACE : RESTORE_KEEP;
+}
+
+static void block(struct restore_todo *todo, char *why)
+{
+    todo->action = RESTORE_BLOCKED;
+    todo->why = why;
+}
+
+static void decide_object(const struct metadata_restore *restore, struct restore_todo *todo,
+                          const struct host_object *there)
+{
+    const struct pool_object *object = todo->object;
+    g_autofree char *ours = uuid_of(object->text);
+    g_autofree char *theirs = uuid_of(there->xml);
+
+    decide(restore, todo, strcmp(there->xml, object->text) == 0);
+    if (todo->action == RESTORE_REPLACE && g_strcmp0(ours, theirs) != 0)
+        block(todo, g_strdup_printf("%s is here with another UUID: virsh %s %s", object->id,
+                                    libvirt_kinds[object->kind].remove, object->name));
+}
+
+static bool plan_object(const struct metadata_restore *restore, struct restore_todo *todo,
+                        GError **error)
+{
+    g_autoptr(GPtrArray) there = libvirt_kinds[todo->object->kind].list(restore->host, error);
+
+    todo->action = RESTORE_MAKE;
+    for (unsigned i = 0; there && i < there->len; i++) {
+        const struct host_object *object = there->pdata[i];
+
+        if (strcmp(object->name, todo->object->name) == 0)
+            decide_object(restore, todo, object);
+    }
+    return there != NULL;
+}
+
+/* *DOMAIN is NULL when there is none. */
+static bool look_for(struct host *host, const char *name, struct domain **domain, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    *domain = host_domain(host, name, &why);
+    if (*domain || error_is(why, ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+static bool decide_domain(const struct metadata_restore *restore, struct restore_todo *todo,
+                          struct domain *domain, GError **error)
+{
+    g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
+    enum domain_state state;
+
+    if (!xml || !domain_state(domain, &state, error))
+        return false;
+    decide(restore, todo, strcmp(xml, todo->object->text) == 0);
+    if (todo->action == RESTORE_REPLACE && state != DOMAIN_OFF)
+        block(todo, g_strdup_printf("%s is %s: shut it down first", todo->object->name,
+                                    domain_state_name(state)));
+    return true;
+}
+
+static bool plan_domain(const struct metadata_restore *restore, struct restore_todo *todo,
+                        GError **error)
+{
+    const struct pool_object *object = todo->object;
+    AUTO(domain) same = NULL;
+    AUTO(domain) named = NULL;
+
+    if (!look_for(restore->host, object->uuid, &same, error) ||
+        !look_for(restore->host, object->name, &named, error))
+        return false;
+    if (same)
+        return decide_domain(restore, todo, same, error);
+    todo->action = RESTORE_MAKE;
+    if (named)
+        block(todo, g_strdup_printf("another VM is called %s here (%s): virsh domrename %s "
+                                    "OTHER-NAME",
+                                    object->name, domain_uuid(named), object->name));
+    return true;
+}
+
+/* --- deciding: files --------------------------------------------------------------------------- */
+
+/* Where drctl's own files lie; g_free. */
+static char *own_path(const struct metadata_restore *restore, const struct pool_object *object)
+{
+    const struct config *config = restore->context->config;
+    g_autofree char *name =
+        g_strconcat(object->name, object->kind == POOL_VAPP ? ".vapp" : ".plan", NULL);
+
+    return object->kind == POOL_CONF ? g_strdup(config->path)
+                                     : g_build_filename(config->dir, name, NULL);
+}
+
+static void plan_own_file(const struct metadata_restore *restore, struct restore_todo *todo)
+{
+    g_autofree char *path = own_path(restore, todo->object);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (file_read(path, TEXT_MAX_BYTES, &text, NULL, &why))
+        decide(restore, todo, strcmp(text, todo->object->text) == 0);
+    else if (error_is(why, ERROR_NOT_FOUND))
+        todo->action = RESTORE_MAKE;
+    else
+        block(todo, g_strdup(why->message));
+}
+
+static void plan_host_file(const struct metadata_restore *restore, struct restore_todo *todo)
+{
+    const struct host_file *file = todo->object->file;
+    enum host_file_state state;
+
+    if (file->left_out) {
+        todo->action = RESTORE_NONE;
+        todo->why = g_strdup_printf("it was left out: %s", file->left_out);
+        return;
+    }
+    /* What another side says must not become any file of this host. */
+    if (!host_path_is_chosen(file->path, restore->context->config->host_files)) {
+        block(todo, g_strdup_printf("it is not among host-files of %s: add it there, or write it "
+                                    "elsewhere with --to-dir",
+                                    restore->context->config->path));
+        return;
+    }
+    state = host_file_state(file);
+    if (state == HOST_FILE_MISSING)
+        todo->action = RESTORE_MAKE;
+    else
+        decide(restore, todo, state == HOST_FILE_SAME);
+}
+
+/* --- deciding: all ----------------------------------------------------------------------------- */
+
+static bool plan_one(const struct metadata_restore *restore, struct restore_todo *todo,
+                     GError **error)
+{
+    switch (todo->object->kind) {
+    case POOL_DOMAIN:
+        return plan_domain(restore, todo, error);
+    case POOL_CONF:
+    case POOL_VAPP:
+    case POOL_PLAN:
+        plan_own_file(restore, todo);
+        return true;
+    case POOL_FILE:
+        plan_host_file(restore, todo);
+        return true;
+    case POOL_HOST:
+        todo->action = RESTORE_NONE;
+        todo->why = g_strdup("capabilities are only to be read");
+        return true;
+    default:
+        return plan_object(restore, todo, error);
+    }
+}
+
+static struct host *find_host(struct context *context, GError **error)
+{
+    GPtrArray *hosts = context_hosts(context, error);
+    const char *uri = option_value(context, "host");
+
+    if (!hosts)
+        return NULL;
+    if (!uri && hosts->len == 1)
+        return hosts->pdata[0];
+    for (unsigned i = 0; uri && i < hosts->len; i++)
+        if (strcmp(host_uri(hosts->pdata[i]), uri) == 0)
+            return hosts->pdata[i];
+    fail(error, ERROR_USAGE, "%s: say --host with one of the URIs of libvirt in %s",
+         uri ? "there is no such host" : "this site has several hosts", context->config->path);
+    return NULL;
+}
+
+bool metadata_restore_plan(struct metadata_restore *restore, const GPtrArray *objects,
+                           GError **error)
+{
+    restore->todos = g_ptr_array_new_with_free_func(todo_free);
+    for (unsigned i = 0; i < objects->len; i++) {
+        const struct pool_object *object = objects->pdata[i];
+        struct restore_todo *todo = g_new0(struct restore_todo, 1);
+
+        todo->object = object;
+        g_ptr_array_add(restore->todos, todo);
+        if (is_of_libvirt(object->kind) && !restore->host &&
+            !(restore->host = find_host(restore->context, error)))
+            return false;
+        if (!plan_one(restore, todo, error))
+            return false;
+    }
+    return true;
+}
+
+/* --- doing ------------------------------------------------------------------------------------- */
+
+/* As of the bundle; what is known here may be newer. */
+static bool claim_owner(const struct metadata_restore *restore, const char *uuid, GError **error)
+{
+    const struct config *config = restore->context->config;
+    g_autoptr(GPtrArray) owners = bundle_owners(restore->pool->bundle, error);
+    g_autoptr(GPtrArray) mine = g_ptr_array_new(), refused = owner_refusals_new();
+
+    for (unsigned i = 0; owners && i < owners->len; i++)
+        if (strcmp(((const struct owner *)owners->pdata[i])->uuid, uuid) == 0)
+            g_ptr_array_add(mine, owners->pdata[i]);
+    return owners && owners_claim(config->store, mine, refused, error);
+}
+
+static void tell_owner(const struct metadata_restore *restore, const struct pool_object *object)
+{
+    const struct config *config = restore->context->config;
+    AUTO(owner) owner = NULL;
+
+    if (owner_read(config->store, object->uuid, &owner, NULL) && owner &&
+        strcmp(owner->site, config->site) != 0)
+        progress_note(
+            restore->context->progress,
+            "%s belongs to %s: it must not start here; to bring it home: drctl failback %s",
+            object->name, owner->site, object->name);
+}
+
+/* The guard knows whose it is before anybody can start it. */
+static bool make_domain(const struct metadata_restore *restore, const struct pool_object *object,
+                        GError **error)
+{
+    AUTO(domain) domain = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!claim_owner(restore, object->uuid, error))
+        return false;
+    domain = host_define(restore->host, object->text, error);
+    if (!domain)
+        return false;
+    if (!guard_watch(restore->context->config, domain, &why))
+        progress_note(restore->context->progress, "%s is not guarded: %s", object->name,
+                      why->message);
+    tell_owner(restore, object);
+    return true;
+}
+
+static bool make_one(const struct metadata_restore *restore, const struct pool_object *object,
+                     GError **error)
+{
+    g_autofree char *path = NULL;
+
+    switch (object->kind) {
+    case POOL_DOMAIN:
+        return make_domain(restore, object, error);
+    case POOL_CONF:
+    case POOL_VAPP:
+    case POOL_PLAN:
+        path = own_path(restore, object);
+        return file_write(path, object->text, strlen(object->text), 0644, error);
+    case POOL_FILE:
+        return host_file_write(object->file, error);
+    default:
+        return libvirt_kinds[object->kind].define(restore->host, object->text, error);
+    }
+}
+
+void metadata_restore_do(struct metadata_restore *restore)
+{
+    for (unsigned i = 0; i < restore->todos->len; i++) {
+        struct restore_todo *todo = restore->todos->pdata[i];
+        g_autoptr(GError) why = NULL;
+
+        if (todo->action != RESTORE_MAKE && todo->action != RESTORE_REPLACE)
+            continue;
+        todo->done = interrupt_check(&why) && make_one(restore, todo->object, &why);
+        if (why)
+            todo->error = g_strdup(why->message);
+    }
+}
+
+/* --- to plain files ---------------------------------------------------------------------------- */
+
+static char *plain_path(const struct pool_object *object, const char *dir)
+{
+    static const char *const suffixes[] = {
+        [POOL_CONF] = "", [POOL_VAPP] = ".vapp", [POOL_PLAN] = ".plan", [POOL_FILE] = ""};
+    const char *suffix = object->kind < G_N_ELEMENTS(suffixes) && suffixes[object->kind]
+                             ? suffixes[object->kind]
+                             : ".xml";
+
+    return g_strdup_printf("%s/%s%s%s%s", dir, pool_kind_name(object->kind),
+                           object->kind == POOL_FILE ? "" : "/", object->name, suffix);
+}
+
+static bool write_plain(const struct pool_object *object, const char *dir, GError **error)
+{
+    g_autofree char *path = plain_path(object, dir);
+    g_autofree char *parent = g_path_get_dirname(path);
+    size_t len = object->file ? object->file->len : object->text ? strlen(object->text) : 0;
+
+    if (object->file && object->file->is_directory)
+        return dir_make(path, 0700, error);
+    return !object->text ||
+           (dir_make(parent, 0700, error) && file_write(path, object->text, len, 0600, error));
+}
+
+bool metadata_write_files(const struct pool *pool, const GPtrArray *objects, const char *dir,
+                          GError **error)
+{
+    g_autofree char *index = g_build_filename(dir, BUNDLE_FILES, NULL);
+    const char *text = bundle_member(pool->bundle, BUNDLE_FILES);
+    g_auto(GStrv) there = dir_list(dir, error);
+
+    if (!there)
+        return false;
+    if (there[0])
+        return fail(error, ERROR_CONFLICT, "%s is not empty: name another directory", dir);
+    if (!dir_make(dir, 0700, error))
+        return false;
+    for (unsigned i = 0; i < objects->len; i++)
+        if (!interrupt_check(error) || !write_plain(objects->pdata[i], dir, error))
+            return false;
+    return !text || file_write(index, text, strlen(text), 0600, error);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drctl/pool.h"
+
+#include <string.h>
+
+/* Not what there can be no member of. */
+static void add_member(struct bundle *bundle, const char *path, const char *text)
+{
+    if (bundle_takes(path) && g_utf8_validate(text, -1, NULL))
+        bundle_add(bundle, path, text);
+}
+
+static bool add_owner(struct bundle *bundle, const char *store, struct domain *domain,
+                      GError **error)
+{
+    AUTO(owner) owner = NULL;
+
+    if (!owner_read(store, domain_uuid(domain), &owner, error))
+        return false;
+    if (owner)
+        bundle_add_owner(bundle, owner);
+    return true;
+}
+
+static bool add_protected(struct bundle *bundle, const char *store, GPtrArray *hosts,
+                          GPtrArray *vms, GError **error)
+{
+    for (unsigned i = 0; i < vms->len; i++) {
+        const struct protected_vm *vm = vms->pdata[i];
+        AUTO(domain) domain = find_domain(hosts, vm->vm, NULL);
+
+        if (!domain)
+            continue; /* its own point will fail and say so; the others must travel all the same */
+        g_autofree char *xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
+
+        if (!xml || !add_owner(bundle, store, domain, error))
+            return false;
+        bundle_add_domain(bundle, vm->vm, domain_uuid(domain), xml);
+    }
+    return true;
+}
+
+static bool add_other(struct bundle *bundle, struct domain *domain, GError **error)
+{
+    g_autofree char *protected = g_strdup_printf("domains/%s.xml", domain_uuid(domain));
+    g_autofree char *path = g_strdup_printf("others/%s.xml", domain_uuid(domain));
+    g_autofree char *xml = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (bundle_member(bundle, protected) || test_failover_is_copy(domain))
+        return true;
+    xml = domain_xml(domain, DOMAIN_XML_INACTIVE, &why);
+    if (xml)
+        add_member(bundle, path, xml);
+    /* Undefined since it was listed. */
+    if (xml || error_is(why, ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+static bool add_others(struct bundle *bundle, struct host *host, GError **error)
+{
+    g_autoptr(GPtrArray) domains = host_domains(host, error);
+
+    for (unsigned i = 0; domains && i < domains->len; i++)
+        if (!add_other(bundle, domains->pdata[i], error))
+            return false;
+    return domains != NULL;
+}
+
+static bool add_objects(struct bundle *bundle, const char *folder, GPtrArray *objects)
+{
+    for (unsigned i = 0; objects && i < objects->len; i++) {
+        const struct host_object *object = objects->pdata[i];
+        g_autofree char *path = g_strdup_printf("%s/%s.xml", folder, object->name);
+
+        if (!g_str_has_prefix(object->name, TEST_NETWORK_PREFIX))
+            add_member(bundle, path, object->xml);
+    }
+    return objects != NULL;
+}
+
+/* Two hosts may call themselves the same. */
+static bool add_capabilities(struct bundle *bundle, struct host *host, GError **error)
+{
+    g_autofree char *name = host_hostname(host, error);
+    g_autofree char *xml = name ? host_capabilities(host, error) : NULL;
+    g_autofree char *path = g_strdup_printf("capabilities/%s.xml", name);
+
+    for (unsigned n = 2; xml && bundle_member(bundle, path); n++) {
+        g_free(path);
+        path = g_strdup_printf("capabilities/%s-%u.xml", name, n);
+    }
+    if (xml)
+        add_member(bundle, path, xml);
+    return xml != NULL;
+}
+
+static bool add_host(struct bundle *bundle, struct host *host, GError **error)
+{
+    g_autoptr(GPtrArray) networks = host_networks(host, error);
+    g_autoptr(GPtrArray) pools = networks ? host_storage_pools(host, error) : NULL;
+    g_autoptr(GPtrArray) filters = pools ? host_nwfilters(host, error) : NULL;
+    g_autoptr(GPtrArray) secrets = filters ? host_secrets(host, error) : NULL;
+
+    return add_objects(bundle, "networks", networks) && add_objects(bundle, "pools", pools) &&
+           add_objects(bundle, "nwfilters", filters) && add_objects(bundle, "secrets", secrets) &&
+           add_capabilities(bundle, host, error) && add_others(bundle, host, error);
+}
+
+static void add_vapps(struct bundle *bundle, GPtrArray *vapps)
+{
+    for (unsigned i = 0; i < vapps->len; i++) {
+        const struct vapp *vapp = vapps->pdata[i];
+        g_autofree char *path = g_strdup_printf("vapps/%s.vapp", vapp->name);
+
+        bundle_add(bundle, path, vapp->text);
+    }
+}
+
+static bool add_own_vapps(struct bundle *bundle, const char *dir, GError **error)
+{
+    g_autoptr(GPtrArray) vapps = vapp_load_all(dir, error);
+
+    if (vapps)
+        add_vapps(bundle, vapps);
+    return vapps != NULL;
+}
+
+/* A plan that is wrong is what there is. */
+static bool add_plans(struct bundle *bundle, const char *dir, GError **error)
+{
+    g_auto(GStrv) names = dir_list(dir, error);
+
+    for (char **name = names; name && *name; name++) {
+        g_autofree char *path = g_build_filename(dir, *name, NULL);
+        g_autofree char *member = g_strconcat("plans/", *name, NULL);
+        g_autofree char *text = NULL;
+
+        if (g_str_has_suffix(*name, ".plan") &&
+            file_read(path, CONFIG_MAX_BYTES, &text, NULL, NULL))
+            add_member(bundle, member, text);
+    }
+    return names != NULL;
+}
+
+/* Whoever holds the bundle must not be able to log in where this site can. */
+static GPtrArray *private_keys(const struct config *config)
+{
+    GPtrArray *keys = g_ptr_array_new();
+
+    for (unsigned i = 0; i < config->remotes->len; i++)
+        g_ptr_array_add(keys, ((const struct remote *)config->remotes->pdata[i])->key);
+    g_ptr_array_add(keys, NULL);
+    return keys;
+}
+
+static bool add_files(struct bundle *bundle, const struct config *config, GError **error)
+{
+    g_autoptr(GPtrArray) keys = private_keys(config);
+    g_autoptr(GPtrArray) files = host_files_read(config->host_files, (char *const *)keys->pdata);
+    g_autofree char *conf = NULL;
+
+    if (!file_read(config->path, CONFIG_MAX_BYTES, &conf, NULL, error))
+        return false;
+    add_member(bundle, BUNDLE_CONF, conf);
+    bundle_add_files(bundle, files);
+    return add_plans(bundle, config->dir, error);
+}
+
+struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
+                           GError **error)
+{
+    const struct config *config = context_config(context, error);
+    GPtrArray *hosts = config ? context_hosts(context, error) : NULL;
+    AUTO(bundle) bundle = hosts ? bundle_new(config->site) : NULL;
+
+    if (bundle && vapps)
+        add_vapps(bundle, vapps);
+    if (!bundle || !add_protected(bundle, config->store, hosts, vms, error) ||
+        !add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error))
+        return NULL;
+    for (unsigned i = 0; i < hosts->len; i++)
+        if (!add_host(bundle, hosts->pdata[i], error))
+            return NULL;
+    return g_steal_pointer(&bundle);
+}
