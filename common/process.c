@@ -244,7 +244,7 @@ static bool take_lines(struct process *process, const struct process_watch *watc
             return true;
         line = g_strndup(text->str, len);
         g_string_erase(text, 0, (gssize)MIN(len + 1, text->len));
-        if (*g_strchomp(line) && !watch->line(watch->context, line, error))
+        if (watch->line && *g_strchomp(line) && !watch->line(watch->context, line, error))
             return false;
     }
     return true;
@@ -258,7 +258,7 @@ static bool look_after(void *context, struct process *process, bool ended, GErro
         return fail(error, ERROR_FAILED, "%s: printed more than %zu bytes", process->name,
                     watch->output_max);
     return take_lines(process, watch, ended, error) &&
-           (ended || watch->look(watch->context, error));
+           (ended || !watch->look || watch->look(watch->context, error));
 }
 
 /* Who is asked can still put things in order, such as to thaw a guest. Nobody reads what it says. */

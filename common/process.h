@@ -19,9 +19,9 @@ bool process_run(const char *const *argv, unsigned timeout_s, char **output, GEr
 /* How somebody looks after a program while it runs. */
 struct process_watch {
     size_t output_max; /* bytes of its stdout; if it writes more it is ended, ERROR_FAILED */
-    /* A line that it has written to stderr, without its end. */
+    /* A line that it has written to stderr, without its end. NULL: nobody listens. */
     bool (*line)(void *context, const char *line, GError **error);
-    /* Called several times a second. */
+    /* Called several times a second. NULL: nobody looks. */
     bool (*look)(void *context, GError **error);
     void *context;
 };

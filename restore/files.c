@@ -186,11 +186,6 @@ static bool take_complaint(void *context, const char *line, GError **error)
     return true;
 }
 
-static bool look_at_nothing(void *context, GError **error)
-{
-    return true;
-}
-
 /* It ends as if all were well whatever is wrong, and says that to stderr: *COMPLAINT, NULL if nothing is; g_free,
  * as *OUTPUT. */
 static bool ask(const struct looking *self, const char *command, char **output, char **complaint,
@@ -198,7 +193,7 @@ static bool ask(const struct looking *self, const char *command, char **output, 
 {
     const char *const argv[] = {"debugfs", "-R", command, self->device, NULL};
     g_autofree char *said = NULL;
-    struct process_watch watch = {MAX_OUTPUT_BYTES, take_complaint, look_at_nothing, &said};
+    struct process_watch watch = {MAX_OUTPUT_BYTES, take_complaint, NULL, &said};
     int status;
 
     if (!disk_view_watch(self->view, argv, &watch, output, &status, error))

@@ -239,6 +239,20 @@ START_TEST(a_watched_program_is_heard_and_its_status_known)
 }
 END_TEST
 
+START_TEST(nobody_needs_to_listen_or_look)
+{
+    static const char *const argv[] = {"sh", "-c", "echo out; echo what >&2; sleep 0.5", NULL};
+    struct process_watch watch = {.output_max = 1000};
+    g_autofree char *output = NULL;
+    g_autoptr(GError) error = NULL;
+    int status = 1;
+
+    unit_ok(process_watch(argv, &watch, &output, &status, &error), error);
+    ck_assert_str_eq(output, "out\n");
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 START_TEST(who_watches_ends_the_program_and_what_it_has_started)
 {
     g_autofree char *dir = unit_dir();
@@ -272,6 +286,6 @@ int main(void)
                     a_program_that_never_stops_writing_is_killed, an_interrupt_ends_the_program,
                     a_grandchild_with_our_pipes_does_not_hold_us,
                     what_the_program_has_started_is_given_up_with_it, the_program_dies_with_us,
-                    a_watched_program_is_heard_and_its_status_known,
+                    a_watched_program_is_heard_and_its_status_known, nobody_needs_to_listen_or_look,
                     who_watches_ends_the_program_and_what_it_has_started);
 }
