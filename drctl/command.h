@@ -78,14 +78,15 @@ const char *option_value(const struct context *context, const char *name);
 
 /* All tables, NULL-terminated. */
 extern const struct command *const all_commands[];
-extern const struct command alert_commands[], archive_commands[], metadata_commands[],
-    audit_commands[], commit_commands[], config_commands[], copy_commands[], daemon_commands[],
-    failback_commands[], failover_commands[], fence_commands[], files_commands[], guard_commands[],
-    heal_commands[], help_commands[], hydrate_commands[], init_commands[], job_commands[],
-    mount_commands[], plan_commands[], points_commands[], protect_commands[], prune_commands[],
-    release_commands[], replicate_commands[], report_commands[], restore_commands[], run_commands[],
-    serve_commands[], site_commands[], status_commands[], store_commands[], test_commands[],
-    vapp_commands[], verify_commands[], watchdog_commands[];
+extern const struct command alert_commands[], archive_commands[], audit_commands[],
+    commit_commands[], config_commands[], copy_commands[], daemon_commands[], failback_commands[],
+    failover_commands[], fence_commands[], files_commands[], guard_commands[], heal_commands[],
+    help_commands[], hydrate_commands[], init_commands[], job_commands[], metadata_commands[],
+    metadata_send_commands[], mount_commands[], plan_commands[], points_commands[],
+    protect_commands[], prune_commands[], release_commands[], replicate_commands[],
+    report_commands[], restore_commands[], run_commands[], serve_commands[], site_commands[],
+    status_commands[], store_commands[], test_commands[], vapp_commands[], verify_commands[],
+    watchdog_commands[];
 
 /* A whole invocation: what ARGV (NULL-terminated, without the program's name) says. *STATUS is its exit status. */
 bool program_run(char **argv, int *status, GError **error);

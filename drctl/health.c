@@ -182,7 +182,8 @@ static void look_at_jobs(const struct survey *survey, const struct status *statu
 
         look_at_job(survey, job);
         /* Without a schedule of its own a site needs no daemon. */
-        wanted |= !g_str_equal(job->key, SCHEDULE_HOUSEKEEPING);
+        wanted |= !g_str_equal(job->key, SCHEDULE_HOUSEKEEPING) &&
+                  !g_str_equal(job->key, SCHEDULE_METADATA);
     }
     for (unsigned i = 0; i < status->wrong->len; i++) {
         /* Keys of the catalog are short, and errors are not. */

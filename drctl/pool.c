@@ -169,20 +169,120 @@ static bool add_files(struct bundle *bundle, const struct config *config, GError
     return add_plans(bundle, config->dir, error);
 }
 
-struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
-                           GError **error)
+/* --- what no configuration says ---------------------------------------------------------------- */
+
+struct telling {
+    struct context *context;
+    const char *destination;
+    struct bundle *bundle;
+};
+
+/* As one that is protected, if it is still here. */
+static bool tell_vm(const struct telling *telling, const char *uuid, GError **error)
+{
+    AUTO(domain) domain = find_domain(telling->context->hosts, uuid, NULL);
+    g_autofree char *xml = NULL;
+
+    if (!domain || g_hash_table_contains(telling->bundle->vms, domain_name(domain)))
+        return true;
+    xml = domain_xml(domain, DOMAIN_XML_INACTIVE, error);
+    if (!xml || !add_owner(telling->bundle, telling->context->config->store, domain, error))
+        return false;
+    bundle_add_domain(telling->bundle, domain_name(domain), domain_uuid(domain), xml);
+    return true;
+}
+
+/* Who has points of a VM must know it as long as it is here, whether it is protected now or was once. */
+static bool tell_recorded(const char *key, json_t *record, void *data)
+{
+    const struct telling *telling = data;
+    g_auto(GStrv) parts = g_strsplit(key, "/", 2);
+
+    if (g_strcmp0(json_get_string(record, "destination"), telling->destination) == 0)
+        tell_vm(telling, parts[0], NULL);
+    return true;
+}
+
+static bool any_vm_of(const struct vapp *vapp, GHashTable *names)
+{
+    for (unsigned i = 0; i < vapp->vms->len; i++)
+        if (g_hash_table_contains(names, ((const struct vapp_vm *)vapp->vms->pdata[i])->name))
+            return true;
+    return false;
+}
+
+/* They came from another site, which may be gone. */
+static bool tell_vapps_of(const struct telling *telling, GHashTable *taken, GError **error)
+{
+    g_autoptr(GPtrArray) vapps = NULL, theirs = g_ptr_array_new();
+    struct site site;
+
+    if (!context_site(telling->context, true, &site, error) || !(vapps = site_vapps(&site, error)))
+        return false;
+    for (unsigned i = 0; i < vapps->len; i++)
+        if (any_vm_of(vapps->pdata[i], taken))
+            g_ptr_array_add(theirs, vapps->pdata[i]);
+    add_vapps(telling->bundle, theirs);
+    return true;
+}
+
+/* What was failed over is this site's now. */
+static bool tell_taken(const struct telling *telling, GError **error)
+{
+    const struct config *config = telling->context->config;
+    g_autoptr(GPtrArray) owners = owner_list(config->store, error);
+    g_autoptr(GHashTable) taken = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; owners && i < owners->len; i++) {
+        const struct owner *owner = owners->pdata[i];
+
+        if (!g_str_equal(owner->site, config->site))
+            continue;
+        if (!tell_vm(telling, owner->uuid, error))
+            return false;
+        if (g_hash_table_contains(telling->bundle->vms, owner->vm))
+            g_hash_table_add(taken, owner->vm);
+    }
+    return owners && (g_hash_table_size(taken) == 0 || tell_vapps_of(telling, taken, error));
+}
+
+/* --- all --------------------------------------------------------------------------------------- */
+
+static struct bundle *site_bundle(struct context *context, const char *destination, GPtrArray *vms,
+                                  GPtrArray *vapps, GError **error)
 {
     const struct config *config = context_config(context, error);
     GPtrArray *hosts = config ? context_hosts(context, error) : NULL;
-    AUTO(bundle) bundle = hosts ? bundle_new(config->site) : NULL;
+    struct catalog *catalog = hosts ? context_catalog(context, error) : NULL;
+    AUTO(bundle) bundle = catalog ? bundle_new(config->site) : NULL;
+    struct telling telling = {context, destination, bundle};
 
-    if (bundle && vapps)
-        add_vapps(bundle, vapps);
     if (!bundle || !add_protected(bundle, config->store, hosts, vms, error) ||
-        !add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error))
+        !catalog_each(catalog, CATALOG_REPLICATION, "", tell_recorded, &telling, error) ||
+        !tell_taken(&telling, error))
+        return NULL;
+    if (vapps)
+        add_vapps(bundle, vapps);
+    if (!add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error))
         return NULL;
     for (unsigned i = 0; i < hosts->len; i++)
         if (!add_host(bundle, hosts->pdata[i], error))
             return NULL;
     return g_steal_pointer(&bundle);
+}
+
+bool pool_publish(struct context *context, const char *destination, struct store *store,
+                  GPtrArray *vms, GPtrArray *vapps, GError **error)
+{
+    AUTO(bundle) bundle = site_bundle(context, destination, vms, vapps, error);
+    bool sent;
+
+    if (!bundle || !bundle_publish(bundle, store, &sent, error)) {
+        g_prefix_error(error, "pool metadata: ");
+        return false;
+    }
+    if (sent)
+        progress_note(context->progress, "pool metadata: generation %" G_GUINT64_FORMAT " is at %s",
+                      bundle->id->generation, store->label);
+    return true;
 }

@@ -4,7 +4,9 @@
 
 #include "drctl/jobs.h"
 
-/* Definitions of all VMs, VMS (of struct protected_vm) as those that are protected; networks, storage pools and all
- * else that bundle.h names; its own vApps and VAPPS (of struct vapp, may be NULL). */
-struct bundle *site_bundle(struct context *context, GPtrArray *vms, GPtrArray *vapps,
-                           GError **error);
+/* Tell STORE, which DESTINATION means, if something has changed: definitions of all VMs, as protected those of VMS (of
+ * struct protected_vm), those of which points went there, and those that this site has taken over; networks, storage
+ * pools and all else that bundle.h names; its own vApps, VAPPS (of struct vapp, may be NULL), and those of VMs that
+ * it has taken over. */
+bool pool_publish(struct context *context, const char *destination, struct store *store,
+                  GPtrArray *vms, GPtrArray *vapps, GError **error);

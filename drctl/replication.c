@@ -45,23 +45,6 @@ void replication_clear(struct replication *replication)
 
 /* --- destinations ---------------------------------------------------------------------------- */
 
-static bool publish(struct replication *replication, struct store *store, GError **error)
-{
-    AUTO(bundle)
-    bundle = site_bundle(replication->context, replication->all, replication->vapps, error);
-    bool sent;
-
-    if (!bundle || !bundle_publish(bundle, store, &sent, error)) {
-        g_prefix_error(error, "pool metadata: ");
-        return false;
-    }
-    if (sent)
-        progress_note(replication->context->progress,
-                      "pool metadata: generation %" G_GUINT64_FORMAT " is at %s",
-                      bundle->id->generation, store->label);
-    return true;
-}
-
 /* A broken vApp file must not stop the points: it is told, and the run is not a success. */
 static struct store *metadata_failed(struct replication *replication, struct store *store,
                                      GError **failure)
@@ -93,7 +76,8 @@ static struct store *destination_store(struct replication *replication, const ch
         return NULL;
     }
     store = context_open(context, destination, &failure);
-    if (store && with_metadata && !publish(replication, store, &failure))
+    if (store && with_metadata &&
+        !pool_publish(context, destination, store, replication->all, replication->vapps, &failure))
         store = metadata_failed(replication, store, &failure);
     if (!store) {
         g_hash_table_insert(replication->store_errors, g_strdup(destination),

@@ -9,6 +9,7 @@
 #define RETRY_FIRST_MS 10000
 #define RETRY_MAX_MS (INT64_C(30) * 60 * 1000)
 #define HOUSEKEEPING_MS 60000
+#define METADATA_MS (INT64_C(5) * 60 * 1000)
 /* Protections with the same objective are not all begun at the same instant. */
 #define SPREAD_PART 10
 /* Below that a process for each point costs more than the point. */
@@ -279,6 +280,18 @@ static bool add_housekeeping(struct making *making, GError **error)
     return job != NULL;
 }
 
+/* Also of a site that only waits for the others: its plans must be known elsewhere, too. */
+static bool add_metadata(struct making *making, GError **error)
+{
+    static const char *const words[] = {"metadata", "send", NULL};
+    bool wanted = making->context->config->remotes->len > 0;
+    struct scheduled *job = wanted ? add(making, g_strdup(SCHEDULE_METADATA), words, error) : NULL;
+
+    if (job)
+        set_due(job, job->last.started_ms + METADATA_MS, "due", METADATA_MS);
+    return job || !wanted;
+}
+
 static bool add_watch(struct making *making, GError **error)
 {
     static const char *const words[] = {"alert", "send", NULL};
@@ -354,7 +367,7 @@ GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError *
     if (!context_catalog(context, error) || !add_protections(&making, error) ||
         !add_verify(&making, error) || !add_prune(&making, error) || !add_copies(&making, error) ||
         !add_housekeeping(&making, error) || !add_watch(&making, error) ||
-        !add_tests(&making, error))
+        !add_metadata(&making, error) || !add_tests(&making, error))
         return NULL;
     g_ptr_array_sort(schedule, compare_due);
     return g_steal_pointer(&schedule);

@@ -7,8 +7,9 @@
 
 #include "drctl/command.h"
 
-/* The job that is always there. */
+/* The jobs that are there without a word in the configuration. */
 #define SCHEDULE_HOUSEKEEPING "due"
+#define SCHEDULE_METADATA "metadata"
 
 struct scheduled {
     char *key;       /* of task.h: "replicate/shop" */
