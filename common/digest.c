@@ -14,7 +14,7 @@ struct digest {
 static void require(int ok)
 {
     if (!ok)
-        g_error("libcrypto refuses SHA-256 or GMAC");
+        g_error("libcrypto refuses SHA-256, GMAC, scrypt or AES-SIV");
 }
 
 /* Fetched once: libcrypto would take a lock and search its providers for every cluster. */
@@ -126,6 +126,58 @@ void checksum_free(struct checksum *checksum)
         return;
     EVP_MAC_CTX_free(checksum->context);
     g_free(checksum);
+}
+
+/* As much as a login may cost: 0.1 s and 32 MiB. */
+#define SCRYPT_N (UINT64_C(1) << 15)
+#define SCRYPT_MAX_BYTES (UINT64_C(64) << 20)
+
+void seal_key(const char *passphrase, size_t len, const char *salt, uint8_t key[SEAL_KEY_SIZE])
+{
+    require(EVP_PBE_scrypt(passphrase, len, (const uint8_t *)salt, strlen(salt), SCRYPT_N, 8, 1,
+                           SCRYPT_MAX_BYTES, key, SEAL_KEY_SIZE));
+}
+
+static EVP_CIPHER_CTX *seal_context(const uint8_t *key, const char *place, bool open,
+                                    const uint8_t *tag)
+{
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-256-SIV", NULL);
+    int done;
+
+    require(context && cipher && EVP_CipherInit_ex2(context, cipher, key, NULL, !open, NULL));
+    EVP_CIPHER_free(cipher);
+    require(!open ||
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, SEAL_EXTRA, (void *)tag) == 1);
+    require(EVP_CipherUpdate(context, NULL, &done, (const uint8_t *)place, (int)strlen(place)));
+    return context;
+}
+
+void seal(const uint8_t key[SEAL_KEY_SIZE], const char *place, const uint8_t *bytes, size_t len,
+          uint8_t *out)
+{
+    EVP_CIPHER_CTX *context = seal_context(key, place, false, NULL);
+    int done;
+
+    require(EVP_CipherUpdate(context, out + SEAL_EXTRA, &done, bytes, (int)len) &&
+            EVP_CipherFinal_ex(context, out + SEAL_EXTRA + done, &done) &&
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, SEAL_EXTRA, out) == 1);
+    EVP_CIPHER_CTX_free(context);
+}
+
+bool seal_open(const uint8_t key[SEAL_KEY_SIZE], const char *place, const uint8_t *sealed,
+               size_t len, uint8_t *out)
+{
+    EVP_CIPHER_CTX *context;
+    int done;
+    bool good;
+
+    if (len <= SEAL_EXTRA)
+        return false;
+    context = seal_context(key, place, true, sealed);
+    good = EVP_CipherUpdate(context, out, &done, sealed + SEAL_EXTRA, (int)(len - SEAL_EXTRA)) > 0;
+    EVP_CIPHER_CTX_free(context);
+    return good;
 }
 
 void digest_to_hex(const uint8_t digest[DIGEST_SIZE], char out[DIGEST_HEX_SIZE])

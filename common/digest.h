@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SHA-256, the one digest of drctl (FIPS 180-4), by libcrypto. An attacker inside a guest may choose
+ * What libcrypto does for us. SHA-256 is the one digest of drctl (FIPS 180-4). An attacker inside a guest may choose
  * what a cluster holds, so nothing weaker may decide that two clusters are the same.
  */
 #pragma once
@@ -39,6 +39,22 @@ void checksum_update(struct checksum *checksum, const void *data, size_t len);
 void checksum_final(struct checksum *checksum, uint8_t out[CHECKSUM_SIZE]);
 void checksum_free(struct checksum *checksum);
 DEFINE_CLEANUP(checksum)
+
+/*
+ * What only who has the passphrase can read again: AES-256-SIV (RFC 5297) with a key that scrypt (RFC 7914) makes of it.
+ * The same bytes at the same place are the same when they are sealed, so who compares sees whether they have changed,
+ * and nothing else. PLACE, such as a UUID, is bound to them.
+ */
+#define SEAL_KEY_SIZE 64
+#define SEAL_EXTRA 16
+
+void seal_key(const char *passphrase, size_t len, const char *salt, uint8_t key[SEAL_KEY_SIZE]);
+/* OUT has LEN + SEAL_EXTRA bytes; LEN > 0. */
+void seal(const uint8_t key[SEAL_KEY_SIZE], const char *place, const uint8_t *bytes, size_t len,
+          uint8_t *out);
+/* OUT has LEN - SEAL_EXTRA bytes. False if key or place are others, or a byte is. */
+bool seal_open(const uint8_t key[SEAL_KEY_SIZE], const char *place, const uint8_t *sealed,
+               size_t len, uint8_t *out);
 
 /* Digest of one buffer. */
 void digest_buffer(const void *data, size_t len, uint8_t out[DIGEST_SIZE]);

@@ -173,3 +173,23 @@ bool host_define_secret(struct host *host, const char *xml, GError **error)
 
     return made || host_fail(host, error, "define the secret");
 }
+
+bool host_secret_value(struct host *host, const char *uuid, uint8_t **value, size_t *len,
+                       GError **error)
+{
+    g_autoptr(virSecret) secret = virSecretLookupByUUIDString(host->connection, uuid);
+
+    *value = secret ? virSecretGetValue(secret, len, 0) : NULL;
+    return *value || libvirt_error_code() == VIR_ERR_NO_SECRET ||
+           libvirt_error_code() == VIR_ERR_INVALID_SECRET ||
+           host_fail(host, error, "read the value of secret %s", uuid);
+}
+
+bool host_set_secret_value(struct host *host, const char *uuid, const uint8_t *value, size_t len,
+                           GError **error)
+{
+    g_autoptr(virSecret) secret = virSecretLookupByUUIDString(host->connection, uuid);
+
+    return (secret && virSecretSetValue(secret, value, len, 0) == 0) ||
+           host_fail(host, error, "set the value of secret %s", uuid);
+}

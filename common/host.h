@@ -69,6 +69,11 @@ bool host_define_network(struct host *host, const char *xml, GError **error);
 bool host_define_storage_pool(struct host *host, const char *xml, GError **error);
 bool host_define_nwfilter(struct host *host, const char *xml, GError **error);
 bool host_define_secret(struct host *host, const char *xml, GError **error);
+/* The value of a secret; *VALUE (g_free) is NULL where there is none, or libvirt tells it nobody (private='yes'). */
+bool host_secret_value(struct host *host, const char *uuid, uint8_t **value, size_t *len,
+                       GError **error);
+bool host_set_secret_value(struct host *host, const char *uuid, const uint8_t *value, size_t len,
+                           GError **error);
 /* The directory of active pool POOL, g_free; ERROR_CONFIG when it is not active, or is not one of files in a
  * directory. */
 char *host_pool_directory(struct host *host, const char *pool, GError **error);

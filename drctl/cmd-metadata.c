@@ -219,8 +219,12 @@ static bool cmd_metadata_list(struct context *context, GError **error)
 
 /* --- show --------------------------------------------------------------------------------------- */
 
-static char *mode_text(const struct host_file *file)
+static char *mode_text(const struct pool_object *object)
 {
+    const struct host_file *file = object->file;
+
+    if (!file)
+        return object->value ? g_strdup("its value is sealed") : NULL;
     return file->left_out
                ? g_strdup_printf("left out: %s", file->left_out)
                : g_strdup_printf("%04o %s:%s%s", file->mode, file->user ? file->user : "?",
@@ -235,7 +239,7 @@ static size_t bytes_of(const struct pool_object *object)
 
 static json_t *object_json(const struct pool_object *object)
 {
-    g_autofree char *mode = object->file ? mode_text(object->file) : NULL;
+    g_autofree char *mode = mode_text(object);
     json_t *json = json_object();
 
     json_set_string(json, "object", object->id);
@@ -261,7 +265,7 @@ static void show_all(struct context *context, const struct pool *pool)
     for (unsigned i = 0; i < pool->objects->len; i++) {
         const struct pool_object *object = pool->objects->pdata[i];
         g_autofree char *bytes = bytes_format(bytes_of(object));
-        g_autofree char *mode = object->file ? mode_text(object->file) : NULL;
+        g_autofree char *mode = mode_text(object);
 
         json_array_append_new(list, object_json(object));
         table_row(table, (const char *[]){object->id, bytes, mode});
@@ -551,8 +555,13 @@ static bool conclude(const struct metadata_restore *restore, GError **error)
 static bool restore_objects(struct context *context, const struct pool *pool,
                             const GPtrArray *objects, GError **error)
 {
+    const char *passphrase = option_value(context, "secret-values");
     struct metadata_restore restore = {
-        .context = context, .pool = pool, .replace = option_set(context, "replace")};
+        .context = context,
+        .pool = pool,
+        .replace = option_set(context, "replace"),
+        .passphrase = passphrase ? passphrase : context->config->secret_values,
+    };
     bool dry_run = option_set(context, "dry-run");
     bool ok = metadata_restore_plan(&restore, objects, error) &&
               (option_set(context, "all") || dry_run || check_named(&restore, error)) &&
@@ -615,6 +624,7 @@ static const struct option restore_options[] = {
     AT_OPTION,
     GENERATION_OPTION,
     {"host", "URI", "the libvirt host, where this site has several"},
+    {"secret-values", "FILE", "of the passphrase; default: that of drctl.conf"},
     {"replace", NULL, "also what is here and differs"},
     {"yes", NULL, "replace without a question"},
     {"to-dir", "DIR", "write plain files into a new directory, change nothing else"},

@@ -23,6 +23,7 @@ static void todo_free(void *data)
 
     g_free(todo->why);
     g_free(todo->error);
+    g_free(todo->value);
     g_free(todo);
 }
 
@@ -94,6 +95,53 @@ static bool plan_object(const struct metadata_restore *restore, struct restore_t
             decide_object(restore, todo, object);
     }
     return there != NULL;
+}
+
+static bool open_value(const struct metadata_restore *restore, struct restore_todo *todo,
+                       GError **error)
+{
+    uint8_t key[SEAL_KEY_SIZE];
+
+    return secret_key_load(restore->passphrase, restore->pool->bundle->id->site, key, error) &&
+           secret_value_open(key, todo->object->name, todo->object->value, &todo->value,
+                             &todo->value_len, error);
+}
+
+/* A value that is not there is made; another one is another secret. */
+static bool compare_value(const struct metadata_restore *restore, struct restore_todo *todo,
+                          GError **error)
+{
+    g_autofree uint8_t *there = NULL;
+    size_t len;
+
+    if (todo->action == RESTORE_MAKE)
+        return true;
+    if (!host_secret_value(restore->host, todo->object->name, &there, &len, error))
+        return false;
+    if (!there && todo->action == RESTORE_SAME)
+        todo->action = RESTORE_MAKE;
+    else if (there && (len != todo->value_len || memcmp(there, todo->value, len) != 0))
+        decide(restore, todo, false);
+    return true;
+}
+
+static bool plan_secret(const struct metadata_restore *restore, struct restore_todo *todo,
+                        GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!plan_object(restore, todo, error))
+        return false;
+    if (!todo->object->value || todo->action == RESTORE_BLOCKED)
+        return true;
+    if (!restore->passphrase) {
+        todo->why = g_strdup("without its value, which is sealed: --secret-values FILE");
+        return true;
+    }
+    if (open_value(restore, todo, &why))
+        return compare_value(restore, todo, error);
+    block(todo, g_strdup(why->message));
+    return true;
 }
 
 /* *DOMAIN is NULL when there is none. */
@@ -202,6 +250,8 @@ static bool plan_one(const struct metadata_restore *restore, struct restore_todo
     switch (todo->object->kind) {
     case POOL_DOMAIN:
         return plan_domain(restore, todo, error);
+    case POOL_SECRET:
+        return plan_secret(restore, todo, error);
     case POOL_CONF:
     case POOL_VAPP:
     case POOL_PLAN:
@@ -302,14 +352,27 @@ static bool make_domain(const struct metadata_restore *restore, const struct poo
     return true;
 }
 
-static bool make_one(const struct metadata_restore *restore, const struct pool_object *object,
+static bool make_secret(const struct metadata_restore *restore, const struct restore_todo *todo,
+                        GError **error)
+{
+    const struct pool_object *object = todo->object;
+
+    return host_define_secret(restore->host, object->text, error) &&
+           (!todo->value || host_set_secret_value(restore->host, object->name, todo->value,
+                                                  todo->value_len, error));
+}
+
+static bool make_one(const struct metadata_restore *restore, const struct restore_todo *todo,
                      GError **error)
 {
+    const struct pool_object *object = todo->object;
     g_autofree char *path = NULL;
 
     switch (object->kind) {
     case POOL_DOMAIN:
         return make_domain(restore, object, error);
+    case POOL_SECRET:
+        return make_secret(restore, todo, error);
     case POOL_CONF:
     case POOL_VAPP:
     case POOL_PLAN:
@@ -330,7 +393,7 @@ void metadata_restore_do(struct metadata_restore *restore)
 
         if (todo->action != RESTORE_MAKE && todo->action != RESTORE_REPLACE)
             continue;
-        todo->done = interrupt_check(&why) && make_one(restore, todo->object, &why);
+        todo->done = interrupt_check(&why) && make_one(restore, todo, &why);
         if (why)
             todo->error = g_strdup(why->message);
     }

@@ -21,7 +21,9 @@ const char *restore_action_name(enum restore_action action);
 struct restore_todo {
     const struct pool_object *object; /* borrowed */
     enum restore_action action;
-    char *why; /* or NULL */
+    char *why;      /* or NULL */
+    uint8_t *value; /* of a secret, or NULL */
+    size_t value_len;
     bool done;
     char *error; /* why it could not be done, or NULL */
 };
@@ -30,6 +32,7 @@ struct metadata_restore {
     struct context *context;
     const struct pool *pool; /* borrowed */
     bool replace;            /* what is there, too */
+    const char *passphrase;  /* file of the one that values of secrets are sealed with, or NULL */
     struct host
         *host;        /* borrowed: where domains, networks and so on go; NULL: none is among them */
     GPtrArray *todos; /* of struct restore_todo */

@@ -81,6 +81,33 @@ static bool add_objects(struct bundle *bundle, const char *folder, GPtrArray *ob
     return objects != NULL;
 }
 
+/* Only if that was asked for, and never so that somebody else can read it. */
+static bool add_values(struct bundle *bundle, struct host *host, const GPtrArray *secrets,
+                       const struct config *config, GError **error)
+{
+    uint8_t key[SEAL_KEY_SIZE];
+
+    if (!config->secret_values || secrets->len == 0)
+        return true;
+    if (!secret_key_load(config->secret_values, config->site, key, error))
+        return false;
+    for (unsigned i = 0; i < secrets->len; i++) {
+        const char *uuid = ((const struct host_object *)secrets->pdata[i])->name;
+        g_autofree char *path = g_strdup_printf("secret-values/%s.sealed", uuid);
+        g_autofree char *sealed = NULL;
+        g_autofree uint8_t *value = NULL;
+        size_t len;
+
+        if (!host_secret_value(host, uuid, &value, &len, error))
+            return false;
+        if (!value || len == 0)
+            continue;
+        sealed = secret_value_seal(key, uuid, value, len);
+        add_member(bundle, path, sealed);
+    }
+    return true;
+}
+
 /* Two hosts may call themselves the same. */
 static bool add_capabilities(struct bundle *bundle, struct host *host, GError **error)
 {
@@ -97,7 +124,8 @@ static bool add_capabilities(struct bundle *bundle, struct host *host, GError **
     return xml != NULL;
 }
 
-static bool add_host(struct bundle *bundle, struct host *host, GError **error)
+static bool add_host(struct bundle *bundle, struct host *host, const struct config *config,
+                     GError **error)
 {
     g_autoptr(GPtrArray) networks = host_networks(host, error);
     g_autoptr(GPtrArray) pools = networks ? host_storage_pools(host, error) : NULL;
@@ -106,6 +134,7 @@ static bool add_host(struct bundle *bundle, struct host *host, GError **error)
 
     return add_objects(bundle, "networks", networks) && add_objects(bundle, "pools", pools) &&
            add_objects(bundle, "nwfilters", filters) && add_objects(bundle, "secrets", secrets) &&
+           add_values(bundle, host, secrets, config, error) &&
            add_capabilities(bundle, host, error) && add_others(bundle, host, error);
 }
 
@@ -152,6 +181,14 @@ static GPtrArray *private_keys(const struct config *config)
 
     for (unsigned i = 0; i < config->remotes->len; i++)
         g_ptr_array_add(keys, ((const struct remote *)config->remotes->pdata[i])->key);
+    for (unsigned i = 0; i < config->alerts->len; i++) {
+        const struct alert *alert = config->alerts->pdata[i];
+
+        if (alert->smtp_password_file)
+            g_ptr_array_add(keys, alert->smtp_password_file);
+    }
+    if (config->secret_values)
+        g_ptr_array_add(keys, config->secret_values);
     g_ptr_array_add(keys, NULL);
     return keys;
 }
@@ -266,7 +303,7 @@ static struct bundle *site_bundle(struct context *context, const char *destinati
     if (!add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error))
         return NULL;
     for (unsigned i = 0; i < hosts->len; i++)
-        if (!add_host(bundle, hosts->pdata[i], error))
+        if (!add_host(bundle, hosts->pdata[i], config, error))
             return NULL;
     return g_steal_pointer(&bundle);
 }

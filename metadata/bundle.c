@@ -38,6 +38,7 @@ static const struct folder folders[] = {
     {"others/", ".xml", uuid_is_valid, 2},
     {"nwfilters/", ".xml", object_name_is_valid, 2},
     {"secrets/", ".xml", uuid_is_valid, 2},
+    {"secret-values/", ".sealed", uuid_is_valid, 2},
     {"plans/", ".plan", name_is_safe, 2},
     {"capabilities/", ".xml", object_name_is_valid, 2},
     {"files/", "", file_name_is_valid, 2},

@@ -12,7 +12,7 @@
  *
  *     others/<uuid>.xml        inactive definitions of VMs that are not protected
  *     nwfilters/<name>.xml     secrets/<uuid>.xml (without values)     plans/<name>.plan
- *     capabilities/<name>.xml  of the hosts
+ *     secret-values/<uuid>.sealed    secret-value.h     capabilities/<name>.xml  of the hosts
  *     drctl.conf               files/<path>       host-files.json (host-files.h: modes, owners)
  *
  * A higher generation supersedes a lower one whatever the clocks say (XenServer's rule for DR

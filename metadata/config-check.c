@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "metadata/config.h"
+#include "metadata/secret-value.h"
 
 /* ssh refuses private keys that others may read, and so does everybody who looks after them. */
 static bool check_key(const struct config *config, const struct remote *remote, GError **error)
@@ -31,11 +32,22 @@ static bool check_directory(const struct config *config, const char *key, const 
                 path);
 }
 
+static bool check_passphrase(const struct config *config, GError **error)
+{
+    uint8_t key[SEAL_KEY_SIZE];
+
+    if (!config->secret_values || secret_key_load(config->secret_values, config->site, key, error))
+        return true;
+    g_prefix_error(error, "%s: [site] ", config->path);
+    return false;
+}
+
 bool config_check_files(const struct config *config, GError **error)
 {
     if (!check_directory(config, "store", config->store, error) ||
         !check_directory(config, "images", config->images, error) ||
-        !check_directory(config, "scratch", config->scratch, error))
+        !check_directory(config, "scratch", config->scratch, error) ||
+        !check_passphrase(config, error))
         return false;
     for (unsigned i = 0; i < config->remotes->len; i++) {
         const struct remote *remote = config->remotes->pdata[i];

@@ -72,6 +72,7 @@ void config_free(struct config *config)
     g_strfreev(config->libvirt_uris);
     g_strfreev(config->witnesses);
     g_strfreev(config->host_files);
+    g_free(config->secret_values);
     g_free(config->store);
     g_free(config->images);
     g_free(config->scratch);
@@ -277,9 +278,10 @@ static bool read_host_files(const struct reader *reader, GError **error)
 
 static bool read_site(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {
-        "name",        "libvirt", "store",   "images",  "scratch",       "run-dir",    "keep",
-        "chain-depth", "guard",   "witness", "hydrate", "hydrate-limit", "host-files", NULL};
+    static const char *const keys[] = {"name",       "libvirt",       "store",   "images",
+                                       "scratch",    "run-dir",       "keep",    "chain-depth",
+                                       "guard",      "witness",       "hydrate", "hydrate-limit",
+                                       "host-files", "secret-values", NULL};
     struct config *config = reader->config;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
@@ -292,7 +294,9 @@ static bool read_site(const struct reader *reader, GError **error)
            config_read_path(reader, "run-dir", NULL, &config->run_dir, error) &&
            read_keep(reader, &config->keep, error) && read_chain_depth(reader, error) &&
            read_guard(reader, error) && read_hydrate(reader, error) &&
-           read_host_files(reader, error) && check_directories(reader, error);
+           read_host_files(reader, error) &&
+           config_read_path(reader, "secret-values", config->dir, &config->secret_values, error) &&
+           check_directories(reader, error);
 }
 
 static bool read_address(const struct reader *reader, struct remote *remote, GError **error)

@@ -19,6 +19,7 @@
  *     hydrate = no                        copy the disks of recovered VMs off their points by itself?
  *     hydrate-limit = 100MiB/s            at most, all disks together; default: none
  *     host-files = /etc/libvirt; /etc/fstab files and directories that go with the pool metadata
+ *     secret-values = passphrase          and values of secrets, sealed with the passphrase in this file
  *     witness = 192.0.2.1:22              HOST:PORT, several separated by ';', for guard = strict
  *
  *     [remote dr1]
@@ -157,8 +158,10 @@ struct config {
     bool hydrate;
     uint64_t hydrate_rate; /* bytes a second; 0: no limit */
     enum guard_mode guard;
-    char **host_files;                     /* absolute paths, or NULL */
-    char **witnesses;                      /* "HOST:PORT"; may be empty */
+    char
+        *secret_values; /* file of the passphrase that they are sealed with; NULL: they stay here */
+    char **host_files;  /* absolute paths, or NULL */
+    char **witnesses;   /* "HOST:PORT"; may be empty */
     unsigned jobs, link_jobs, store_jobs;  /* of the daemon, at once */
     int64_t verify_cycle_ms;               /* 0: no points are verified by itself */
     struct calendar *verify_at, *prune_at; /* or NULL */

@@ -107,7 +107,7 @@ static bool is_secret_value(const char *path)
 static const char *refusal(const struct reading *reading, const char *path, const struct stat *st)
 {
     if (reading->leave_out && g_strv_contains((const char *const *)reading->leave_out, path))
-        return "a private key of this site";
+        return "a private key or password of this site";
     if (is_secret_value(path))
         return "the value of a secret";
     if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))

@@ -10,6 +10,7 @@
 #include "metadata/limit.h"
 #include "metadata/retention.h"
 #include "metadata/config.h"
+#include "metadata/secret-value.h"
 #include "metadata/selection.h"
 #include "metadata/manifest.h"
 #include "metadata/sketch.h"

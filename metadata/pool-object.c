@@ -77,6 +77,17 @@ static void add_members(struct pool *pool)
     }
 }
 
+static void add_values(struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->objects->len; i++) {
+        struct pool_object *object = pool->objects->pdata[i];
+        g_autofree char *path = g_strdup_printf("secret-values/%s.sealed", object->name);
+
+        if (object->kind == POOL_SECRET)
+            object->value = bundle_member(pool->bundle, path);
+    }
+}
+
 static void add_domain(struct pool *pool, const char *name, const char *uuid, const char *text)
 {
     add(pool, POOL_DOMAIN, name, text)->uuid = g_strdup(uuid);
@@ -139,6 +150,7 @@ struct pool *pool_new(struct bundle *bundle, GError **error)
     pool->bundle = bundle;
     pool->objects = g_ptr_array_new_with_free_func(object_free);
     add_members(pool);
+    add_values(pool);
     add_protected(pool);
     if (!add_others(pool, error) || !add_files(pool, error))
         return NULL;
@@ -206,7 +218,9 @@ static bool same_file(const struct host_file *a, const struct host_file *b)
 
 static bool same_object(const struct pool_object *a, const struct pool_object *b)
 {
-    return a->file && b->file ? same_file(a->file, b->file) : g_strcmp0(a->text, b->text) == 0;
+    return a->file && b->file
+               ? same_file(a->file, b->file)
+               : g_strcmp0(a->text, b->text) == 0 && g_strcmp0(a->value, b->value) == 0;
 }
 
 static void add_change(GArray *changes, char sign, const struct pool_object *object)

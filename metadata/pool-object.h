@@ -25,9 +25,10 @@ const char *pool_kind_name(enum pool_kind kind);
 struct pool_object {
     enum pool_kind kind;
     char *name;
-    char *id;         /* "domain/db" */
-    char *uuid;       /* of a domain, or NULL */
-    const char *text; /* borrowed from the bundle; NULL for directories and what was left out */
+    char *id;          /* "domain/db" */
+    char *uuid;        /* of a domain, or NULL */
+    const char *text;  /* borrowed from the bundle; NULL for directories and what was left out */
+    const char *value; /* of a secret, sealed; borrowed, or NULL */
     const struct host_file *file; /* borrowed, or NULL */
 };
 

@@ -26,6 +26,31 @@ START_TEST(knows_the_published_values)
 }
 END_TEST
 
+START_TEST(what_is_sealed_opens_with_its_key_and_place_only)
+{
+    uint8_t key[SEAL_KEY_SIZE], other[SEAL_KEY_SIZE];
+    uint8_t sealed[5 + SEAL_EXTRA], again[5 + SEAL_EXTRA], open[5 + SEAL_EXTRA];
+
+    seal_key("correct horse battery", 21, "dc1", key);
+    seal_key("correct horse battery", 21, "dc2", other);
+    ck_assert_mem_ne(key, other, sizeof(key));
+    seal(key, "here", (const uint8_t *)"value", 5, sealed);
+    seal(key, "here", (const uint8_t *)"value", 5, again);
+    ck_assert_mem_eq(sealed, again, sizeof(sealed));
+    ck_assert(seal_open(key, "here", sealed, sizeof(sealed), open));
+    ck_assert_mem_eq(open, "value", 5);
+    ck_assert(!seal_open(other, "here", sealed, sizeof(sealed), open));
+    ck_assert(!seal_open(key, "there", sealed, sizeof(sealed), open));
+    ck_assert(!seal_open(key, "here", sealed, SEAL_EXTRA, open));
+    ck_assert(!seal_open(key, "here", sealed, sizeof(sealed) - 1, open));
+    for (unsigned i = 0; i < sizeof(sealed); i++) {
+        sealed[i] ^= 1;
+        ck_assert(!seal_open(key, "here", sealed, sizeof(sealed), open));
+        sealed[i] ^= 1;
+    }
+}
+END_TEST
+
 START_TEST(starts_again_after_each_result)
 {
     AUTO(digest) digest = digest_new();
@@ -80,7 +105,8 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("digest", knows_the_published_values, starts_again_after_each_result,
-                    a_checksum_tells_what_was_read_again_from_something_else,
-                    reads_only_exact_lower_case_hex);
+    return UNIT_RUN(
+        "digest", knows_the_published_values, what_is_sealed_opens_with_its_key_and_place_only,
+        starts_again_after_each_result, a_checksum_tells_what_was_read_again_from_something_else,
+        reads_only_exact_lower_case_hex);
 }

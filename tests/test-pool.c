@@ -94,7 +94,7 @@ START_TEST(links_secrets_keys_and_what_is_too_large_are_left_out)
     ck_assert_str_eq(find(files, tree, "way")->left_out, "a symbolic link");
     ck_assert_ptr_null(find(files, tree, "way/secret"));
     ck_assert_str_eq(find(files, tree, "pipe")->left_out, "neither a file nor a directory");
-    ck_assert_str_eq(find(files, tree, "id")->left_out, "a private key of this site");
+    ck_assert_str_eq(find(files, tree, "id")->left_out, "a private key or password of this site");
     ck_assert_str_eq(find(files, tree, "libvirt/secrets/u.base64")->left_out,
                      "the value of a secret");
     ck_assert_str_eq(find(files, tree, "libvirt/secrets/u.xml")->data, "<secret/>");
