@@ -204,13 +204,27 @@ static char *own_path(const struct metadata_restore *restore, const struct pool_
                                      : g_build_filename(config->dir, name, NULL);
 }
 
+/* One that cannot be read, because it is of another version perhaps, would stop everything here. */
+static bool is_readable(const struct metadata_restore *restore, const struct pool_object *object,
+                        GError **error)
+{
+    AUTO(config) config = NULL;
+
+    if (object->kind == POOL_CONF)
+        config =
+            config_parse(object->text, strlen(object->text), restore->context->config->dir, error);
+    return object->kind != POOL_CONF || config;
+}
+
 static void plan_own_file(const struct metadata_restore *restore, struct restore_todo *todo)
 {
     g_autofree char *path = own_path(restore, todo->object);
     g_autofree char *text = NULL;
     g_autoptr(GError) why = NULL;
 
-    if (file_read(path, TEXT_MAX_BYTES, &text, NULL, &why))
+    if (!is_readable(restore, todo->object, &why))
+        block(todo, g_strdup(why->message));
+    else if (file_read(path, TEXT_MAX_BYTES, &text, NULL, &why))
         decide(restore, todo, strcmp(text, todo->object->text) == 0);
     else if (error_is(why, ERROR_NOT_FOUND))
         todo->action = RESTORE_MAKE;
