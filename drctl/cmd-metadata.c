@@ -645,7 +645,7 @@ const struct command metadata_commands[] = {
         .name = "metadata show",
         .args = "[SITE] [OBJECT]",
         .max_args = 2,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "what is in it, or one object of it",
         .options = show_options,
         .run = cmd_metadata_show,
@@ -664,7 +664,7 @@ const struct command metadata_commands[] = {
         .name = "metadata restore",
         .args = "[OBJECT]...",
         .max_args = -1,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "define and write what was there",
         .text =
             "Domains are off, with the UUIDs that they had; networks and pools are not started. "
