@@ -17,7 +17,7 @@ check_machine() {
     local missing="" pair
     for pair in libvirtd:libvirt-daemon virtlogd:libvirt-daemon virsh:libvirt-clients qemu-system-x86_64:qemu-system-x86 \
         qemu-img:qemu-utils sshd:openssh-server ssh-keygen:openssh-client dnsmasq:dnsmasq-base ip:iproute2 jq:jq pgrep:procps \
-        mke2fs:e2fsprogs grub-mkimage:grub-common; do
+        mke2fs:e2fsprogs gcc:gcc objcopy:binutils lz4:lz4; do
         command -v "${pair%:*}" >/dev/null || missing+=" ${pair#*:}"
     done
     [ -z "$missing" ] || die "missing packages:$missing; .ci/install-dependencies (as root) installs all that is needed"
