@@ -42,19 +42,22 @@ guest_define() {
 agent() { timeout 10 "$self" exec "$1" virsh -q -c qemu:///system qemu-agent-command "$2" --timeout 5 "$3"; }
 guest_up() { agent "$1" "$2" '{"execute":"guest-ping"}'; }
 
-# guest_run SITE VM COMMAND: a shell command in the guest; its output and its exit status are ours.
+# guest_run SITE VM COMMAND: a shell command in the guest; its output and its exit status are ours. jq takes longer to
+# start than the agent to answer, so it is not asked each time.
 guest_run() {
-    local site=$1 vm=$2 ask pid answer deadline=$((SECONDS + 120))
+    local site=$1 vm=$2 ask answer result deadline=$((SECONDS + 120))
     ask=$(jq -nc --arg c "$3" '{execute:"guest-exec",arguments:{path:"/bin/sh",arg:["-c",$c],"capture-output":true}}')
-    pid=$(agent "$site" "$vm" "$ask" | jq .return.pid) || return 125
-    while answer=$(agent "$site" "$vm" '{"execute":"guest-exec-status","arguments":{"pid":'"$pid"'}}') || return 125; do
-        [ "$(jq .return.exited <<<"$answer")" = false ] || break
+    answer=$(agent "$site" "$vm" "$ask") && [[ $answer =~ \"pid\":([0-9]+) ]] || return 125
+    ask='{"execute":"guest-exec-status","arguments":{"pid":'"${BASH_REMATCH[1]}"'}}'
+    while answer=$(agent "$site" "$vm" "$ask") || return 125; do
+        [[ $answer == *'"exited":false'* ]] || break
         [ $SECONDS -lt $deadline ] || die "$vm at $site: the command has not ended in two minutes"
         sleep 0.1
     done
-    jq -r '.return["err-data"]//empty' <<<"$answer" | base64 -d >&2
-    jq -r '.return["out-data"]//empty' <<<"$answer" | base64 -d
-    return "$(jq '.return.exitcode//126' <<<"$answer")"
+    mapfile -t result < <(jq -r '.return | .exitcode // 126, .["err-data"] // "", .["out-data"] // ""' <<<"$answer")
+    base64 -d <<<"${result[1]}" >&2
+    base64 -d <<<"${result[2]}"
+    return "${result[0]}"
 }
 
 # guest_value SITE VM KEY: a value from the guest's own status.
