@@ -299,7 +299,7 @@ const struct command site_commands[] = {
     },
     {
         .name = "site check",
-        .args = "[NAME]",
+        .args = "[SITE]",
         .max_args = 1,
         .flags = COMMAND_JSON,
         .summary = "test the link to other sites: login, space, limit, clock",

@@ -6,25 +6,19 @@
 #include <string.h>
 
 const struct command *const all_commands[] = {
-    init_commands,      site_commands,
-    config_commands,    protect_commands,
-    replicate_commands, points_commands,
-    status_commands,    verify_commands,
-    copy_commands,      prune_commands,
-    heal_commands,      plan_commands,
-    failover_commands,  failback_commands,
-    restore_commands,   vapp_commands,
-    release_commands,   run_commands,
-    store_commands,     test_commands,
-    serve_commands,     fence_commands,
-    guard_commands,     archive_commands,
-    metadata_commands,  metadata_send_commands,
-    mount_commands,     files_commands,
-    hydrate_commands,   commit_commands,
-    daemon_commands,    audit_commands,
-    report_commands,    help_commands,
-    watchdog_commands,  alert_commands,
-    job_commands,       NULL,
+    init_commands,     site_commands,          config_commands,
+    protect_commands,  replicate_commands,     points_commands,
+    status_commands,   verify_commands,        copy_commands,
+    prune_commands,    heal_commands,          plan_commands,
+    failover_commands, failback_commands,      restore_commands,
+    vapp_commands,     release_commands,       run_commands,
+    store_commands,    test_commands,          serve_commands,
+    fence_commands,    guard_commands,         archive_commands,
+    metadata_commands, metadata_send_commands, mount_commands,
+    files_commands,    hydrate_commands,       commit_commands,
+    daemon_commands,   audit_commands,         report_commands,
+    help_commands,     watchdog_commands,      alert_commands,
+    job_commands,      complete_commands,      NULL,
 };
 
 static const struct option global_options[] = {
@@ -92,13 +86,21 @@ static const struct option *find_in(const struct option *table, const char *name
     return NULL;
 }
 
-static const struct option *find_option(const struct command *command, const char *name, size_t len)
+void command_options(const struct command *command, const struct option *tables[OPTION_TABLES])
 {
-    const struct option *option = find_in(command->options, name, len);
+    tables[0] = command ? command->options : NULL;
+    tables[1] = !command || command->flags & COMMAND_JSON ? json_option : NULL;
+    tables[2] = global_options;
+}
 
-    if (!option && command->flags & COMMAND_JSON)
-        option = find_in(json_option, name, len);
-    return option ? option : find_in(global_options, name, len);
+const struct option *command_option(const struct command *command, const char *name, size_t len)
+{
+    const struct option *tables[OPTION_TABLES], *option = NULL;
+
+    command_options(command, tables);
+    for (unsigned i = 0; i < OPTION_TABLES && !option; i++)
+        option = find_in(tables[i], name, len);
+    return option;
 }
 
 /* One "--name", "--name=value" or "--name value"; *USED is how many words it took. */
@@ -107,7 +109,7 @@ static bool parse_option(struct context *context, char *const *argv, unsigned *u
     const char *name = g_str_has_prefix(argv[0], "--") ? argv[0] + 2 : "";
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
-    const struct option *option = find_option(context->command, name, len);
+    const struct option *option = command_option(context->command, name, len);
 
     *used = 1;
     if (!option)
@@ -224,15 +226,16 @@ static void print_options(const struct option *options)
 
 void command_help(const struct command *command)
 {
+    const struct option *tables[OPTION_TABLES];
+
     printf("drctl %s%s%s [OPTION]...\n\n%s\n", command->name, *command->args ? " " : "",
            command->args, command->summary);
     if (command->text)
         printf("\n%s\n", command->text);
     puts("\nOptions:");
-    print_options(command->options);
-    if (command->flags & COMMAND_JSON)
-        print_options(json_option);
-    print_options(global_options);
+    command_options(command, tables);
+    for (unsigned i = 0; i < OPTION_TABLES; i++)
+        print_options(tables[i]);
 }
 
 void program_help(void)

@@ -79,14 +79,14 @@ const char *option_value(const struct context *context, const char *name);
 /* All tables, NULL-terminated. */
 extern const struct command *const all_commands[];
 extern const struct command alert_commands[], archive_commands[], audit_commands[],
-    commit_commands[], config_commands[], copy_commands[], daemon_commands[], failback_commands[],
-    failover_commands[], fence_commands[], files_commands[], guard_commands[], heal_commands[],
-    help_commands[], hydrate_commands[], init_commands[], job_commands[], metadata_commands[],
-    metadata_send_commands[], mount_commands[], plan_commands[], points_commands[],
-    protect_commands[], prune_commands[], release_commands[], replicate_commands[],
-    report_commands[], restore_commands[], run_commands[], serve_commands[], site_commands[],
-    status_commands[], store_commands[], test_commands[], vapp_commands[], verify_commands[],
-    watchdog_commands[];
+    commit_commands[], complete_commands[], config_commands[], copy_commands[], daemon_commands[],
+    failback_commands[], failover_commands[], fence_commands[], files_commands[], guard_commands[],
+    heal_commands[], help_commands[], hydrate_commands[], init_commands[], job_commands[],
+    metadata_commands[], metadata_send_commands[], mount_commands[], plan_commands[],
+    points_commands[], protect_commands[], prune_commands[], release_commands[],
+    replicate_commands[], report_commands[], restore_commands[], run_commands[], serve_commands[],
+    site_commands[], status_commands[], store_commands[], test_commands[], vapp_commands[],
+    verify_commands[], watchdog_commands[];
 
 /* A whole invocation: what ARGV (NULL-terminated, without the program's name) says. *STATUS is its exit status. */
 bool program_run(char **argv, int *status, GError **error);
@@ -96,6 +96,12 @@ bool program_run(char **argv, int *status, GError **error);
 const struct command *command_find(char *const *argv, unsigned *words);
 /* Is WORD the first one of several commands, such as "vapp"? */
 bool command_is_group(const char *word);
+/* Its own, then those that it has in common with others; each may be NULL. Without COMMAND: what may stand in front of
+ * any. */
+#define OPTION_TABLES 3
+void command_options(const struct command *command, const struct option *tables[OPTION_TABLES]);
+/* The one of them with this name, without the dashes; or NULL. */
+const struct option *command_option(const struct command *command, const char *name, size_t len);
 /* Fill ARGS and OPTIONS of CONTEXT; ERROR_USAGE. */
 bool command_parse(struct context *context, char *const *argv, GError **error);
 /* How it is to be called: ERROR_USAGE; returns false. */
