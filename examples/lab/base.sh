@@ -3,7 +3,9 @@
 # What all parts of the lab share: where it is, waiting with a deadline, processes by pid and start time.
 
 lab=$(realpath -m "${DRCTL_LAB:-${XDG_RUNTIME_DIR:-/tmp}/drctl-lab-$(id -u)}")
-drctl=${DRCTL:-$top/build/drctl/drctl}
+# Where only the examples are, the program is the one that is installed.
+if [ -e "$top/meson.build" ]; then installed=; else installed=$(command -v drctl || true); fi
+drctl=${DRCTL:-${installed:-$top/build/drctl/drctl}}
 [ "$drctl" = none ] || drctl=$(realpath -m "$drctl")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/drctl-lab
 vms="db app web"
