@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # What the examples share. They run on the two sites of examples/two-sites, which come up if they are not up yet, and
-# can be run again, in any order; what is shown is what was typed there, and what it said.
+# can be run again, in any order, but that failover loses dc1. What is shown is what was typed there, and what it said.
 set -euo pipefail
 example=$(cd "$(dirname "$0")" && pwd)
 two_sites=$example/../two-sites
