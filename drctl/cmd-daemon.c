@@ -460,8 +460,8 @@ static bool cmd_schedule(struct context *context, GError **error)
         progress_note(context->progress, "%s", (char *)problems->pdata[i]);
     if (!schedule_is_kept(context))
         progress_note(context->progress,
-                      "no daemon runs here: nothing of this happens by itself (drctl daemon, as a "
-                      "service of the system)");
+                      "no daemon runs here: nothing of this happens by itself; %s",
+                      service_remedy(context->config_dir));
     return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include "drctl/jobs.h"
 #include "drctl/schedule.h"
+#include "drctl/service.h"
 
 /* Of the store's file system. */
 #define SPACE_WARNING_PART 10
@@ -196,7 +197,7 @@ static void look_at_jobs(const struct survey *survey, const struct status *statu
     if (wanted && !schedule_is_kept(survey->context))
         add(survey, PROBLEM_CRITICAL, g_strdup("daemon"), g_strdup("the daemon"),
             g_strdup("does not run, so nothing is done by itself"),
-            g_strdup("start drctl daemon, as a service of the system"));
+            g_strdup(service_remedy(survey->context->config_dir)));
 }
 
 static void look_at_plan(const struct survey *survey, const struct recovery_plan *plan,

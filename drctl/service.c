@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/common.h"
+#include "metadata/metadata.h"
 
 /* "/run/..." or "@..." of the abstract name space. */
 static int connect_to(const char *path)
@@ -80,4 +81,31 @@ void service_close(struct service *service)
     if (service->fd >= 0)
         close(service->fd);
     service->fd = -1;
+}
+
+static bool systemd_has_unit(void)
+{
+    static const char *const dirs[] = {"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"};
+
+    /* Only systemd makes it, see sd_booted(3). */
+    if (!g_file_test("/run/systemd/system", G_FILE_TEST_IS_DIR))
+        return false;
+    for (unsigned i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *path =
+            g_build_filename(dirs[i], "systemd", "system", "drctl.service", NULL);
+
+        if (g_file_test(path, G_FILE_TEST_EXISTS))
+            return true;
+    }
+    return false;
+}
+
+const char *service_remedy(const char *config_dir)
+{
+    g_autofree char *usual = config_default_dir();
+
+    /* The unit is of root's site, where it lies usually. */
+    if (geteuid() == 0 && g_str_equal(config_dir, usual) && systemd_has_unit())
+        return "systemctl enable --now drctl";
+    return "start drctl daemon, as a service of the system";
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How a service tells its manager how it is: the protocol of sd_notify(3), which is a datagram. Without a manager
- * that asks for it nothing is told.
+ * that asks for it nothing is told. And how somebody makes it a service.
  */
 #pragma once
 
@@ -19,3 +19,5 @@ void service_ready(const struct service *service);
 void service_alive(struct service *service, unsigned jobs);
 void service_stopping(const struct service *service);
 void service_close(struct service *service);
+/* What to do so that the daemon of the site of CONFIG_DIR runs, for people: a command where systemd has our unit. */
+const char *service_remedy(const char *config_dir);
