@@ -53,8 +53,8 @@ static bool confirm_host_key(struct context *context, const struct remote *remot
     fprintf(stderr,
             "%s (%s, port %u) shows this %s host key:\n\n    %s\n\n"
             "Compare it with what the other site says:\n"
-            "    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n\n",
-            remote->name, remote->host, remote->port, key->type, key->fingerprint);
+            "    ssh-keygen -lf %s\n\n",
+            remote->name, remote->host, remote->port, key->type, key->fingerprint, key->file);
     if (expected && !g_str_equal(expected, key->fingerprint))
         return fail(error, ERROR_AUTH,
                     "the host key of %s is not %s; somebody may be in between: nothing was changed",

@@ -40,19 +40,35 @@ struct ssh_link {
     bool broken;       /* nothing reaches the other side any more */
 };
 
+#define ED25519_FILE "/etc/ssh/ssh_host_ed25519_key.pub"
+#define ECDSA_FILE "/etc/ssh/ssh_host_ecdsa_key.pub"
+
 static const struct {
     int hostkey;
     int known;
     const char *name;
+    const char *file; /* where sshd keeps it */
 } key_types[] = {
-    {LIBSSH2_HOSTKEY_TYPE_ED25519, LIBSSH2_KNOWNHOST_KEY_ED25519, "ssh-ed25519"},
-    {LIBSSH2_HOSTKEY_TYPE_ECDSA_256, LIBSSH2_KNOWNHOST_KEY_ECDSA_256, "ecdsa-sha2-nistp256"},
-    {LIBSSH2_HOSTKEY_TYPE_ECDSA_384, LIBSSH2_KNOWNHOST_KEY_ECDSA_384, "ecdsa-sha2-nistp384"},
-    {LIBSSH2_HOSTKEY_TYPE_ECDSA_521, LIBSSH2_KNOWNHOST_KEY_ECDSA_521, "ecdsa-sha2-nistp521"},
-    {LIBSSH2_HOSTKEY_TYPE_RSA, LIBSSH2_KNOWNHOST_KEY_SSHRSA, "ssh-rsa"},
+    {LIBSSH2_HOSTKEY_TYPE_ED25519, LIBSSH2_KNOWNHOST_KEY_ED25519, "ssh-ed25519", ED25519_FILE},
+    {LIBSSH2_HOSTKEY_TYPE_ECDSA_256, LIBSSH2_KNOWNHOST_KEY_ECDSA_256, "ecdsa-sha2-nistp256",
+     ECDSA_FILE},
+    {LIBSSH2_HOSTKEY_TYPE_ECDSA_384, LIBSSH2_KNOWNHOST_KEY_ECDSA_384, "ecdsa-sha2-nistp384",
+     ECDSA_FILE},
+    {LIBSSH2_HOSTKEY_TYPE_ECDSA_521, LIBSSH2_KNOWNHOST_KEY_ECDSA_521, "ecdsa-sha2-nistp521",
+     ECDSA_FILE},
+    {LIBSSH2_HOSTKEY_TYPE_RSA, LIBSSH2_KNOWNHOST_KEY_SSHRSA, "ssh-rsa",
+     "/etc/ssh/ssh_host_rsa_key.pub"},
 };
 
 static void ssh_link_free(struct link *link);
+
+static unsigned key_type_index(int hostkey)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(key_types); i++)
+        if (key_types[i].hostkey == hostkey)
+            return i;
+    return 0; /* others are not asked for */
+}
 
 /* libssh2's own words for the last error of the session. */
 static const char *ssh_text(struct ssh_link *self)
@@ -139,14 +155,15 @@ static bool type_is_known(LIBSSH2_KNOWNHOSTS *hosts, const char *name, int type)
     return false;
 }
 
-/* A server has keys of several types; ask first for one that we can recognise. */
+/* A server has keys of several types; ask first for one that we can recognise, and for no others. HOSTS: NULL: none. */
 static void prefer_known_types(struct ssh_link *self, LIBSSH2_KNOWNHOSTS *hosts, const char *name)
 {
     g_autoptr(GString) known = g_string_new(NULL);
     g_autoptr(GString) others = g_string_new(NULL);
 
     for (size_t i = 0; i < G_N_ELEMENTS(key_types); i++)
-        g_string_append_printf(type_is_known(hosts, name, key_types[i].known) ? known : others,
+        g_string_append_printf(hosts && type_is_known(hosts, name, key_types[i].known) ? known
+                                                                                       : others,
                                "%s,", key_types[i].name);
     g_string_append(known, others->str);
     g_string_truncate(known, known->len - 1);
@@ -183,10 +200,9 @@ static bool check_host_key(struct ssh_link *self, const struct remote *remote,
     if (result == LIBSSH2_KNOWNHOST_CHECK_NOTFOUND)
         return fail(error, ERROR_AUTH,
                     "the host key of %s (%s) is not in %s: it is %s; compare that with the other "
-                    "side's `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` and trust it by "
-                    "`drctl site add %s %s@%s`",
-                    remote->name, name, remote->known_hosts, print, remote->name, remote->user,
-                    name);
+                    "side's `ssh-keygen -lf %s` and trust it by `drctl site add %s %s@%s`",
+                    remote->name, name, remote->known_hosts, print,
+                    key_types[key_type_index(type)].file, remote->name, remote->user, name);
     if (result == LIBSSH2_KNOWNHOST_CHECK_MISMATCH)
         return fail(
             error, ERROR_AUTH,
@@ -358,14 +374,6 @@ struct link *link_ssh_open(const struct remote *remote, GError **error)
     return NULL;
 }
 
-static const char *key_type_name(int type)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(key_types); i++)
-        if (key_types[i].hostkey == type)
-            return key_types[i].name;
-    return "unknown";
-}
-
 struct host_key *remote_host_key(const struct remote *remote, GError **error)
 {
     struct ssh_link *self = ssh_link_new(remote, error);
@@ -373,6 +381,7 @@ struct host_key *remote_host_key(const struct remote *remote, GError **error)
 
     if (!self)
         return NULL;
+    prefer_known_types(self, NULL, NULL);
     if (handshake(self, error)) {
         size_t len = 0;
         int type = 0;
@@ -381,7 +390,8 @@ struct host_key *remote_host_key(const struct remote *remote, GError **error)
         g_autofree char *name = remote_known_name(remote);
 
         host_key = g_new0(struct host_key, 1);
-        host_key->type = g_strdup(key_type_name(type));
+        host_key->type = g_strdup(key_types[key_type_index(type)].name);
+        host_key->file = g_strdup(key_types[key_type_index(type)].file);
         host_key->fingerprint = fingerprint(self);
         host_key->known_hosts_line = g_strdup_printf("%s %s %s", name, host_key->type, base64);
     }

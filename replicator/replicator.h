@@ -148,6 +148,7 @@ bool serve(struct store *local, const struct serve_rules *rules, int in_fd, int 
 struct host_key {
     char *type;
     char *fingerprint;
+    char *file; /* of the other host, which has it */
     char *known_hosts_line;
 };
 void host_key_free(struct host_key *key);

@@ -13,6 +13,7 @@ void host_key_free(struct host_key *key)
         return;
     g_free(key->type);
     g_free(key->fingerprint);
+    g_free(key->file);
     g_free(key->known_hosts_line);
     g_free(key);
 }

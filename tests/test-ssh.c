@@ -468,12 +468,16 @@ START_TEST(a_host_is_recognised_by_any_of_its_keys)
 {
     struct site site = site_new("");
     g_autofree char *extra = g_strdup_printf("HostKey %s/ecdsa\n", site.dir);
+    AUTO(host_key) shown = NULL;
     AUTO(store) store = NULL;
+    g_autoptr(GError) error = NULL;
 
     make_key(&site, "ecdsa", "ecdsa");
     sshd_stop(&site);
     sshd_configure(&site, extra);
     sshd_start(&site);
+    unit_ok(shown = remote_host_key(&site.remote, &error), error);
+    ck_assert_str_eq(shown->file, "/etc/ssh/ssh_host_ed25519_key.pub");
     trust(&site, "ecdsa.pub");
     store = site_open(&site);
     g_clear_pointer(&store, store_free);
@@ -506,6 +510,26 @@ START_TEST(the_host_key_is_shown_and_trusted)
     g_clear_pointer(&store, store_free);
     known = read_text(site.remote.known_hosts);
     ck_assert(g_str_has_prefix(known, "# no line end\n[127.0.0.1]:"));
+    site_free(&site);
+}
+END_TEST
+
+START_TEST(the_file_of_a_host_key_is_told)
+{
+    struct site site = site_new("");
+    g_autofree char *host = in_dir(&site, "host");
+    AUTO(host_key) key = NULL;
+    g_autoptr(GError) error = NULL;
+
+    unlink(host);
+    make_key(&site, "host", "ecdsa");
+    sshd_stop(&site);
+    sshd_start(&site);
+    write_text(site.remote.known_hosts, 0600, "# nobody\n");
+    unit_ok(key = remote_host_key(&site.remote, &error), error);
+    ck_assert_str_eq(key->type, "ecdsa-sha2-nistp256");
+    ck_assert_str_eq(key->file, "/etc/ssh/ssh_host_ecdsa_key.pub");
+    site_open_fails(&site, ERROR_AUTH, key->file);
     site_free(&site);
 }
 END_TEST
@@ -707,7 +731,7 @@ int main(void)
                     a_limit_holds_in_both_directions, two_processes_share_a_limit,
                     an_unknown_host_key_is_refused, a_changed_host_key_is_refused,
                     a_host_is_recognised_by_any_of_its_keys, the_host_key_is_shown_and_trusted,
-                    a_refused_key_shows_the_line_that_lets_it_in,
+                    the_file_of_a_host_key_is_told, a_refused_key_shows_the_line_that_lets_it_in,
                     an_unusable_key_file_is_our_own_mistake, a_missing_command_is_told,
                     the_last_words_of_the_other_side_are_told, a_shell_that_talks_is_named,
                     nobody_there_is_told, a_killed_server_is_a_lost_connection,
