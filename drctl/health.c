@@ -163,6 +163,7 @@ static void look_at_each(const struct survey *survey, const json_t *list,
 static void look_at_job(const struct survey *survey, const struct scheduled *job)
 {
     const struct task_record *last = &job->last;
+    g_autofree char *command = g_strjoinv(" ", job->words);
 
     /* What became of single VMs is told with them, and what became of tests with their plans. */
     if (last->failures == 0 || g_str_has_prefix(job->key, "test/"))
@@ -171,7 +172,7 @@ static void look_at_job(const struct survey *survey, const struct scheduled *job
         g_strconcat("job/", job->key, NULL), g_strdup_printf("job %s", job->key),
         g_strdup_printf("failed %u times, last: %s", last->failures,
                         last->error ? last->error : "?"),
-        g_strdup("drctl run list and drctl run show tell more; it is tried again by itself"));
+        g_strdup_printf("drctl %s tells more; it is tried again by itself", command));
 }
 
 static void look_at_jobs(const struct survey *survey, const struct status *status)
