@@ -33,6 +33,7 @@
 #include "metadata/task.h"
 #include "metadata/rpo.h"
 #include "metadata/history.h"
+#include "metadata/html.h"
 #include "metadata/pace.h"
 #include "metadata/report.h"
 #include "metadata/sheet.h"

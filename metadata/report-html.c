@@ -24,6 +24,10 @@ void html_text(GString *html, const char *text)
     for (char *c = valid; *c; c++)
         if (g_ascii_iscntrl(*c))
             *c = ' ';
+    /* Nor what is no character at all, U+FFFE and U+FFFF. */
+    for (char *c = valid; (c = strstr(c, "\xef\xbf")); c += 3)
+        if ((unsigned char)c[2] >= 0xbe)
+            memset(c, ' ', 3);
     escaped = g_markup_escape_text(valid, -1);
     g_string_append(html, escaped);
 }
@@ -35,35 +39,38 @@ static bool is_in(const char *text, const char *const *list)
 
 const char *html_state_class(const char *state)
 {
-    static const char *const good[] = {"done", "undone", NULL};
-    static const char *const bad[] = {"failed", "partially-failed", "undo-failed", "interrupted",
+    static const char *const good[] = {"done", "undone", "ok", "passed", NULL};
+    static const char *const bad[] = {"failed",   "partially-failed", "undo-failed", "interrupted",
+                                      "violated", "critical",         "damaged",     "stale",
                                       NULL};
+    static const char *const warn[] = {"at risk",      "warning", "unproven",
+                                       "no point yet", "overdue", NULL};
     static const char *const none[] = {"waiting", "not-executed", "skipped", "cancelled", NULL};
 
     if (!state || is_in(state, none))
         return "none";
     if (is_in(state, good))
         return "good";
+    if (is_in(state, warn))
+        return "warn";
     return is_in(state, bad) ? "bad" : "busy";
 }
 
-static void append_state(GString *html, const char *state)
+void html_state(GString *html, const char *state)
 {
     g_string_append_printf(html, "<span class=\"state %s\">", html_state_class(state));
     html_text(html, state ? state : "unknown");
     g_string_append(html, "</span>");
 }
 
-/* "3 min 10 s", or a dash; g_free. */
-static char *seconds_text(const json_t *json, const char *key)
+char *html_seconds(const json_t *json, const char *key)
 {
     const json_t *seconds = json_object_get(json, key);
 
     return json_is_number(seconds) ? duration_format(json_number_value(seconds)) : g_strdup("–");
 }
 
-/* Whoever reads it may be in another time zone than the site. g_free. */
-static char *time_text(const char *time)
+char *html_time(const char *time)
 {
     int64_t ms;
     g_autoptr(GDateTime) instant = NULL;
@@ -93,7 +100,7 @@ void html_head(GString *html, const char *title)
 void html_foot(GString *html)
 {
     g_autofree char *now_text = time_format(time_now_ms());
-    g_autofree char *now = time_text(now_text);
+    g_autofree char *now = html_time(now_text);
 
     g_string_append_printf(html, "<footer>drctl %s, written %s</footer>\n</body>\n</html>\n",
                            DRCTL_VERSION, now);
@@ -114,8 +121,8 @@ static void write_header(struct page *page)
 {
     const json_t *report = page->report;
     const char *from = json_get_string(json_object_get(report, "plan"), "site");
-    g_autofree char *started = time_text(json_get_string(report, "started"));
-    g_autofree char *took = seconds_text(report, "seconds");
+    g_autofree char *started = html_time(json_get_string(report, "started"));
+    g_autofree char *took = html_seconds(report, "seconds");
     GString *html = page->html;
 
     g_string_append(html, "<header>\n<p class=\"kind\">");
@@ -123,7 +130,7 @@ static void write_header(struct page *page)
     g_string_append(html, " report</p>\n<h1>");
     html_text(html, json_get_string(report, "title"));
     g_string_append_c(html, ' ');
-    append_state(html, json_get_string(report, "state"));
+    html_state(html, json_get_string(report, "state"));
     g_string_append(html, "</h1>\n<p class=\"sub\">Run ");
     html_text(html, json_get_string(report, "run"));
     g_string_append(html, " on ");
@@ -132,7 +139,7 @@ static void write_header(struct page *page)
         g_string_append(html, ", VMs of site ");
         html_text(html, from);
     }
-    g_string_append_printf(html, "<br>Started %s, took %s</p>\n</header>\n", started, took);
+    g_string_append_printf(html, "<br/>Started %s, took %s</p>\n</header>\n", started, took);
 }
 
 static void write_tile(struct page *page, const char *value, const char *label)
@@ -159,8 +166,8 @@ static void write_summary(struct page *page)
 {
     const json_t *result = json_object_get(page->report, "result");
     const char *verdict = json_get_string(result, "verdict");
-    g_autofree char *rto = seconds_text(result, "rto_seconds");
-    g_autofree char *rpo = seconds_text(page->report, "rpo_seconds");
+    g_autofree char *rto = html_seconds(result, "rto_seconds");
+    g_autofree char *rpo = html_seconds(page->report, "rpo_seconds");
     uint64_t executed = 0, not_executed = 0;
     g_autofree char *vms = NULL;
     g_autofree char *steps = NULL;
@@ -202,8 +209,8 @@ static void write_facts(struct page *page, const json_t *vm)
     g_autofree char *from = point ? g_strdup_printf("%s%s%s", point, consistency ? ", " : "",
                                                     consistency ? consistency : "")
                                   : NULL;
-    g_autofree char *rto = seconds_text(vm, "rto_seconds");
-    g_autofree char *rpo = seconds_text(vm, "rpo_seconds");
+    g_autofree char *rto = html_seconds(vm, "rto_seconds");
+    g_autofree char *rpo = html_seconds(vm, "rpo_seconds");
 
     g_string_append(page->html, "<dl>\n");
     write_fact(page, "Ready after",
@@ -240,8 +247,8 @@ static void write_evidence(struct page *page, const json_t *vm)
 
     if (json_array_size(evidence) == 0)
         return;
-    g_string_append(page->html, "<div class=\"scroll\"><table>\n<tr><th>Evidence</th><th></th>"
-                                "<th></th></tr>\n");
+    g_string_append(page->html, "<div class=\"scroll\"><table aria-label=\"Evidence\">\n"
+                                "<tr><th>Evidence</th><th>Value</th><th>Result</th></tr>\n");
     json_array_foreach(evidence, i, piece)
     {
         const json_t *ok = json_object_get(piece, "ok");
@@ -266,12 +273,12 @@ static void write_step(struct page *page, const json_t *step)
         started && ended && time_parse(started, &from_ms, NULL) && time_parse(ended, &to_ms, NULL);
     g_autofree char *took =
         both ? duration_format((double)(to_ms - from_ms) / 1000) : g_strdup("–");
-    g_autofree char *when = time_text(started);
+    g_autofree char *when = html_time(started);
 
     g_string_append(page->html, "<tr><td>");
     html_text(page->html, json_get_string(step, "step"));
     g_string_append(page->html, "</td><td>");
-    append_state(page->html, json_get_string(step, "state"));
+    html_state(page->html, json_get_string(step, "state"));
     g_string_append_printf(page->html, "</td><td>%s</td><td class=\"num\">%s</td><td>", when, took);
     html_text(page->html, json_get_string(step, "error"));
     g_string_append(page->html, "</td></tr>\n");
@@ -284,28 +291,31 @@ static void write_steps(struct page *page, const json_t *vm)
 
     if (json_array_size(steps) == 0)
         return;
-    g_string_append(page->html, "<div class=\"scroll\"><table "
-                                "class=\"steps\">\n<tr><th>Step</th><th>State</th><th>Started</th>"
-                                "<th class=\"num\">Took</th><th>Problem</th></tr>\n");
+    g_string_append(
+        page->html,
+        "<div class=\"scroll\"><table "
+        "class=\"steps\" aria-label=\"Steps\">\n<tr><th>Step</th><th>State</th><th>Started</th>"
+        "<th class=\"num\">Took</th><th>Problem</th></tr>\n");
     json_array_foreach(steps, i, step) write_step(page, step);
     g_string_append(page->html, "</table></div>\n");
 }
 
 void html_picture(GString *html, const struct report_picture *picture)
 {
-    g_autofree char *data = g_base64_encode(picture->data, picture->len);
+    g_autofree char *data = picture->place ? NULL : g_base64_encode(picture->data, picture->len);
 
     g_string_append(html, "<figure>");
-    if (picture->data) {
-        g_string_append(html, "<img src=\"data:");
-        html_text(html, picture->type);
-        g_string_append_printf(html, ";base64,%s\" alt=\"", data);
+    if (picture->data || picture->place) {
+        g_string_append(html, data ? "<img src=\"data:" : "<img src=\"");
+        html_text(html, data ? picture->type : picture->place);
+        g_string_append_printf(html, "%s%s\" alt=\"", data ? ";base64," : "", data ? data : "");
         html_text(html, picture->caption);
-        g_string_append(html, "\">");
+        g_string_append(html, "\"/>");
     }
     g_string_append(html, "<figcaption>");
     html_text(html, picture->caption);
-    g_string_append(html, picture->data ? "" : " (the picture cannot be read any more)");
+    g_string_append(
+        html, picture->data || picture->place ? "" : " (the picture cannot be read any more)");
     g_string_append(html, "</figcaption></figure>\n");
 }
 
@@ -333,7 +343,7 @@ static void write_vm(struct page *page, const json_t *vm)
     g_string_append(page->html, "<article>\n<h3>");
     html_text(page->html, name);
     g_string_append_c(page->html, ' ');
-    append_state(page->html, json_get_string(vm, "state"));
+    html_state(page->html, json_get_string(vm, "state"));
     g_string_append(page->html, "</h3>\n");
     write_facts(page, vm);
     write_findings(page, vm);
@@ -345,21 +355,23 @@ static void write_vm(struct page *page, const json_t *vm)
 
 /* ---- All of it */
 
-static void write_body(struct page *page)
+void run_report_body(GString *html, const json_t *report, const struct report_picture *pictures,
+                     size_t n_pictures)
 {
-    const json_t *vms = json_object_get(page->report, "vms"), *vm;
+    struct page page = {html, report, pictures, n_pictures};
+    const json_t *vms = json_object_get(report, "vms"), *vm;
     size_t i;
 
-    write_header(page);
-    write_summary(page);
-    write_pictures(page, NULL);
+    write_header(&page);
+    write_summary(&page);
+    write_pictures(&page, NULL);
     if (json_array_size(vms) == 0)
         return;
-    g_string_append(page->html, "<section>\n<h2>Timeline</h2>\n");
-    html_timeline(page->html, page->report);
-    g_string_append(page->html, "</section>\n<section>\n<h2>VMs</h2>\n");
-    json_array_foreach(vms, i, vm) write_vm(page, vm);
-    g_string_append(page->html, "</section>\n");
+    g_string_append(html, "<section>\n<h2>Timeline</h2>\n");
+    html_timeline(html, report);
+    g_string_append(html, "</section>\n<section>\n<h2>VMs</h2>\n");
+    json_array_foreach(vms, i, vm) write_vm(&page, vm);
+    g_string_append(html, "</section>\n");
 }
 
 char *run_report_html(const json_t *run, const struct report_picture *pictures, size_t n_pictures)
@@ -373,7 +385,7 @@ char *run_report_html(const json_t *run, const struct report_picture *pictures, 
     };
 
     write_head(&page);
-    write_body(&page);
+    run_report_body(page.html, report, pictures, n_pictures);
     html_foot(page.html);
     return g_string_free(page.html, FALSE);
 }

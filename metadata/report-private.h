@@ -2,18 +2,13 @@
 /* What the files of the HTML report share. Private to metadata/. */
 #pragma once
 
+#include "metadata/html.h"
 #include "metadata/report.h"
 
-/* Append TEXT (NULL: nothing) so that it is text between tags and in quoted attributes. */
-void html_text(GString *html, const char *text);
 /* Append what comes before and after the content of a page: everything in one file, and nothing that could be loaded
  * or run. */
 void html_head(GString *html, const char *title);
 void html_foot(GString *html);
 void html_picture(GString *html, const struct report_picture *picture);
-/* The class of a state: "good", "bad", "busy" or "none". */
-const char *html_state_class(const char *state);
 /* Append when each step of each VM of REPORT was under way, as SVG. */
 void html_timeline(GString *html, const json_t *report);
-/* The style sheet; a constant. */
-extern const char html_style[];

@@ -219,22 +219,19 @@ static void picture_free(void *data)
     g_free(picture);
 }
 
-static struct report_picture *picture_load(const char *vm, const json_t *entry)
+static struct report_picture *picture_new(const char *vm, const json_t *entry)
 {
     struct report_picture *picture = g_new0(struct report_picture, 1);
-    const char *path = json_get_string(entry, "path");
     const char *caption = json_get_string(entry, "caption");
-    char *data = NULL;
 
     picture->vm = vm;
+    picture->path = json_get_string(entry, "path");
     picture->caption = caption ? caption : "";
     picture->type = "image/png";
-    if (path && file_read(path, PICTURE_MAX, &data, &picture->len, NULL))
-        picture->data = data;
     return picture;
 }
 
-GPtrArray *run_report_pictures(const json_t *run)
+GPtrArray *run_report_picture_names(const json_t *run)
 {
     GPtrArray *pictures = g_ptr_array_new_with_free_func(picture_free);
     const json_t *vm, *entry;
@@ -243,7 +240,26 @@ GPtrArray *run_report_pictures(const json_t *run)
     json_array_foreach(json_object_get(json_object_get(run, "result"), "vms"), i, vm)
     {
         json_array_foreach(json_object_get(vm, "pictures"), k, entry)
-            g_ptr_array_add(pictures, picture_load(json_get_string(vm, "vm"), entry));
+            g_ptr_array_add(pictures, picture_new(json_get_string(vm, "vm"), entry));
     }
+    return pictures;
+}
+
+bool report_picture_load(struct report_picture *picture)
+{
+    char *data = NULL;
+
+    if (!picture->path || !file_read(picture->path, PICTURE_MAX, &data, &picture->len, NULL))
+        return false;
+    picture->data = data;
+    return true;
+}
+
+GPtrArray *run_report_pictures(const json_t *run)
+{
+    GPtrArray *pictures = run_report_picture_names(run);
+
+    for (unsigned i = 0; i < pictures->len; i++)
+        report_picture_load(pictures->pdata[i]);
     return pictures;
 }

@@ -38,11 +38,20 @@ struct report_picture {
     const char *type; /* "image/png" */
     const void *data; /* NULL: it cannot be read any more */
     size_t len;
+    const char *path;  /* of the file that it was read from, or NULL */
+    const char *place; /* where a browser gets it; NULL: it lies in the page */
 };
 
 /* The pictures that RUN, from run_show(), names, as they are now; of struct report_picture, whose texts are
  * RUN's. */
 GPtrArray *run_report_pictures(const json_t *run);
+/* The same without what is in them. */
+GPtrArray *run_report_picture_names(const json_t *run);
+/* Read what is in one of these; false: it cannot be read any more. */
+bool report_picture_load(struct report_picture *picture);
 
+/* Append what a page about a run says, from its heading on. REPORT is from run_report(). */
+void run_report_body(GString *html, const json_t *report, const struct report_picture *pictures,
+                     size_t n_pictures);
 /* The report of RUN as one HTML file; g_free. */
 char *run_report_html(const json_t *run, const struct report_picture *pictures, size_t n_pictures);
