@@ -128,7 +128,7 @@ static bool cmd_report(struct context *context, GError **error)
         return fail(error, ERROR_USAGE, "--key goes with --sign");
     if (!period_read(context, DEFAULT_MS, &period, error))
         return false;
-    report = site_report(context, &period, error);
+    report = site_report(context, &period, option_set(context, "rpo"), error);
     if (!report)
         return false;
     sheet = site_report_sheet(context, report, &period);
@@ -158,6 +158,7 @@ static bool cmd_report_verify(struct context *context, GError **error)
 static const struct option report_options[] = {
     PERIOD_FROM_OPTION,
     PERIOD_TO_OPTION,
+    {"rpo", NULL, "only the RPOs: nobody else is asked for anything"},
     {"html", "FILE",
      "write it into FILE, a page that needs nothing else, with drawings and pictures"},
     {"data", "FILE", "write its figures into FILE, as JSON"},
