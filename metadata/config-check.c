@@ -23,6 +23,21 @@ static bool check_key(const struct config *config, const struct remote *remote, 
     return true;
 }
 
+/* What is not named is made when the page is begun. */
+static bool check_web(const struct config *config, GError **error)
+{
+    const struct web_config *web = &config->web;
+    const char *const files[] = {"certificate", web->own_certificate ? web->certificate : NULL,
+                                 "key",         web->own_certificate ? web->key : NULL,
+                                 "client-ca",   web->client_ca};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i += 2)
+        if (files[i + 1] && !g_file_test(files[i + 1], G_FILE_TEST_IS_REGULAR))
+            return fail(error, ERROR_CONFIG, "%s: [web] %s: there is no file %s", config->path,
+                        files[i], files[i + 1]);
+    return true;
+}
+
 static bool check_directory(const struct config *config, const char *key, const char *path,
                             GError **error)
 {
@@ -47,7 +62,7 @@ bool config_check_files(const struct config *config, GError **error)
     if (!check_directory(config, "store", config->store, error) ||
         !check_directory(config, "images", config->images, error) ||
         !check_directory(config, "scratch", config->scratch, error) ||
-        !check_passphrase(config, error))
+        !check_passphrase(config, error) || !check_web(config, error))
         return false;
     for (unsigned i = 0; i < config->remotes->len; i++) {
         const struct remote *remote = config->remotes->pdata[i];

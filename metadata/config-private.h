@@ -24,6 +24,10 @@ bool config_read_daemon(const struct reader *reader, GError **error);
 /* [copy NAME] */
 bool config_read_copy(const struct reader *reader, GError **error);
 void copy_rule_free(void *rule);
+/* [web] */
+void web_config_init(struct web_config *web, const char *dir);
+void web_config_clear(struct web_config *web);
+bool config_read_web(const struct reader *reader, GError **error);
 /* [alert NAME] */
 bool config_read_alert(const struct reader *reader, GError **error);
 void alert_free(void *alert);

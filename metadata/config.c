@@ -80,6 +80,7 @@ void config_free(struct config *config)
     calendar_free(config->verify_at);
     calendar_free(config->prune_at);
     g_free(config->metrics);
+    web_config_clear(&config->web);
     g_ptr_array_unref(config->remotes);
     g_ptr_array_unref(config->protections);
     g_ptr_array_unref(config->copies);
@@ -114,6 +115,7 @@ static struct config *config_new(const char *dir)
     config->jobs = CONFIG_JOBS;
     config->link_jobs = CONFIG_LINK_JOBS;
     config->store_jobs = CONFIG_STORE_JOBS;
+    web_config_init(&config->web, config->dir);
     config->witnesses = g_new0(char *, 1);
     config->remotes = g_ptr_array_new_with_free_func(remote_free);
     config->protections = g_ptr_array_new_with_free_func(protection_free);
@@ -600,6 +602,8 @@ static bool read_other(struct reader *reader, GError **error)
 
     if (strcmp(reader->group, "daemon") == 0)
         return config_read_daemon(reader, error);
+    if (strcmp(reader->group, "web") == 0)
+        return config_read_web(reader, error);
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (!g_str_has_prefix(reader->group, kinds[i].prefix))
             continue;
@@ -611,7 +615,7 @@ static bool read_other(struct reader *reader, GError **error)
         return kinds[i].read(reader, error);
     }
     return keyfile_fail(reader->keyfile, reader->group, NULL, error,
-                        "there is no such group; there are [site], [daemon], [remote NAME], "
+                        "there is no such group; there are [site], [daemon], [web], [remote NAME], "
                         "[protection NAME], [template NAME], [copy NAME] and [alert NAME]");
 }
 

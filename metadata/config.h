@@ -61,6 +61,8 @@
  *     vms = db; web                       names of VMs; default: all that there are
  *     at = 05:00                          must be given
  *
+ *     [web]                               see web-config.h
+ *
  *     [alert ops]                         whom to tell when something is wrong, any number of them
  *     mail = ops@example.org              with smtp = smtps://mail.example.org; or command, or webhook
  *     tell = warning                      warning | critical
@@ -81,6 +83,7 @@
 #include "metadata/calendar.h"
 #include "metadata/limit.h"
 #include "metadata/retention.h"
+#include "metadata/web-config.h"
 
 #define CONFIG_MAX_BYTES (1u << 20)
 #define CONFIG_CHAIN_DEPTH 32
@@ -166,6 +169,7 @@ struct config {
     int64_t verify_cycle_ms;               /* 0: no points are verified by itself */
     struct calendar *verify_at, *prune_at; /* or NULL */
     char *metrics;                         /* file of metrics, or NULL */
+    struct web_config web;                 /* the page of the daemon */
     GPtrArray *remotes;                    /* of struct remote, in file order */
     GPtrArray *protections;                /* of struct protection, in file order */
     GPtrArray *copies;                     /* of struct copy_rule, in file order */
