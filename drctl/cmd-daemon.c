@@ -12,6 +12,8 @@
 #include "drctl/output.h"
 #include "drctl/schedule.h"
 #include "drctl/service.h"
+#include "drctl/trail.h"
+#include "drctl/web-child.h"
 
 #define TICK_MS 1000
 /* How often it is looked at what there is to do, if nothing is due before: plans change, others do jobs. */
@@ -44,6 +46,8 @@ struct daemon {
     int64_t look_ms;       /* monotonic: when something may be due next */
     struct timespec mtime; /* of drctl.conf as it was read */
     struct service service;
+    struct web_child page;
+    GHashTable *asked; /* key of a job that somebody has asked the page for -> from where */
 };
 
 /* --- what is told ----------------------------------------------------------------------------- */
@@ -112,7 +116,7 @@ static char *log_path(const struct config *config, const char *key)
 }
 
 /* In the child. It goes on when the daemon dies: so what it says goes into a file. */
-G_GNUC_NORETURN static void become(const char *const *argv, const char *log)
+G_GNUC_NORETURN static void become(const char *const *argv, const char *log, const char *asked_from)
 {
     int null = open("/dev/null", O_RDWR);
     int file = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
@@ -124,6 +128,8 @@ G_GNUC_NORETURN static void become(const char *const *argv, const char *log)
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);
     dup2(file >= 0 ? file : null, STDERR_FILENO);
+    if (asked_from)
+        g_setenv(TRAIL_ASKED_FROM, asked_from, TRUE);
     execv("/proc/self/exe", (char **)argv);
     _exit(127);
 }
@@ -151,7 +157,8 @@ static void start(struct daemon *daemon, const struct scheduled *job)
     process->continuous = g_strv_contains((const char *const *)job->words, "--continuous");
     pid = fork();
     if (pid == 0)
-        become((const char *const *)argv->pdata, process->log);
+        become((const char *const *)argv->pdata, process->log,
+               g_hash_table_lookup(daemon->asked, job->key));
     if (pid < 0) {
         tell("drctl: cannot start %s: %s", job->key, g_strerror(errno));
         process_free(process);
@@ -233,6 +240,24 @@ static bool is_due(const struct daemon *daemon, const struct scheduled *job, int
            !(begun && begun->failed && time_monotonic_ms() - begun->ms < AGAIN_MS);
 }
 
+/* What runs already, or cannot be, is asked for no more. */
+static void add_asked(struct daemon *daemon, GPtrArray *schedule)
+{
+    GHashTableIter iter;
+    void *key;
+
+    g_hash_table_iter_init(&iter, daemon->asked);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_autoptr(GError) error = NULL;
+        const struct scheduled *job = schedule_ask(daemon->context, schedule, key, &error);
+
+        if (error)
+            tell("drctl: %s", error->message);
+        if (!job || job->runs || is_process(daemon, key))
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
 static void start_due(struct daemon *daemon, const GPtrArray *schedule)
 {
     const struct config *config = daemon->context->config;
@@ -253,6 +278,7 @@ static void start_due(struct daemon *daemon, const GPtrArray *schedule)
             !load_has_room(&load, config, job))
             continue;
         start(daemon, job);
+        g_hash_table_remove(daemon->asked, job->key);
         load_add(&load, job);
     }
 }
@@ -278,6 +304,8 @@ static void read_config(struct daemon *daemon, bool asked)
         return;
     daemon->mtime = mtime;
     config = config_load(context->config_dir, &error);
+    if (config && !web_child_configure(context, config, &error))
+        g_clear_pointer(&config, config_free);
     if (!config) {
         tell("drctl: %s (the configuration that was read before stays in force)", error->message);
         return;
@@ -292,6 +320,8 @@ static void read_config(struct daemon *daemon, bool asked)
     context->config = config;
     daemon->look_ms = 0;
     tell("drctl: %s was read", config->path);
+    /* It reads it when it begins, and is begun again at once. */
+    web_child_end(&daemon->page);
     for (unsigned i = 0; i < daemon->processes->len; i++) {
         const struct process *process = daemon->processes->pdata[i];
 
@@ -337,17 +367,37 @@ static void look(struct daemon *daemon)
     look_at_store(daemon);
     for (unsigned i = 0; i < problems->len; i++)
         tell_once(daemon, problems->pdata[i]);
-    if (schedule)
+    if (schedule) {
+        add_asked(daemon, schedule);
         start_due(daemon, schedule);
-    else
+    } else {
         tell_once(daemon, error->message);
+    }
     daemon->look_ms = time_monotonic_ms() + (schedule ? wait_ms(schedule) : LOOK_MS);
+}
+
+/* Whatever is wrong with the page: points are taken all the same. */
+static void keep_page(struct daemon *daemon)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *news = NULL;
+    char *key, *peer;
+
+    if (!web_child_keep(&daemon->page, daemon->context, &news, &error))
+        tell_once(daemon, error->message);
+    if (news)
+        tell_once(daemon, news);
+    while ((key = web_child_asked(&daemon->page, &peer))) {
+        daemon->look_ms = 0;
+        g_hash_table_replace(daemon->asked, key, peer);
+    }
 }
 
 static void tick(struct daemon *daemon)
 {
     read_config(daemon, false);
     reap(daemon);
+    keep_page(daemon);
     if (time_monotonic_ms() >= daemon->look_ms)
         look(daemon);
     service_alive(&daemon->service, daemon->processes->len);
@@ -359,6 +409,7 @@ static void stop(struct daemon *daemon)
     int64_t until_ms = time_monotonic_ms() + STOP_MS;
 
     service_stopping(&daemon->service);
+    web_child_end(&daemon->page);
     for (unsigned i = 0; i < daemon->processes->len; i++)
         kill(((struct process *)daemon->processes->pdata[i])->pid, SIGTERM);
     while (daemon->processes->len > 0 && time_monotonic_ms() < until_ms) {
@@ -400,8 +451,11 @@ static bool cmd_daemon(struct context *context, GError **error)
     AUTO(file_lock) lock = path ? file_lock_take(path, "this site's daemon", error) : NULL;
     struct daemon daemon = {.context = context};
 
-    if (!lock || !dir_make(context->config->run_dir, 0711, error))
+    if (!lock || !web_child_configure(context, context->config, error) ||
+        !dir_make(context->config->run_dir, 0711, error))
         return false;
+    web_child_init(&daemon.page);
+    daemon.asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     daemon.processes = g_ptr_array_new_with_free_func(process_free);
     daemon.begun = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     daemon.told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -412,6 +466,7 @@ static bool cmd_daemon(struct context *context, GError **error)
     g_ptr_array_unref(daemon.processes);
     g_hash_table_unref(daemon.begun);
     g_hash_table_unref(daemon.told);
+    g_hash_table_unref(daemon.asked);
     return true;
 }
 
@@ -465,6 +520,12 @@ static bool cmd_schedule(struct context *context, GError **error)
     return true;
 }
 
+static const struct option daemon_options[] = {
+    {WEB_CHILD_OPTION, "ADDRESS:PORT",
+     "serve the web page there, as listen in [web] of drctl.conf"},
+    {0},
+};
+
 const struct command daemon_commands[] = {
     {
         .name = "daemon",
@@ -476,6 +537,7 @@ const struct command daemon_commands[] = {
             "its\n"
             "own, and stays in the foreground. SIGHUP reads drctl.conf anew, which a change of\n"
             "it does, too; SIGTERM stops jobs at a safe place.",
+        .options = daemon_options,
         .run = cmd_daemon,
     },
     {

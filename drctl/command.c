@@ -6,19 +6,16 @@
 #include <string.h>
 
 const struct command *const all_commands[] = {
-    init_commands,     site_commands,          config_commands,
-    protect_commands,  replicate_commands,     points_commands,
-    status_commands,   verify_commands,        copy_commands,
-    prune_commands,    heal_commands,          plan_commands,
-    failover_commands, failback_commands,      restore_commands,
-    vapp_commands,     release_commands,       run_commands,
-    store_commands,    test_commands,          serve_commands,
-    fence_commands,    guard_commands,         archive_commands,
-    metadata_commands, metadata_send_commands, mount_commands,
-    files_commands,    hydrate_commands,       commit_commands,
-    daemon_commands,   audit_commands,         report_commands,
-    help_commands,     watchdog_commands,      alert_commands,
-    job_commands,      complete_commands,      NULL,
+    init_commands,      site_commands,          config_commands,   protect_commands,
+    replicate_commands, points_commands,        status_commands,   verify_commands,
+    copy_commands,      prune_commands,         heal_commands,     plan_commands,
+    failover_commands,  failback_commands,      restore_commands,  vapp_commands,
+    release_commands,   run_commands,           store_commands,    test_commands,
+    serve_commands,     fence_commands,         guard_commands,    archive_commands,
+    metadata_commands,  metadata_send_commands, mount_commands,    files_commands,
+    hydrate_commands,   commit_commands,        daemon_commands,   audit_commands,
+    report_commands,    help_commands,          watchdog_commands, alert_commands,
+    job_commands,       complete_commands,      web_commands,      NULL,
 };
 
 static const struct option global_options[] = {

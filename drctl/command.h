@@ -86,7 +86,7 @@ extern const struct command alert_commands[], archive_commands[], audit_commands
     points_commands[], protect_commands[], prune_commands[], release_commands[],
     replicate_commands[], report_commands[], restore_commands[], run_commands[], serve_commands[],
     site_commands[], status_commands[], store_commands[], test_commands[], vapp_commands[],
-    verify_commands[], watchdog_commands[];
+    verify_commands[], watchdog_commands[], web_commands[];
 
 /* A whole invocation: what ARGV (NULL-terminated, without the program's name) says. *STATUS is its exit status. */
 bool program_run(char **argv, int *status, GError **error);

@@ -209,21 +209,28 @@ static bool add_protections(struct making *making, GError **error)
 
 /* --- the store ------------------------------------------------------------------------------- */
 
-static bool add_verify(struct making *making, GError **error)
+static struct scheduled *add_verify_job(struct making *making, GError **error)
 {
     const struct config *config = making->context->config;
     g_autofree char *cycle = config->verify_cycle_ms
                                  ? g_strdup_printf("%" PRId64 "s", config->verify_cycle_ms / 1000)
                                  : NULL;
     const char *const words[] = {"verify", cycle ? "--cycle" : NULL, cycle, NULL};
-    struct scheduled *job =
-        config->verify_at ? add(making, g_strdup("verify"), words, error) : NULL;
+    struct scheduled *job = add(making, g_strdup("verify"), words, error);
 
-    if (job) {
+    if (job)
         job->of_store = true;
-        set_calendar(job, config->verify_at);
-    }
-    return job || !config->verify_at;
+    return job;
+}
+
+static bool add_verify(struct making *making, GError **error)
+{
+    const struct calendar *at = making->context->config->verify_at;
+    struct scheduled *job = at ? add_verify_job(making, error) : NULL;
+
+    if (job)
+        set_calendar(job, at);
+    return job || !at;
 }
 
 static bool add_prune(struct making *making, GError **error)
@@ -306,11 +313,17 @@ static bool add_watch(struct making *making, GError **error)
 
 /* --- tests ----------------------------------------------------------------------------------- */
 
+static struct scheduled *add_test_job(struct making *making, const char *plan, GError **error)
+{
+    const char *const words[] = {"failover", plan, "--test", NULL};
+
+    return add(making, g_strconcat("test/", plan, NULL), words, error);
+}
+
 static bool add_test(struct making *making, const struct recovery_plan *plan, const json_t *runs,
                      GError **error)
 {
-    const char *const words[] = {"failover", plan->name, "--test", NULL};
-    struct scheduled *job = add(making, g_strconcat("test/", plan->name, NULL), words, error);
+    struct scheduled *job = add_test_job(making, plan->name, error);
     AUTO_TEST_RECORD last;
 
     if (!job)
@@ -371,6 +384,61 @@ GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError *
         return NULL;
     g_ptr_array_sort(schedule, compare_due);
     return g_steal_pointer(&schedule);
+}
+
+/* --- what is asked for ------------------------------------------------------------------------- */
+
+static bool has_plan(struct context *context, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) plans = recovery_plan_load_all(context->config->dir, error);
+
+    for (unsigned i = 0; plans && i < plans->len; i++)
+        if (g_str_equal(((struct recovery_plan *)plans->pdata[i])->name, name))
+            return true;
+    return plans && fail(error, ERROR_NOT_FOUND, "there is no recovery plan %s", name);
+}
+
+/* One that is not in the schedule, because nothing says when it is due. */
+static bool add_asked(struct making *making, const char *key, GError **error)
+{
+    static const char replicate[] = "replicate/", test[] = "test/";
+    struct context *context = making->context;
+    const struct protection *protection;
+
+    if (g_str_equal(key, "verify"))
+        return add_verify_job(making, error) != NULL;
+    if (g_str_has_prefix(key, test))
+        return has_plan(context, key + strlen(test), error) &&
+               add_test_job(making, key + strlen(test), error);
+    if (!g_str_has_prefix(key, replicate))
+        return fail(error, ERROR_NOT_FOUND, "nobody may ask for the job %s", key);
+    protection = config_protection(context->config, key + strlen(replicate), error);
+    return protection && add_protection(making, protection, error);
+}
+
+static struct scheduled *find_job(const GPtrArray *schedule, const char *key)
+{
+    for (unsigned i = 0; i < schedule->len; i++)
+        if (g_str_equal(((struct scheduled *)schedule->pdata[i])->key, key))
+            return schedule->pdata[i];
+    return NULL;
+}
+
+const struct scheduled *schedule_ask(struct context *context, GPtrArray *schedule, const char *key,
+                                     GError **error)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    struct making making = {context, schedule, problems, time_now_ms()};
+    struct scheduled *job = find_job(schedule, key);
+
+    if (!job && add_asked(&making, key, error))
+        job = find_job(schedule, key);
+    if (!job)
+        return NULL;
+    job->due_ms = 0;
+    job->why = "asked";
+    g_ptr_array_sort(schedule, compare_due);
+    return job;
 }
 
 char *schedule_lock_path(struct context *context)

@@ -17,7 +17,7 @@ struct scheduled {
     char *link;      /* the remote that it talks to, or NULL */
     bool of_store;   /* does it read or change points of this store as a whole? */
     int64_t due_ms;  /* INT64_MAX: not by itself */
-    const char *why; /* "rpo", "at", "retry", "missed", "due" */
+    const char *why; /* "rpo", "at", "retry", "missed", "due", "asked" */
     bool runs;
     struct task_record last;
 };
@@ -25,6 +25,10 @@ struct scheduled {
 /* Of struct scheduled, the one that is due first comes first. A plan or vApp file that is wrong takes away its jobs
  * only, and is told in *PROBLEMS (of char *; g_ptr_array_unref). */
 GPtrArray *schedule_make(struct context *context, GPtrArray **problems, GError **error);
+/* Somebody wants the job KEY now: "replicate/" and a protection, "test/" and a plan, or "verify", whether it is in
+ * SCHEDULE or not. It is first there then; borrowed. ERROR_NOT_FOUND. */
+const struct scheduled *schedule_ask(struct context *context, GPtrArray *schedule, const char *key,
+                                     GError **error);
 /* What the next point is expected to take, by RECORD of CATALOG_REPLICATION (may be NULL); 0: nobody knows. */
 int64_t rpo_slowest_ms(const json_t *record);
 /* Is there a daemon that keeps it? */

@@ -41,6 +41,7 @@ static void set_from(json_t *json)
     g_autofree char *address = ssh ? g_strndup(ssh, strcspn(ssh, " ")) : NULL;
 
     set_harmless(json, "from", address ? address : ttyname(STDIN_FILENO), SSH_TEXT_MAX);
+    set_harmless(json, "asked_from", g_getenv(TRAIL_ASKED_FROM), SSH_TEXT_MAX);
     set_harmless(json, "ssh_command", g_getenv("SSH_ORIGINAL_COMMAND"), SSH_TEXT_MAX);
 }
 

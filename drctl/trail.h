@@ -8,6 +8,9 @@
 
 #include "drctl/command.h"
 
+/* In the environment of a job that was asked for on the web page: from which address. */
+#define TRAIL_ASKED_FROM "DRCTL_ASKED_FROM"
+
 struct trail {
     uint64_t seq; /* of the first entry; 0: there is none */
     int64_t began_ms;
