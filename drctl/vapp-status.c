@@ -70,9 +70,9 @@ static void take_worst_state(json_t *vapp, const json_t *vm)
 /* Whatever VM is furthest behind is what a failover of all of them would show. */
 static void take_oldest_point(json_t *vapp, const json_t *vm)
 {
-    if (is_unknown(vm, "age_seconds") ||
-        (!is_unknown(vapp, "age_seconds") &&
-         !is_before(json_object_get(vapp, "age_seconds"), json_object_get(vm, "age_seconds"))))
+    if (is_unknown(vm, "time") ||
+        (!is_unknown(vapp, "time") &&
+         !is_before(json_object_get(vm, "time"), json_object_get(vapp, "time"))))
         return;
     take(vapp, vm, "age_seconds");
     take(vapp, vm, "point");

@@ -52,7 +52,7 @@
 /* Words of HELLO: what a side knows beside the first version of the protocol. */
 #define WIRE_FEATURE_OWNERS "owners" /* OWNERS, PUT-OWNER */
 #define WIRE_FEATURE_PUT_OWNERS "put-owners"
-#define WIRE_FEATURE_POOL "pool" /* format 2 of pool bundles, and list in BUNDLE-ID */
+#define WIRE_FEATURE_POOL "pool"       /* format 2 of pool bundles, and list in BUNDLE-ID */
 #define WIRE_FEATURE_COMMAND "command" /* in the server's HELLO: COMMAND is permitted */
 /* Records of one PUT-OWNERS: they, and why they are refused, fit into a frame. */
 #define WIRE_OWNERS_MAX 500u
