@@ -128,6 +128,7 @@ static json_t *protected_json(struct context *context, const GPtrArray *schedule
     json_set_string(json, "state", state_of(record, error));
     json_set_string(json, "point", record ? json_get_string(record, "point") : NULL);
     json_set_string(json, "time", time);
+    json_set_string(json, "consistency", record ? json_get_string(record, "consistency") : NULL);
     describe_age(time, json);
     describe_rpo(vm->protection, record, time, json);
     describe_next(schedule, vm->protection, json);
