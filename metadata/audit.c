@@ -342,7 +342,6 @@ static void take_torn(struct walk *self, const char *text, size_t len)
 static void take_line(struct walk *self, const char *text, size_t len)
 {
     json_auto_t *entry = json_parse(text, len, "line", NULL);
-    char digest[DIGEST_HEX_SIZE];
 
     self->line++;
     if (entry)
@@ -350,19 +349,12 @@ static void take_line(struct walk *self, const char *text, size_t len)
     else
         take_torn(self, text, len);
     self->begun = true;
-    digest_line(text, len, digest);
-    self->chain->contains |= g_strcmp0(self->digest, digest) == 0;
     digest_line(entry ? text : self->torn_at, entry ? len : self->torn, self->chain->last_digest);
+    self->chain->contains |= g_strcmp0(self->digest, self->chain->last_digest) == 0;
 }
 
-static bool walk_file(struct walk *self, const char *dir, GError **error)
+static void walk_text(struct walk *self, const char *text, size_t len)
 {
-    g_autofree char *path = g_build_filename(dir, self->file, NULL);
-    g_autofree char *text = NULL;
-    size_t len;
-
-    if (!file_read(path, FILE_MAX_BYTES, &text, &len, error))
-        return false;
     self->line = 0;
     self->torn_at = NULL;
     for (const char *at = text, *end = text + len; at < end;) {
@@ -372,23 +364,57 @@ static bool walk_file(struct walk *self, const char *dir, GError **error)
         take_line(self, at, (size_t)(stop - at));
         at = stop + 1;
     }
-    return true;
+}
+
+static bool walk_old(struct walk *self, const char *dir, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, self->file, NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+    size_t len;
+
+    if (file_read(path, FILE_MAX_BYTES, &text, &len, &why)) {
+        walk_text(self, text, len);
+        return true;
+    }
+    /* The oldest may be dropped meanwhile; another one that is gone is missed by the next line. */
+    if (error_is(why, ERROR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+/* All its files, and what is in the one that is added to: no line of that is half there. The others never change, so nobody
+ * who adds a line waits until they are read. */
+static bool look(const char *store_path, const char *dir, char ***files, char **current,
+                 size_t *len, GError **error)
+{
+    AUTO(file_lock) lock = take_lock(store_path, error);
+    g_autofree char *path = g_build_filename(dir, LOG_NAME, NULL);
+
+    *files = lock ? log_files(dir, error) : NULL;
+    if (!*files)
+        return false;
+    return !g_strv_contains((const char *const *)*files, LOG_NAME) ||
+           file_read(path, FILE_MAX_BYTES, current, len, error);
 }
 
 bool audit_walk(const char *store_path, const char *digest, audit_each_fn *each, void *data,
                 struct audit_chain *chain, GError **error)
 {
     g_autofree char *dir = audit_dir(store_path);
-    /* No line is half there. */
-    AUTO(file_lock) lock = take_lock(store_path, error);
-    g_auto(GStrv) files = lock ? log_files(dir, error) : NULL;
+    g_auto(GStrv) files = NULL;
+    g_autofree char *current = NULL;
+    size_t len = 0;
     struct walk walk = {.digest = digest, .each = each, .data = data, .chain = chain};
 
-    if (!files)
+    if (!look(store_path, dir, &files, &current, &len, error))
         return false;
     for (char **file = files; *file; file++) {
         walk.file = *file;
-        if (!walk_file(&walk, dir, error))
+        if (g_str_equal(*file, LOG_NAME))
+            walk_text(&walk, current, len);
+        else if (!walk_old(&walk, dir, error))
             return false;
     }
     chain->ends_torn = walk.torn > 0;

@@ -222,6 +222,51 @@ START_TEST(a_line_that_was_damaged_is_no_crash)
 }
 END_TEST
 
+START_TEST(the_digest_that_was_told_is_found_also_of_what_was_cut_off)
+{
+    g_autofree char *store = new_store();
+    AUTO_AUDIT_CHAIN chain = {0}, later = {0};
+    g_autoptr(GError) error = NULL;
+
+    add(store, "one");
+    append_raw(store, "{\"se\n{\"seq\":2,");
+    walk(store, &chain);
+    ck_assert(chain.ends_torn);
+    add(store, "two");
+    unit_ok(audit_walk(store, chain.last_digest, NULL, NULL, &later, &error), error);
+    ck_assert(later.contains);
+}
+END_TEST
+
+struct adding {
+    const char *store;
+    unsigned met;
+};
+
+static void add_while_read(const json_t *entry, void *data)
+{
+    struct adding *adding = data;
+
+    if (adding->met++ == 0)
+        add(adding->store, "meanwhile");
+}
+
+START_TEST(who_reads_a_long_log_keeps_nobody_from_adding_to_it)
+{
+    g_autofree char *store = new_store();
+    struct adding adding = {.store = store};
+    AUTO_AUDIT_CHAIN chain = {0};
+    g_autoptr(GError) error = NULL;
+
+    add(store, "one");
+    add(store, "two");
+    unit_ok(audit_walk(store, NULL, add_while_read, &adding, &chain, &error), error);
+    ck_assert_uint_eq(adding.met, 2);
+    ck_assert_msg(!chain.problem, "%s", chain.problem);
+    assert_whole(store, 3, 0);
+}
+END_TEST
+
 START_TEST(a_log_that_is_full_goes_on_in_another_file)
 {
     g_autofree char *store = new_store();
@@ -313,6 +358,8 @@ int main(void)
                     what_was_cut_from_the_end_is_found_by_its_digest,
                     a_line_that_a_crash_has_cut_off_is_told_and_the_chain_goes_on,
                     a_line_that_lacks_only_its_end_is_whole, a_line_that_was_damaged_is_no_crash,
+                    the_digest_that_was_told_is_found_also_of_what_was_cut_off,
+                    who_reads_a_long_log_keeps_nobody_from_adding_to_it,
                     a_log_that_is_full_goes_on_in_another_file, many_processes_make_one_chain,
                     what_cannot_be_written_leaves_the_chain_as_it_was);
 }
