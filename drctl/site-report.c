@@ -286,6 +286,17 @@ static char *kept_text(const json_t *vm)
                                 : g_strdup("-");
 }
 
+/* "3 times, 12 min"; g_free. */
+static char *late_text(const json_t *vm)
+{
+    json_int_t late = json_integer_value(json_object_get(vm, "late"));
+    g_autofree char *together = seconds_text(vm, "late_seconds");
+
+    return late == 0 ? g_strdup("never")
+                     : g_strdup_printf("%" JSON_INTEGER_FORMAT " %s, %s", late,
+                                       late == 1 ? "time" : "times", together);
+}
+
 static void write_rpo_table(struct sheet *sheet, const json_t *report)
 {
     static const char *const headers[] = {"VM",   "To",   "RPO",    "Worst", "Mean",
@@ -301,8 +312,7 @@ static void write_rpo_table(struct sheet *sheet, const json_t *report)
         g_autofree char *mean = seconds_text(vm, "mean_seconds");
         g_autofree char *age = seconds_text(vm, "age_seconds");
         g_autofree char *kept = kept_text(vm);
-        g_autofree char *over =
-            g_strdup_printf("%zu times", json_array_size(json_object_get(vm, "violations")));
+        g_autofree char *over = late_text(vm);
         g_autofree char *points = g_strdup_printf(
             "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(vm, "points")));
 

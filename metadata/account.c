@@ -19,8 +19,8 @@
 struct account {
     int64_t from_ms, to_ms;
     int64_t rpo_ms; /* the newest that was wanted */
-    uint64_t points, bytes, n_gaps;
-    int64_t worst_ms, sum_ms, over_ms;
+    uint64_t points, bytes, n_gaps, late;
+    int64_t worst_ms, sum_ms, late_ms;
     json_t *gaps, *violations;
 };
 
@@ -34,21 +34,37 @@ static json_t *gap_json(int64_t until_ms, int64_t gap_ms)
     return json;
 }
 
-/* A gap that ends at UNTIL_MS, against the RPO that was wanted then. What is too long by itself counts as over only as far as
- * it lies within the time. */
-static void add_gap(struct account *self, int64_t until_ms, int64_t gap_ms, int64_t rpo_ms)
+/* LATE gaps were together LATE_MS too long, between FROM_MS and UNTIL_MS. That counts only as far as it lies within the time. */
+static void add_late(struct account *self, int64_t from_ms, int64_t until_ms, uint64_t late,
+                     int64_t late_ms)
 {
-    int64_t over_from_ms = MAX(until_ms - (gap_ms - rpo_ms), self->from_ms);
-    int64_t over_to_ms = MIN(until_ms, self->to_ms);
+    int64_t within_ms = MIN(until_ms, self->to_ms) - MAX(from_ms, self->from_ms);
 
-    if (until_ms < self->from_ms)
-        return;
+    self->late += late;
+    self->late_ms += MAX(MIN(late_ms, within_ms), 0);
+}
+
+/* A gap that ends at UNTIL_MS, against the RPO that STRETCH wanted. False: it is none of this time. */
+static bool add_gap(struct account *self, const struct stretch *stretch, int64_t until_ms,
+                    int64_t gap_ms)
+{
+    if (until_ms < self->from_ms || gap_ms < 0)
+        return false;
     self->worst_ms = MAX(self->worst_ms, gap_ms);
     json_array_append_new(self->gaps, gap_json(until_ms, gap_ms));
-    if (rpo_ms == 0 || gap_ms <= rpo_ms)
-        return;
-    self->over_ms += MAX(over_to_ms - over_from_ms, 0);
-    json_array_append_new(self->violations, gap_json(until_ms, gap_ms));
+    if (stretch_late_ms(stretch, gap_ms) > 0)
+        json_array_append_new(self->violations, gap_json(until_ms, gap_ms));
+    return true;
+}
+
+/* One between two stretches, or at the end. */
+static void add_between(struct account *self, const struct stretch *stretch, int64_t until_ms,
+                        int64_t gap_ms)
+{
+    int64_t late_ms = stretch_late_ms(stretch, gap_ms);
+
+    if (add_gap(self, stretch, until_ms, gap_ms))
+        add_late(self, until_ms - late_ms, until_ms, late_ms > 0, late_ms);
 }
 
 static void add_stretch(struct account *self, const struct stretch *before,
@@ -58,7 +74,7 @@ static void add_stretch(struct account *self, const struct stretch *before,
     if (before) {
         int64_t gap_ms = stretch_gap_ms(before, stretch);
 
-        add_gap(self, stretch->from_committed_ms, gap_ms, stretch->rpo_ms);
+        add_between(self, stretch, stretch->from_committed_ms, gap_ms);
         self->sum_ms += gap_ms;
         self->n_gaps++;
     }
@@ -68,7 +84,9 @@ static void add_stretch(struct account *self, const struct stretch *before,
     self->bytes += stretch->bytes;
     if (stretch->points < 2)
         return;
-    add_gap(self, stretch->to_committed_ms, stretch->worst_ms, stretch->rpo_ms);
+    add_gap(self, stretch, stretch->to_committed_ms, stretch->worst_ms);
+    add_late(self, stretch->from_committed_ms, stretch->to_committed_ms, stretch->late,
+             stretch->late_ms);
     self->sum_ms += stretch->sum_ms;
     self->n_gaps += stretch->points - 1;
 }
@@ -96,15 +114,18 @@ static json_t *account_json(const struct account *self, const struct stretch *fi
     json_set_u64(json, "points", self->points);
     json_set_u64(json, "bytes", self->bytes);
     json_set_string(json, "newest", newest);
-    set_seconds(json, "age_seconds", true, (double)(self->to_ms - last->to_ms));
+    /* A stretch of a day may go on after the end. */
+    set_seconds(json, "age_seconds", true, (double)MAX(self->to_ms - last->to_ms, 0));
     set_seconds(json, "worst_seconds", true, (double)self->worst_ms);
     set_seconds(json, "mean_seconds", self->n_gaps > 0,
                 self->n_gaps ? (double)self->sum_ms / (double)self->n_gaps : 0);
     if (self->rpo_ms > 0 && span_ms > 0)
         json_set_real(json, "kept_percent",
-                      CLAMP(100 - 100 * (double)self->over_ms / span_ms, 0, 100));
+                      CLAMP(100 - 100 * (double)self->late_ms / span_ms, 0, 100));
     else
         json_set_string(json, "kept_percent", NULL);
+    json_set_u64(json, "late", self->late);
+    set_seconds(json, "late_seconds", true, (double)self->late_ms);
     json_object_set(json, "violations", self->violations);
     json_object_set(json, "gaps", self->gaps);
     return json;
@@ -122,7 +143,7 @@ static json_t *account_one(struct stretch *const *stretches, unsigned count, int
 
     for (unsigned i = 0; i < count; i++)
         add_stretch(&self, i ? stretches[i - 1] : NULL, stretches[i]);
-    add_gap(&self, to_ms, to_ms - last->to_ms, last->rpo_ms);
+    add_between(&self, last, to_ms, to_ms - last->to_ms);
     return account_json(&self, stretches[0], last);
 }
 

@@ -40,6 +40,11 @@ int64_t stretch_gap_ms(const struct stretch *stretch, const struct stretch *next
     return next->from_committed_ms - stretch->to_ms;
 }
 
+int64_t stretch_late_ms(const struct stretch *stretch, int64_t gap_ms)
+{
+    return stretch->rpo_ms > 0 ? MAX(gap_ms - stretch->rpo_ms, 0) : 0;
+}
+
 /* ---- Records */
 
 static char *key_of(const struct stretch *stretch)
@@ -68,6 +73,8 @@ static json_t *stretch_json(const struct stretch *stretch)
     json_set_u64(json, "points", stretch->points);
     set_ms(json, "worst_ms", stretch->worst_ms);
     set_ms(json, "sum_ms", stretch->sum_ms);
+    json_set_u64(json, "late", stretch->late);
+    set_ms(json, "late_ms", stretch->late_ms);
     json_set_u64(json, "bytes", stretch->bytes);
     json_set_real(json, "seconds", stretch->seconds);
     return json;
@@ -96,6 +103,8 @@ static struct stretch *stretch_parse(const char *key, const json_t *json)
         !need_ms(json, "to_committed", &stretch->to_committed_ms) ||
         !need_ms(json, "worst_ms", &stretch->worst_ms) ||
         !need_ms(json, "sum_ms", &stretch->sum_ms) ||
+        !need_ms(json, "late_ms", &stretch->late_ms) ||
+        !json_need_u64(json, "late", &stretch->late, NULL) ||
         !json_need_u64(json, "points", &stretch->points, NULL) ||
         !json_need_u64(json, "bytes", &stretch->bytes, NULL))
         return NULL;
@@ -137,10 +146,12 @@ static bool go_together(const struct condensing *self, const struct stretch *one
 
 static void add_next(struct stretch *one, const struct stretch *next)
 {
-    int64_t gap_ms = stretch_gap_ms(one, next);
+    int64_t gap_ms = stretch_gap_ms(one, next), late_ms = stretch_late_ms(next, gap_ms);
 
     one->worst_ms = MAX(MAX(one->worst_ms, next->worst_ms), gap_ms);
     one->sum_ms += next->sum_ms + gap_ms;
+    one->late += next->late + (late_ms > 0);
+    one->late_ms += next->late_ms + late_ms;
     one->to_ms = next->to_ms;
     one->to_committed_ms = next->to_committed_ms;
     one->points += next->points;
@@ -283,7 +294,7 @@ static bool read_one(const char *key, json_t *value, void *data)
     AUTO(stretch) stretch = stretch_parse(key, value);
     struct stretch *last = self->found->len ? self->found->pdata[self->found->len - 1] : NULL;
 
-    if (!stretch || stretch->from_ms > self->to_ms || (last && is_covered(last, stretch)))
+    if (!stretch || stretch->from_committed_ms > self->to_ms || (last && is_covered(last, stretch)))
         return true;
     if (last && stretch_is_of(last, stretch) && stretch->to_committed_ms < self->from_ms)
         g_ptr_array_set_size(self->found, (int)self->found->len - 1);

@@ -103,6 +103,8 @@ END_TEST
 
 START_TEST(what_was_before_says_how_the_time_begins)
 {
+    int64_t from_ms = START_MS + 5 * HOUR_MS + 30 * MINUTE_MS;
+    int64_t to_ms = START_MS + 8 * HOUR_MS + MINUTE_MS;
     g_autofree char *store = unit_dir();
     AUTO(catalog) catalog = open_catalog(store);
     g_autoptr(GPtrArray) history = NULL;
@@ -110,12 +112,54 @@ START_TEST(what_was_before_says_how_the_time_begins)
 
     for (int i = 0; i < 10; i++)
         add(catalog, VM, START_MS + i * HOUR_MS, MINUTE_MS, 0);
-    history = read_all(catalog, START_MS + 5 * HOUR_MS + 30 * MINUTE_MS, START_MS + 8 * HOUR_MS);
+    history = read_all(catalog, from_ms, to_ms);
     ck_assert_uint_eq(history->len, 4);
-    vm = account(catalog, START_MS + 5 * HOUR_MS + 30 * MINUTE_MS, START_MS + 8 * HOUR_MS);
+    vm = account(catalog, from_ms, to_ms);
     ck_assert_double_eq(number_of(vm, "worst_seconds"), 61 * 60);
     ck_assert(json_is_null(json_object_get(vm, "rpo_seconds")));
     ck_assert(json_is_null(json_object_get(vm, "kept_percent")));
+}
+END_TEST
+
+START_TEST(all_that_was_late_counts_when_it_was_made_one_entry)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    json_auto_t *before = NULL, *after = NULL, *part = NULL;
+
+    /* 20 min and one for the point itself, where 15 were wanted. */
+    for (int i = 0; i <= 24; i++)
+        add(catalog, VM, START_MS + i * 20 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
+    before = account(catalog, START_MS, START_MS + 8 * HOUR_MS + MINUTE_MS);
+    ck_assert_uint_eq((unsigned)number_of(before, "late"), 24);
+    ck_assert_double_eq(number_of(before, "late_seconds"), 24 * 6 * 60);
+    ck_assert_double_eq_tol(number_of(before, "kept_percent"), 70, 0.01);
+    condense(catalog, START_MS + 40 * DAY_MS);
+    ck_assert_uint_eq(count_all(catalog, CATALOG_HISTORY, VM), 1);
+    after = account(catalog, START_MS, START_MS + 8 * HOUR_MS + MINUTE_MS);
+    ck_assert_double_eq(number_of(after, "late"), 24);
+    ck_assert_double_eq(number_of(after, "late_seconds"), 24 * 6 * 60);
+    ck_assert_double_eq_tol(number_of(after, "kept_percent"), 70, 0.01);
+    /* A time that ends within the entry. */
+    part = account(catalog, START_MS, START_MS + HOUR_MS);
+    ck_assert_double_eq(number_of(part, "age_seconds"), 0);
+    ck_assert_uint_eq(json_array_size(json_object_get(part, "gaps")), 1);
+    ck_assert_double_ge(number_of(part, "kept_percent"), 0);
+}
+END_TEST
+
+START_TEST(a_point_that_is_there_after_the_end_does_not_count)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    json_auto_t *vm = NULL;
+
+    add(catalog, VM, START_MS, MINUTE_MS, 15 * MINUTE_MS);
+    add(catalog, VM, START_MS + 10 * MINUTE_MS, 20 * MINUTE_MS, 15 * MINUTE_MS);
+    vm = account(catalog, START_MS, START_MS + 12 * MINUTE_MS);
+    ck_assert_uint_eq((unsigned)number_of(vm, "points"), 1);
+    ck_assert_double_eq(number_of(vm, "age_seconds"), 12 * 60);
+    ck_assert_uint_eq((unsigned)number_of(vm, "late"), 0);
 }
 END_TEST
 
@@ -249,5 +293,7 @@ int main(void)
         an_rpo_of_seconds_becomes_one_entry_an_hour_and_keeps_its_worst_gap,
         what_is_of_the_last_day_of_another_vm_or_another_rpo_stays_apart,
         what_a_killed_condensing_has_left_does_not_count_twice,
+        all_that_was_late_counts_when_it_was_made_one_entry,
+        a_point_that_is_there_after_the_end_does_not_count,
         the_drawing_shows_what_is_over_and_what_is_not, a_sheet_is_the_same_as_text_and_as_html);
 }
