@@ -45,6 +45,17 @@ static double busiest(const json_t *pace)
     return most;
 }
 
+/* What is too old for a habit, and what a clock has noted that was ahead. */
+static void drop_days(json_t *days, json_int_t today)
+{
+    for (size_t i = json_array_size(days); i > 0; i--) {
+        json_int_t day = json_integer_value(json_array_get(json_array_get(days, i - 1), 0));
+
+        if (day <= today - HABIT_DAYS || day > today)
+            json_array_remove(days, i - 1);
+    }
+}
+
 /* The hour of PACE is over: it is a habit now. */
 static void end_hour(json_t *pace)
 {
@@ -59,8 +70,7 @@ static void end_hour(json_t *pace)
         json_array_append_new(days, json_pack("[I, f]", day, bytes));
     else if (bytes > json_number_value(json_array_get(newest, 1)))
         json_array_set_new(newest, 1, json_real(bytes));
-    while (json_integer_value(json_array_get(json_array_get(days, 0), 0)) <= day - HABIT_DAYS)
-        json_array_remove(days, 0);
+    drop_days(days, day);
     json_object_set_new(pace, "hours", json_integer(ms_of(pace, "hours") + 1));
 }
 
@@ -88,6 +98,8 @@ json_t *pace_next(const json_t *pace, int64_t to_ms, uint64_t changed_bytes, boo
                        : json_pack("{s:I, s:I, s:i, s:i, s:[], s:n}", "since", to_ms, "last", to_ms,
                                    "bytes", 0, "hours", 0, "busiest", "unusual");
 
+    /* The clock was set back: nobody knows in which time that has changed. */
+    full |= to_ms < ms_of(next, "last");
     if (ms_of(next, "last") - ms_of(next, "since") >= HOUR_MS || full) {
         end_hour(next);
         begin_hour(next, full ? to_ms : ms_of(next, "last"));
@@ -104,7 +116,7 @@ json_t *pace_next(const json_t *pace, int64_t to_ms, uint64_t changed_bytes, boo
 bool pace_is_unusual(const json_t *pace, int64_t now_ms, const json_t **unusual)
 {
     *unusual = json_object_get(pace, "unusual");
-    return json_is_object(*unusual) && now_ms - ms_of(*unusual, "at") < UNUSUAL_MS;
+    return json_is_object(*unusual) && ABS(now_ms - ms_of(*unusual, "at")) < UNUSUAL_MS;
 }
 
 /* ---- The store */
@@ -116,11 +128,11 @@ bool pace_is_unusual(const json_t *pace, int64_t now_ms, const json_t **unusual)
 /* Room that comes and goes within that tells nothing. */
 #define SPACE_MIN_MS (DAY_MS / 2)
 
-/* Samples of the time from FROM_MS on, for the straight line through them. */
+/* Samples of the time from FROM_MS to TO_MS, for the straight line through them. */
 struct space {
-    int64_t from_ms, first_ms, last_ms;
+    int64_t from_ms, to_ms, first_ms, last_ms;
     double count, sum_x, sum_y, sum_xx, sum_xy; /* x in days, y in bytes used */
-    char *newest, *too_old;                     /* keys, or NULL */
+    char *newest, *useless;                     /* keys, or NULL */
 };
 
 static char *space_key(int64_t ms)
@@ -148,10 +160,13 @@ static bool read_sample(const char *key, json_t *value, void *data)
     int64_t ms = g_ascii_strtoll(key + strlen(SPACE_KEY), NULL, 10) * HOUR_MS;
     uint64_t free_bytes, total_bytes;
 
+    /* A clock that was ahead has noted what is not yet. */
+    if (!self->useless && (ms < self->from_ms - SPACE_KEEP_MS || ms > self->to_ms))
+        self->useless = g_strdup(key);
+    if (ms > self->to_ms)
+        return true;
     g_free(self->newest);
     self->newest = g_strdup(key);
-    if (!self->too_old && ms < self->from_ms - SPACE_KEEP_MS)
-        self->too_old = g_strdup(key);
     if (ms >= self->from_ms && json_need_u64(value, "free", &free_bytes, NULL) &&
         json_need_u64(value, "total", &total_bytes, NULL))
         add_sample(self, ms, (double)total_bytes - (double)free_bytes);
@@ -161,14 +176,14 @@ static bool read_sample(const char *key, json_t *value, void *data)
 static void space_clear(struct space *space)
 {
     g_free(space->newest);
-    g_free(space->too_old);
+    g_free(space->useless);
 }
 #define AUTO_SPACE __attribute__((cleanup(space_clear))) struct space
 
 bool space_note(struct catalog *catalog, uint64_t free_bytes, uint64_t total_bytes, int64_t now_ms,
                 GError **error)
 {
-    AUTO_SPACE space = {.from_ms = now_ms - SPACE_MS};
+    AUTO_SPACE space = {.from_ms = now_ms - SPACE_MS, .to_ms = now_ms};
     g_autofree char *key = space_key(now_ms);
     json_auto_t *sample = json_object();
     struct catalog_entry entries[] = {{CATALOG_HISTORY, key, sample},
@@ -180,14 +195,14 @@ bool space_note(struct catalog *catalog, uint64_t free_bytes, uint64_t total_byt
         return true;
     json_set_u64(sample, "free", free_bytes);
     json_set_u64(sample, "total", total_bytes);
-    entries[1].key = space.too_old;
-    return catalog_put_all(catalog, entries, space.too_old ? 2 : 1, error);
+    entries[1].key = space.useless;
+    return catalog_put_all(catalog, entries, space.useless ? 2 : 1, error);
 }
 
 bool space_days_left(struct catalog *catalog, uint64_t free_bytes, int64_t now_ms, double *days,
                      GError **error)
 {
-    AUTO_SPACE space = {.from_ms = now_ms - SPACE_MS};
+    AUTO_SPACE space = {.from_ms = now_ms - SPACE_MS, .to_ms = now_ms};
     double spread, slope;
 
     *days = -1;

@@ -153,6 +153,24 @@ START_TEST(a_full_point_says_nothing)
 }
 END_TEST
 
+START_TEST(a_clock_that_was_ahead_spoils_nothing_for_long)
+{
+    AUTO_HABIT habit = {0};
+    int64_t next_ms = add_many(&habit, 30, HOUR_MS, MIB);
+    const json_t *unusual;
+
+    /* For an hour it is ten years later, and much changes. */
+    for (unsigned i = 0; i < 3; i++)
+        add(&habit, START_MS + 3650 * DAY_MS + i * HOUR_MS, 4 * GIB, false);
+    for (unsigned i = 0; i < 10; i++, next_ms += HOUR_MS)
+        add(&habit, next_ms, MIB, false);
+    ck_assert(!pace_is_unusual(habit.pace, next_ms, &unusual));
+    ck_assert_double_eq_tol(pace_bytes(habit.pace), MIB, 1);
+    add(&habit, next_ms, 2 * GIB, false);
+    ck_assert(is_unusual(&habit));
+}
+END_TEST
+
 /* --- The store --- */
 
 static void note(struct catalog *catalog, int64_t at_ms, uint64_t free_bytes)
@@ -209,6 +227,22 @@ START_TEST(one_that_does_not_fill_has_room_for_ever)
 }
 END_TEST
 
+START_TEST(a_sample_of_a_clock_that_was_ahead_does_not_count_and_goes)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    g_autoptr(GError) error = NULL;
+    unsigned samples = 0;
+
+    note(catalog, START_MS + 3650 * DAY_MS, 900 * GIB);
+    for (unsigned hour = 0; hour <= 48; hour++)
+        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 2 * DAY_MS), 452.0 / 24, 0.01);
+    unit_ok(catalog_each(catalog, CATALOG_HISTORY, "space/", count, &samples, &error), error);
+    ck_assert_uint_eq(samples, 49);
+}
+END_TEST
+
 START_TEST(a_few_hours_tell_nothing)
 {
     g_autofree char *store = unit_dir();
@@ -243,6 +277,8 @@ int main(void)
                     a_busy_night_each_month_is_usual, what_was_a_month_ago_is_forgotten,
                     a_point_that_comes_late_has_more_in_it, little_is_never_unusual,
                     a_vm_that_is_new_has_no_habits, a_full_point_says_nothing,
+                    a_clock_that_was_ahead_spoils_nothing_for_long,
+                    a_sample_of_a_clock_that_was_ahead_does_not_count_and_goes,
                     a_store_that_fills_evenly_has_so_many_days, what_is_old_does_not_count,
                     one_that_does_not_fill_has_room_for_ever, a_few_hours_tell_nothing,
                     samples_are_one_an_hour_and_do_not_become_more_for_ever);
