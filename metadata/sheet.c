@@ -57,26 +57,21 @@ static void plain_heading(GString *plain, const char *title, char line)
 
 /* ---- Tables */
 
-static size_t width_of(const struct sheet *self, unsigned column)
+static void widen(size_t *widths, char *const *cells)
 {
-    size_t width = (size_t)g_utf8_strlen(self->headers[column], -1);
-
-    for (unsigned i = 0; i < self->rows->len; i++)
-        width = MAX(width, (size_t)g_utf8_strlen(((char **)self->rows->pdata[i])[column], -1));
-    return MIN(width, CELL_WIDTH_MAX);
+    for (; *cells; cells++, widths++)
+        *widths = CLAMP((size_t)g_utf8_strlen(*cells, -1), *widths, CELL_WIDTH_MAX);
 }
 
-static void plain_row(const struct sheet *self, char *const *cells)
+static void plain_row(const struct sheet *self, char *const *cells, const size_t *widths)
 {
-    unsigned n = g_strv_length(self->headers);
     g_autoptr(GString) line = g_string_new(NULL);
 
-    for (unsigned i = 0; i < n; i++) {
-        g_autofree char *cell = harmless(cells[i]);
-        size_t len = (size_t)g_utf8_strlen(cell, -1), width = width_of(self, i);
+    for (unsigned i = 0; cells[i]; i++) {
+        size_t len = (size_t)g_utf8_strlen(cells[i], -1);
 
-        g_string_append(line, cell);
-        for (; i + 1 < n && len < width + 2; len++)
+        g_string_append(line, cells[i]);
+        for (; cells[i + 1] && len < widths[i] + 2; len++)
             g_string_append_c(line, ' ');
     }
     g_string_append_printf(self->plain, "%s\n", g_strchomp(line->str));
@@ -96,14 +91,20 @@ static void html_row(const struct sheet *self, char *const *cells, const char *t
 /* Only then it is known how wide its columns are. */
 static void end_table(struct sheet *self)
 {
+    g_autofree size_t *widths = NULL;
+
     if (!self->headers)
         return;
+    widths = g_new0(size_t, g_strv_length(self->headers));
+    widen(widths, self->headers);
+    for (unsigned i = 0; i < self->rows->len; i++)
+        widen(widths, self->rows->pdata[i]);
     g_string_append_c(self->plain, '\n');
-    plain_row(self, self->headers);
+    plain_row(self, self->headers, widths);
     g_string_append(self->html, "<div class=\"scroll\"><table>\n");
     html_row(self, self->headers, "th");
     for (unsigned i = 0; i < self->rows->len; i++) {
-        plain_row(self, self->rows->pdata[i]);
+        plain_row(self, self->rows->pdata[i], widths);
         html_row(self, self->rows->pdata[i], "td");
     }
     g_string_append(self->html, "</table></div>\n");
@@ -123,7 +124,7 @@ void sheet_row(struct sheet *self, const char *const *cells)
     char **row = g_new0(char *, n + 1);
 
     for (unsigned i = 0; i < n; i++)
-        row[i] = g_strdup(cells[i] ? cells[i] : "");
+        row[i] = harmless(cells[i]);
     g_ptr_array_add(self->rows, row);
 }
 
