@@ -44,6 +44,17 @@ static bool sign(const char *key, const char *path, GError **error)
     return false;
 }
 
+/* Anything else that stands before a key would be an option of who may sign. */
+static bool is_key_line(const char *line)
+{
+    static const char *const types[] = {"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++)
+        if (g_str_has_prefix(line, types[i]))
+            return true;
+    return false;
+}
+
 /* What ssh-keygen asks for: who may sign, with which key. */
 static bool write_signers(const char *public_key, const char *path, GError **error)
 {
@@ -53,7 +64,7 @@ static bool write_signers(const char *public_key, const char *path, GError **err
     if (!file_read(public_key, PUBLIC_KEY_MAX, &key, NULL, error))
         return false;
     g_strstrip(key);
-    if (strchr(key, '\n') || !g_str_has_prefix(key, "ssh-"))
+    if (strchr(key, '\n') || !is_key_line(key))
         return fail(error, ERROR_USAGE,
                     "%s is no public key: it is the .pub file of the site that has signed",
                     public_key);

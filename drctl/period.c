@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* A day, a time, or how long ago. A day is that of the clock on the wall here. */
+/* A day, a time, or how long ago; nothing was before 1970. A day is that of the clock on the wall here. */
 static bool read_time(const char *option, const char *text, int64_t now_ms, int64_t *ms,
                       GError **error)
 {
@@ -21,6 +21,7 @@ static bool read_time(const char *option, const char *text, int64_t now_ms, int6
         return fail(error, ERROR_USAGE,
                     "--%s: \"%s\" is no time: write 2026-11-01, 2026-11-01T06:00:00Z or 30d",
                     option, text);
+    *ms = MAX(*ms, 0);
     return true;
 }
 
@@ -33,7 +34,7 @@ bool period_read(const struct context *context, int64_t default_ms, struct perio
     period->to_ms = now_ms;
     if (to && !read_time("to", to, now_ms, &period->to_ms, error))
         return false;
-    period->from_ms = period->to_ms - default_ms;
+    period->from_ms = MAX(period->to_ms - default_ms, 0);
     if (from && !read_time("from", from, now_ms, &period->from_ms, error))
         return false;
     return period->from_ms < period->to_ms ||
