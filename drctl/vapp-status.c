@@ -110,10 +110,28 @@ static void take_test(json_t *vapp, const json_t *received, bool first)
         json_set_string(vapp, "tested", first || before ? tested : NULL);
 }
 
+/* Of each destination that NAME has. */
+static void take_protected(json_t *vapp, const json_t *list, const char *name)
+{
+    const json_t *own;
+    size_t i;
+
+    json_array_foreach(list, i, own)
+    {
+        if (g_strcmp0(json_get_string(own, "vm"), name) != 0)
+            continue;
+        take_oldest_point(vapp, own);
+        take_least(vapp, own, "rpo_seconds");
+        take_worst_state(vapp, own);
+        take_least(vapp, own, "next");
+    }
+}
+
 /* False: nothing is known here of the VM. */
 static bool take_vm(json_t *vapp, const json_t *status, const char *name)
 {
-    const json_t *own = entry_of(json_object_get(status, "protected"), name);
+    const json_t *protected = json_object_get(status, "protected");
+    const json_t *own = entry_of(protected, name);
     const json_t *received = entry_of(json_object_get(status, "received"), name);
     json_t *vms = json_object_get(vapp, "vms");
     bool first = json_array_size(vms) == 0;
@@ -125,12 +143,7 @@ static bool take_vm(json_t *vapp, const json_t *status, const char *name)
     take_test(vapp, received, first);
     if (received)
         take_oldest_point(vapp, received);
-    if (!own)
-        return true;
-    take_oldest_point(vapp, own);
-    take_least(vapp, own, "rpo_seconds");
-    take_worst_state(vapp, own);
-    take_least(vapp, own, "next");
+    take_protected(vapp, protected, name);
     return true;
 }
 
