@@ -99,7 +99,7 @@ static void look_at_change(const struct survey *survey, const json_t *vm)
                         "before: is somebody encrypting its files?",
                         bytes, when, busiest),
         g_strdup_printf("look at the VM; drctl points %s lists the points from before, and drctl "
-                        "failover and restore take them with --at",
+                        "failover and restore take one of them with --point",
                         json_get_string(vm, "vm")));
 }
 
