@@ -101,6 +101,18 @@ bool file_write(const char *path, const void *data, size_t len, mode_t mode, GEr
            temp_file_commit(&temp, path, mode, true, error);
 }
 
+bool file_write_owned(const char *path, const void *data, size_t len, mode_t mode, uid_t uid,
+                      gid_t gid, GError **error)
+{
+    AUTO_TEMP_FILE temp = {.fd = -1};
+
+    if (!temp_file_open(&temp, path, error) || !fd_write_at(temp.fd, 0, data, len, path, error))
+        return false;
+    if (fchown(temp.fd, uid, gid) < 0)
+        return fail_errno(error, errno, "cannot set the owner of %s", path);
+    return temp_file_commit(&temp, path, mode, true, error);
+}
+
 struct file_text {
     char *path;
     char *text;

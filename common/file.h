@@ -16,6 +16,9 @@
 
 /* Replace PATH by DATA, atomically and durably, with MODE. */
 bool file_write(const char *path, const void *data, size_t len, mode_t mode, GError **error);
+/* The same for a file that belongs to somebody else: at no time is it there with another owner or mode. */
+bool file_write_owned(const char *path, const void *data, size_t len, mode_t mode, uid_t uid,
+                      gid_t gid, GError **error);
 /* The same for several files of one directory, which is fsynced once. Each is replaced atomically; after a failure
  * some are. */
 GArray *file_texts_new(void);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define KEY_FILE "id_ed25519"
 #define SSH_KEYGEN_TIMEOUT_S 60
 
 static char *default_site_name(void)
@@ -18,7 +17,7 @@ static char *default_site_name(void)
 /* Made under a temporary name: a key that exists is whole. */
 static bool make_key(const struct config *config, GError **error)
 {
-    g_autofree char *key = g_build_filename(config->dir, KEY_FILE, NULL);
+    g_autofree char *key = g_build_filename(config->dir, SITE_KEY_FILE, NULL);
     g_autofree char *public = g_strconcat(key, ".pub", NULL);
     g_autofree char *temporary = g_strdup_printf("%s/.tmp-key-%d", config->dir, (int)getpid());
     g_autofree char *temporary_public = g_strconcat(temporary, ".pub", NULL);
@@ -69,7 +68,7 @@ static bool cmd_init(struct context *context, GError **error)
     config = context_config(context, error);
     if (!config)
         return false;
-    key = g_build_filename(config->dir, KEY_FILE, NULL);
+    key = g_build_filename(config->dir, SITE_KEY_FILE, NULL);
     store_json = g_build_filename(config->store, "store.json", NULL);
     if (exists && g_file_test(store_json, G_FILE_TEST_EXISTS) &&
         g_file_test(key, G_FILE_TEST_EXISTS))

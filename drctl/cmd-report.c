@@ -110,7 +110,7 @@ static bool write_file(struct context *context, const char *path, const char *te
         return false;
     if (!option_set(context, "sign"))
         return true;
-    key = key_path(context, "id_ed25519", error);
+    key = key_path(context, SITE_KEY_FILE, error);
     return key && sign(key, path, error);
 }
 
@@ -158,7 +158,7 @@ static bool cmd_report(struct context *context, GError **error)
 static bool cmd_report_verify(struct context *context, GError **error)
 {
     const char *path = context->args[0];
-    g_autofree char *key = key_path(context, "id_ed25519.pub", error);
+    g_autofree char *key = key_path(context, SITE_KEY_FILE ".pub", error);
 
     if (!key || !verify(key, path, error))
         return false;

@@ -95,7 +95,7 @@ static bool add_remote(struct context *context, const char *name, const char *ad
     g_autofree char *user = NULL, *host = NULL;
     g_autofree char *known_hosts =
         known ? g_strdup(known->known_hosts) : g_build_filename(config->dir, "known_hosts", NULL);
-    g_autofree char *key = g_build_filename(config->dir, "id_ed25519", NULL);
+    g_autofree char *key = g_build_filename(config->dir, SITE_KEY_FILE, NULL);
 
     if (!address_parse(address, &user, &host, &remote.port, error))
         return false;

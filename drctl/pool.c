@@ -174,21 +174,24 @@ static bool add_plans(struct bundle *bundle, const char *dir, GError **error)
     return names != NULL;
 }
 
-/* Whoever holds the bundle must not be able to log in where this site can. */
+/* Whoever holds the bundle must not be able to log in where this site can, nor to sign as it does: with its own key
+ * also where no [remote] names that. */
 static GPtrArray *private_keys(const struct config *config)
 {
-    GPtrArray *keys = g_ptr_array_new();
+    GPtrArray *keys = g_ptr_array_new_with_free_func(g_free);
+
+    g_ptr_array_add(keys, g_build_filename(config->dir, SITE_KEY_FILE, NULL));
 
     for (unsigned i = 0; i < config->remotes->len; i++)
-        g_ptr_array_add(keys, ((const struct remote *)config->remotes->pdata[i])->key);
+        g_ptr_array_add(keys, g_strdup(((const struct remote *)config->remotes->pdata[i])->key));
     for (unsigned i = 0; i < config->alerts->len; i++) {
         const struct alert *alert = config->alerts->pdata[i];
 
         if (alert->smtp_password_file)
-            g_ptr_array_add(keys, alert->smtp_password_file);
+            g_ptr_array_add(keys, g_strdup(alert->smtp_password_file));
     }
     if (config->secret_values)
-        g_ptr_array_add(keys, config->secret_values);
+        g_ptr_array_add(keys, g_strdup(config->secret_values));
     g_ptr_array_add(keys, NULL);
     return keys;
 }

@@ -5,6 +5,7 @@
 #include "metadata/bundle.h"
 
 #define MODE_MAX 0777u
+#define TEXT_MAX_BYTES 200
 
 /* ---- Into it */
 
@@ -74,6 +75,14 @@ static bool read_mode(struct host_file *file, const json_t *json, GError **error
     return true;
 }
 
+/* Texts of the other side come to a terminal. */
+static char *read_text(const json_t *json, const char *key)
+{
+    const char *text = json_get_string(json, key);
+
+    return text ? text_harmless(text, TEXT_MAX_BYTES) : NULL;
+}
+
 static bool read_owner(struct host_file *file, const json_t *json, GError **error)
 {
     uint64_t uid, gid;
@@ -84,8 +93,8 @@ static bool read_owner(struct host_file *file, const json_t *json, GError **erro
         return fail(error, ERROR_INTEGRITY, "\"uid\" or \"gid\" is too large");
     file->uid = (uid_t)uid;
     file->gid = (gid_t)gid;
-    file->user = g_strdup(json_get_string(json, "user"));
-    file->group = g_strdup(json_get_string(json, "group"));
+    file->user = read_text(json, "user");
+    file->group = read_text(json, "group");
     return true;
 }
 
@@ -109,7 +118,7 @@ static bool read_file(const struct bundle *bundle, struct host_file *file, const
 {
     const char *type;
 
-    file->left_out = g_strdup(json_get_string(json, "left_out"));
+    file->left_out = read_text(json, "left_out");
     if (file->left_out)
         return true;
     if (!json_need_string(json, "type", &type, error) || !read_mode(file, json, error) ||

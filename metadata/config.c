@@ -366,7 +366,7 @@ static bool read_remote(const struct reader *reader, GError **error)
     g_ptr_array_add(config->remotes, remote);
     remote->name = g_strdup(reader->name);
     remote->retry_ms = RETRY_DEFAULT_MS;
-    remote->key = g_build_filename(config->dir, "id_ed25519", NULL);
+    remote->key = g_build_filename(config->dir, SITE_KEY_FILE, NULL);
     remote->known_hosts = g_build_filename(config->dir, "known_hosts", NULL);
     if (strcmp(remote->name, config->site) == 0)
         return keyfile_fail(reader->keyfile, reader->group, NULL, error,

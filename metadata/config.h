@@ -123,6 +123,9 @@ struct remote {
     int64_t retry_ms; /* how long a link that was lost is tried to be had again */
 };
 
+/* Of this site, in its configuration directory: for links to other sites, and below its reports. */
+#define SITE_KEY_FILE "id_ed25519"
+
 struct protection {
     char *name;
     char *vapp;      /* or NULL: then VMS */

@@ -103,10 +103,22 @@ static bool is_secret_value(const char *path)
     return g_str_has_suffix(dir, "/" SECRETS_DIR) && g_str_has_suffix(path, SECRET_SUFFIX);
 }
 
+/* Whatever it is called there. */
+static bool is_left_out(const struct reading *reading, const char *path, const struct stat *st)
+{
+    struct stat other;
+
+    for (char *const *out = reading->leave_out; out && *out; out++)
+        if (strcmp(*out, path) == 0 ||
+            (stat(*out, &other) == 0 && other.st_dev == st->st_dev && other.st_ino == st->st_ino))
+            return true;
+    return false;
+}
+
 /* Why PATH is not read, or NULL. */
 static const char *refusal(const struct reading *reading, const char *path, const struct stat *st)
 {
-    if (reading->leave_out && g_strv_contains((const char *const *)reading->leave_out, path))
+    if (is_left_out(reading, path, st))
         return "a private key or password of this site";
     if (is_secret_value(path))
         return "the value of a secret";
@@ -142,14 +154,17 @@ static bool read_all(int fd, char **data, size_t *len)
 
 static void read_at(struct reading *reading, int dir, const char *name, const char *path);
 
-static void read_dir(struct reading *reading, const char *path)
+/* By descriptors: a name that becomes a link meanwhile leads nowhere. */
+static void read_dir(struct reading *reading, int parent, const char *own_name, const char *path)
 {
+    AUTO_FD fd = openat(parent, own_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    g_autofree char *problem = fd < 0 ? g_strdup(g_strerror(errno)) : NULL;
+    g_autofree char *opened = g_strdup_printf("/proc/self/fd/%d", fd);
     g_autoptr(GError) why = NULL;
-    g_auto(GStrv) names = dir_list(path, &why);
-    AUTO_FD fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(GStrv) names = problem ? NULL : dir_list(opened, &why);
 
-    if (!names || fd < 0) {
-        leave_out(reading, path, why ? why->message : g_strerror(errno));
+    if (!names) {
+        leave_out(reading, path, problem ? problem : why->message);
         return;
     }
     for (char **name = names; *name; name++) {
@@ -194,7 +209,7 @@ static void read_at(struct reading *reading, int dir, const char *name, const ch
         leave_out(reading, path, why);
     } else if (S_ISDIR(st.st_mode)) {
         add(reading, path, &st);
-        read_dir(reading, path);
+        read_dir(reading, dir, name, path);
     } else {
         read_file(reading, dir, name, path);
     }
@@ -265,12 +280,14 @@ enum host_file_state host_file_state(const struct host_file *file)
     return HOST_FILE_SAME;
 }
 
-/* The directory that is to hold it must be where its path says. */
+/* The directory that is to hold it must be where its path says; before it is made, the one above it. */
 static bool check_parent(const char *path, GError **error)
 {
     g_autofree char *parent = g_path_get_dirname(path);
     g_autofree char *real = realpath(parent, NULL);
 
+    if (!real && errno == ENOENT && !g_file_test(parent, G_FILE_TEST_IS_SYMLINK))
+        return check_parent(parent, error);
     if (!real)
         return fail_errno(error, errno, "cannot look at %s", parent);
     return strcmp(real, parent) == 0 ||
@@ -280,7 +297,7 @@ static bool check_parent(const char *path, GError **error)
 
 static bool set_attributes(const struct host_file *file, GError **error)
 {
-    AUTO_FD fd = open(file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    AUTO_FD fd = open(file->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     uid_t uid;
     gid_t gid;
 
@@ -294,8 +311,10 @@ bool host_file_write(const struct host_file *file, GError **error)
 {
     g_autofree char *parent = g_path_get_dirname(file->path);
     struct stat st;
+    uid_t uid;
+    gid_t gid;
 
-    if (!dir_make(parent, 0755, error) || !check_parent(file->path, error))
+    if (!check_parent(file->path, error) || !dir_make(parent, 0755, error))
         return false;
     if (lstat(file->path, &st) == 0 &&
         !(file->is_directory ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode)))
@@ -303,7 +322,8 @@ bool host_file_write(const struct host_file *file, GError **error)
                     file->is_directory ? "directory" : "file");
     if (file->is_directory)
         return dir_make(file->path, file->mode, error) && set_attributes(file, error);
-    /* Nobody else may look at it before it has its owner and mode. */
-    return file_write(file->path, file->data, file->len, 0600, error) &&
-           set_attributes(file, error);
+    if (geteuid() != 0)
+        return file_write(file->path, file->data, file->len, file->mode, error);
+    find_owner(file, &uid, &gid);
+    return file_write_owned(file->path, file->data, file->len, file->mode, uid, gid, error);
 }

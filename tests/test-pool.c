@@ -67,6 +67,14 @@ START_TEST(files_and_directories_are_read_with_modes_and_owners)
 }
 END_TEST
 
+static int link_of(const char *dir, const char *name, const char *other_dir, const char *other)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autofree char *second = g_build_filename(other_dir, other, NULL);
+
+    return link(path, second);
+}
+
 START_TEST(links_secrets_keys_and_what_is_too_large_are_left_out)
 {
     g_autofree char *dir = host_dir();
@@ -77,7 +85,8 @@ START_TEST(links_secrets_keys_and_what_is_too_large_are_left_out)
     g_autofree char *pipe_path = g_build_filename(tree, "pipe", NULL);
     g_autofree char *key = g_build_filename(tree, "id", NULL);
     g_autofree char *large = g_malloc0(HOST_FILE_MAX_BYTES + 1);
-    char *paths[] = {tree, (char *)"/nowhere/at/all", NULL}, *keys[] = {key, NULL};
+    g_autofree char *round = g_build_filename(way, "round", NULL);
+    char *paths[] = {tree, (char *)"/nowhere/at/all", NULL}, *keys[] = {key, round, NULL};
     g_autoptr(GPtrArray) files = NULL;
 
     put(dir, "out/secret", "s", 1, 0600);
@@ -88,6 +97,9 @@ START_TEST(links_secrets_keys_and_what_is_too_large_are_left_out)
     put(tree, "full", large, HOST_FILE_MAX_BYTES, 0600);
     ck_assert_int_eq(symlink("../out/secret", link), 0);
     ck_assert_int_eq(symlink(out, way), 0);
+    /* The same file, by a way that the configuration does not know. */
+    put(tree, "same", "key", 3, 0600);
+    ck_assert_int_eq(link_of(tree, "same", out, "round"), 0);
     ck_assert_int_eq(mkfifo(pipe_path, 0600), 0);
     files = host_files_read(paths, keys);
     ck_assert_str_eq(find(files, tree, "link")->left_out, "a symbolic link");
@@ -95,6 +107,7 @@ START_TEST(links_secrets_keys_and_what_is_too_large_are_left_out)
     ck_assert_ptr_null(find(files, tree, "way/secret"));
     ck_assert_str_eq(find(files, tree, "pipe")->left_out, "neither a file nor a directory");
     ck_assert_str_eq(find(files, tree, "id")->left_out, "a private key or password of this site");
+    ck_assert_str_eq(find(files, tree, "same")->left_out, "a private key or password of this site");
     ck_assert_str_eq(find(files, tree, "libvirt/secrets/u.base64")->left_out,
                      "the value of a secret");
     ck_assert_str_eq(find(files, tree, "libvirt/secrets/u.xml")->data, "<secret/>");
@@ -130,6 +143,8 @@ START_TEST(a_file_is_written_as_it_was)
     g_autofree char *through = g_build_filename(dir, "link", NULL);
     g_autofree char *path = g_build_filename(dir, "new/x", NULL);
     g_autofree char *astray = g_build_filename(through, "x", NULL);
+    g_autofree char *deep_parent = g_build_filename(through, "sub", NULL);
+    g_autofree char *deep = g_build_filename(deep_parent, "x", NULL);
     struct host_file file = {.path = path,
                              .mode = 0604,
                              .uid = geteuid(),
@@ -149,11 +164,20 @@ START_TEST(a_file_is_written_as_it_was)
     file.len = 3;
     ck_assert_int_eq(chmod(path, 0600), 0);
     ck_assert_int_eq(host_file_state(&file), HOST_FILE_DIFFERS);
+    if (geteuid() == 0) {
+        file.uid = 12345;
+        ck_assert_int_eq(host_file_state(&file), HOST_FILE_DIFFERS);
+        unit_ok(host_file_write(&file, &error), error);
+        ck_assert_int_eq(host_file_state(&file), HOST_FILE_SAME);
+    }
     /* Not where a link leads, and not over what is no file. */
     ck_assert_int_eq(mkdir(other, 0755), 0);
     ck_assert_int_eq(symlink("other", through), 0);
     file.path = astray;
     unit_fails(host_file_write(&file, &error), error, ERROR_CONFLICT, "by a link");
+    file.path = deep;
+    unit_fails(host_file_write(&file, &error), error, ERROR_CONFLICT, "by a link");
+    ck_assert(!g_file_test(deep_parent, G_FILE_TEST_EXISTS));
     file.path = other;
     unit_fails(host_file_write(&file, &error), error, ERROR_CONFLICT, "is not a file");
     file.path = through;
@@ -355,6 +379,9 @@ START_TEST(a_forged_list_of_files_is_refused)
         {"{\"/x\": {\"type\": \"directory\", \"mode\": \"755\", \"uid\": 4294967295, \"gid\": 0}}",
          "too large"},
     };
+    AUTO(bundle) coloured = bundle_new("dc1");
+    g_autoptr(GPtrArray) files = NULL;
+    g_autoptr(GError) none = NULL;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
         AUTO(bundle) bundle = bundle_new("dc1");
@@ -363,6 +390,10 @@ START_TEST(a_forged_list_of_files_is_refused)
         bundle_add(bundle, BUNDLE_FILES, bad[i].index);
         unit_fails(bundle_files(bundle, &error), error, ERROR_INTEGRITY, bad[i].message);
     }
+    bundle_add(coloured, BUNDLE_FILES, "{\"/x\": {\"left_out\": \"\\u001b[2J\\nno\"}}");
+    files = bundle_files(coloured, &none);
+    unit_ok(files, none);
+    ck_assert_str_eq(((const struct host_file *)files->pdata[0])->left_out, "?[2J no");
 }
 END_TEST
 
