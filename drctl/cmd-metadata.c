@@ -175,22 +175,28 @@ static void list_one(const struct bundle_id *id, const struct pool *before, cons
     table_row(table, (const char *[]){id->site, generation, id->time, text});
 }
 
-/* From the oldest on; the newest is the last line. */
+/* From the oldest on; the newest is the last line. A damaged one is told in *DAMAGED, and the others are listed. */
 static bool list_site(const struct source *source, const char *site, json_t *list,
-                      struct table *table, GError **error)
+                      struct table *table, GError **damaged, GError **error)
 {
     g_autoptr(GPtrArray) ids = store_bundles(source->store, site, error);
     AUTO(pool) before = NULL;
 
     for (unsigned i = ids ? ids->len : 0; i-- > 0;) {
-        struct bundle *bundle = bundle_fetch_id(source->store, ids->pdata[i], error);
-        struct pool *pool = bundle ? pool_new(bundle, error) : NULL;
+        g_autoptr(GError) why = NULL;
+        struct bundle *bundle = bundle_fetch_id(source->store, ids->pdata[i], &why);
+        struct pool *pool = bundle ? pool_new(bundle, &why) : NULL;
 
-        if (!pool)
+        if (pool) {
+            list_one(ids->pdata[i], before, pool, list, table);
+            pool_free(before);
+            before = pool;
+        } else if (!error_is(why, ERROR_INTEGRITY)) {
+            g_propagate_error(error, g_steal_pointer(&why));
             return false;
-        list_one(ids->pdata[i], before, pool, list, table);
-        pool_free(before);
-        before = pool;
+        } else if (!*damaged) {
+            *damaged = g_steal_pointer(&why);
+        }
     }
     return ids != NULL;
 }
@@ -201,20 +207,24 @@ static bool cmd_metadata_list(struct context *context, GError **error)
     AUTO_SOURCE source = {0};
     AUTO(table) table = table_new(headers);
     g_auto(GStrv) sites = NULL;
+    g_autoptr(GError) damaged = NULL;
     json_auto_t *list = json_array();
 
     if (!source_open(&source, context, error) || !(sites = find_sites(context, &source, error)))
         return false;
     for (char **site = sites; *site; site++)
-        if (site_name_is_valid(*site) && !list_site(&source, *site, list, table, error))
+        if (site_name_is_valid(*site) && !list_site(&source, *site, list, table, &damaged, error))
             return false;
-    if (json_array_size(list) == 0)
+    if (json_array_size(list) == 0 && !damaged)
         return fail_none(context, &source, sites[0] ? sites[0] : context->config->site, error);
     if (context->json)
         print_json(list);
     else
         table_print(table);
-    return true;
+    if (!damaged)
+        return true;
+    g_propagate_error(error, g_steal_pointer(&damaged));
+    return false;
 }
 
 /* --- show --------------------------------------------------------------------------------------- */
@@ -544,12 +554,13 @@ static bool conclude(const struct metadata_restore *restore, GError **error)
         const struct restore_todo *todo = restore->todos->pdata[i];
 
         failed += todo->error != NULL;
-        first = first ? first : todo->error ? todo->error : todo->why;
+        if (!first)
+            first = todo->action == RESTORE_BLOCKED ? todo->why : todo->error;
     }
     if (failed == 0)
         return true;
     return fail(error, failed == n ? ERROR_FAILED : ERROR_PARTIAL,
-                "%u of %u objects are not restored: %s", failed, n, first ? first : "see above");
+                "%u of %u objects are not restored: %s", failed, n, first);
 }
 
 static bool restore_objects(struct context *context, const struct pool *pool,

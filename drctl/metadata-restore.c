@@ -51,11 +51,12 @@ static bool is_of_libvirt(enum pool_kind kind)
     return kind == POOL_DOMAIN || (kind < G_N_ELEMENTS(libvirt_kinds) && libvirt_kinds[kind].list);
 }
 
-static char *uuid_of(const char *definition)
+/* KEY: "uuid" or "name". */
+static char *value_of(const char *definition, const char *key)
 {
     AUTO(xml) xml = xml_parse(definition, "definition", NULL);
 
-    return xml ? xml_string(xml_root(xml), "uuid") : NULL;
+    return xml ? xml_string(xml_root(xml), key) : NULL;
 }
 
 static void decide(const struct metadata_restore *restore, struct restore_todo *todo, bool same)
@@ -69,12 +70,25 @@ static void block(struct restore_todo *todo, char *why)
     todo->why = why;
 }
 
+/* libvirt goes by what a definition says: one that is under the name of another object would take the place of
+ * something that nobody has looked for. */
+static bool says_what_it_is(const struct pool_object *object)
+{
+    g_autofree char *name = value_of(object->text, "name");
+    g_autofree char *uuid = value_of(object->text, "uuid");
+
+    if (object->kind == POOL_SECRET)
+        return g_strcmp0(uuid, object->name) == 0;
+    return g_strcmp0(name, object->name) == 0 &&
+           (object->kind != POOL_DOMAIN || g_strcmp0(uuid, object->uuid) == 0);
+}
+
 static void decide_object(const struct metadata_restore *restore, struct restore_todo *todo,
                           const struct host_object *there)
 {
     const struct pool_object *object = todo->object;
-    g_autofree char *ours = uuid_of(object->text);
-    g_autofree char *theirs = uuid_of(there->xml);
+    g_autofree char *ours = value_of(object->text, "uuid");
+    g_autofree char *theirs = value_of(there->xml, "uuid");
 
     decide(restore, todo, strcmp(there->xml, object->text) == 0);
     if (todo->action == RESTORE_REPLACE && g_strcmp0(ours, theirs) != 0)
@@ -193,27 +207,45 @@ static bool plan_domain(const struct metadata_restore *restore, struct restore_t
 
 /* --- deciding: files --------------------------------------------------------------------------- */
 
-/* Where drctl's own files lie; g_free. */
+/* Where drctl's own files lie; g_free. A vApp may be in a file of another name here, and two of one name would
+ * stop everything. */
 static char *own_path(const struct metadata_restore *restore, const struct pool_object *object)
 {
     const struct config *config = restore->context->config;
+    AUTO(vapp) here = object->kind == POOL_VAPP ? vapp_find(config->dir, object->name, NULL) : NULL;
     g_autofree char *name =
         g_strconcat(object->name, object->kind == POOL_VAPP ? ".vapp" : ".plan", NULL);
 
+    if (here)
+        return g_strdup(here->path);
     return object->kind == POOL_CONF ? g_strdup(config->path)
                                      : g_build_filename(config->dir, name, NULL);
+}
+
+static bool is_vapp(const struct pool_object *object, GError **error)
+{
+    AUTO(vapp) vapp = vapp_parse(object->text, strlen(object->text), object->id, error);
+
+    return vapp && (strcmp(vapp->name, object->name) == 0 ||
+                    fail(error, ERROR_INTEGRITY, "it calls itself %s", vapp->name));
 }
 
 /* One that cannot be read, because it is of another version perhaps, would stop everything here. */
 static bool is_readable(const struct metadata_restore *restore, const struct pool_object *object,
                         GError **error)
 {
+    const char *dir = restore->context->config->dir;
     AUTO(config) config = NULL;
+    AUTO(recovery_plan) plan = NULL;
 
+    if (object->kind == POOL_VAPP)
+        return is_vapp(object, error);
     if (object->kind == POOL_CONF)
-        config =
-            config_parse(object->text, strlen(object->text), restore->context->config->dir, error);
-    return object->kind != POOL_CONF || config;
+        config = config_parse(object->text, strlen(object->text), dir, error);
+    else
+        plan = recovery_plan_parse(object->text, strlen(object->text), object->name, object->id,
+                                   error);
+    return config || plan;
 }
 
 static void plan_own_file(const struct metadata_restore *restore, struct restore_todo *todo)
@@ -258,14 +290,27 @@ static void plan_host_file(const struct metadata_restore *restore, struct restor
 
 /* --- deciding: all ----------------------------------------------------------------------------- */
 
-static bool plan_one(const struct metadata_restore *restore, struct restore_todo *todo,
-                     GError **error)
+static bool plan_libvirt(const struct metadata_restore *restore, struct restore_todo *todo,
+                         GError **error)
 {
+    if (!says_what_it_is(todo->object)) {
+        block(todo, g_strdup("its definition is that of something else"));
+        return true;
+    }
     switch (todo->object->kind) {
     case POOL_DOMAIN:
         return plan_domain(restore, todo, error);
     case POOL_SECRET:
         return plan_secret(restore, todo, error);
+    default:
+        return plan_object(restore, todo, error);
+    }
+}
+
+static bool plan_one(const struct metadata_restore *restore, struct restore_todo *todo,
+                     GError **error)
+{
+    switch (todo->object->kind) {
     case POOL_CONF:
     case POOL_VAPP:
     case POOL_PLAN:
@@ -279,7 +324,7 @@ static bool plan_one(const struct metadata_restore *restore, struct restore_todo
         todo->why = g_strdup("capabilities are only to be read");
         return true;
     default:
-        return plan_object(restore, todo, error);
+        return plan_libvirt(restore, todo, error);
     }
 }
 
@@ -351,15 +396,19 @@ static void tell_owner(const struct metadata_restore *restore, const struct pool
 static bool make_domain(const struct metadata_restore *restore, const struct pool_object *object,
                         GError **error)
 {
+    const struct config *config = restore->context->config;
     AUTO(domain) domain = NULL;
     g_autoptr(GError) why = NULL;
 
     if (!claim_owner(restore, object->uuid, error))
         return false;
+    /* What fails here fails below, too, and is told there. */
+    if (config->guard != GUARD_OFF)
+        guarded_arm(config->dir, object->uuid, object->name, config->guard, NULL);
     domain = host_define(restore->host, object->text, error);
     if (!domain)
         return false;
-    if (!guard_watch(restore->context->config, domain, &why))
+    if (!guard_watch(config, domain, &why))
         progress_note(restore->context->progress, "%s is not guarded: %s", object->name,
                       why->message);
     tell_owner(restore, object);
@@ -391,7 +440,7 @@ static bool make_one(const struct metadata_restore *restore, const struct restor
     case POOL_VAPP:
     case POOL_PLAN:
         path = own_path(restore, object);
-        return file_write(path, object->text, strlen(object->text), 0644, error);
+        return config_write_file(path, object->text, error);
     case POOL_FILE:
         return host_file_write(object->file, error);
     default:
@@ -415,6 +464,7 @@ void metadata_restore_do(struct metadata_restore *restore)
 
 /* --- to plain files ---------------------------------------------------------------------------- */
 
+/* Two hosts may each have a VM of that name. */
 static char *plain_path(const struct pool_object *object, const char *dir)
 {
     static const char *const suffixes[] = {
@@ -422,9 +472,14 @@ static char *plain_path(const struct pool_object *object, const char *dir)
     const char *suffix = object->kind < G_N_ELEMENTS(suffixes) && suffixes[object->kind]
                              ? suffixes[object->kind]
                              : ".xml";
+    g_autofree char *path =
+        g_strdup_printf("%s/%s%s%s%s", dir, pool_kind_name(object->kind),
+                        object->kind == POOL_FILE ? "" : "/", object->name, suffix);
 
-    return g_strdup_printf("%s/%s%s%s%s", dir, pool_kind_name(object->kind),
-                           object->kind == POOL_FILE ? "" : "/", object->name, suffix);
+    if (object->kind != POOL_DOMAIN || !g_file_test(path, G_FILE_TEST_EXISTS))
+        return g_steal_pointer(&path);
+    return g_strdup_printf("%s/%s/%s-%s%s", dir, pool_kind_name(object->kind), object->name,
+                           object->uuid, suffix);
 }
 
 static bool write_plain(const struct pool_object *object, const char *dir, GError **error)

@@ -200,15 +200,14 @@ struct config *config_with_group(const struct config *config, const char *group,
     return append(config, group, &text, error);
 }
 
-/* Replaces the file behind a symbolic link, not the link. */
-static bool replace_text(const char *path, const GString *text, GError **error)
+bool config_write_file(const char *path, const char *text, GError **error)
 {
     g_autofree char *real = realpath(path, NULL);
-    struct stat st;
+    struct stat st = {.st_mode = 0644};
 
-    if (!real || stat(real, &st) < 0)
+    if ((!real && errno != ENOENT) || (real && stat(real, &st) < 0))
         return fail_errno(error, errno, "cannot open %s", path);
-    return file_write(real, text->str, text->len, st.st_mode & 07777, error);
+    return file_write(real ? real : path, text, strlen(text), st.st_mode & 07777, error);
 }
 
 bool config_add_group(const struct config *config, const char *group, GError **error)
@@ -216,7 +215,7 @@ bool config_add_group(const struct config *config, const char *group, GError **e
     g_autoptr(GString) text = NULL;
     AUTO(config) after = append(config, group, &text, error);
 
-    return after && replace_text(config->path, text, error);
+    return after && config_write_file(config->path, text->str, error);
 }
 
 bool config_add_remote(const struct config *config, const char *name, const char *address,

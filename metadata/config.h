@@ -214,6 +214,9 @@ struct config_init {
     const char *images;
 };
 bool config_init(const struct config_init *init, GError **error);
+/* Make a file of drctl's configuration (drctl.conf, a vApp, a plan) TEXT. Of one that is there the mode stays, and
+ * the file behind a symbolic link is replaced, not the link. */
+bool config_write_file(const char *path, const char *text, GError **error);
 /* The text of a [protection NAME] group; what is NULL is not said. ERROR_CONFIG for what cannot be written. */
 struct config_protection {
     const char *name;

@@ -143,6 +143,15 @@ static int compare_objects(const void *a, const void *b)
                                      : strcmp(left->name, right->name);
 }
 
+/* The same order in each generation. */
+static int compare_all(const void *a, const void *b)
+{
+    const struct pool_object *left = *(void *const *)a, *right = *(void *const *)b;
+    int order = compare_objects(a, b);
+
+    return order ? order : g_strcmp0(left->uuid, right->uuid);
+}
+
 struct pool *pool_new(struct bundle *bundle, GError **error)
 {
     AUTO(pool) pool = g_new0(struct pool, 1);
@@ -154,7 +163,7 @@ struct pool *pool_new(struct bundle *bundle, GError **error)
     add_protected(pool);
     if (!add_others(pool, error) || !add_files(pool, error))
         return NULL;
-    g_ptr_array_sort(pool->objects, compare_objects);
+    g_ptr_array_sort(pool->objects, compare_all);
     return g_steal_pointer(&pool);
 }
 
@@ -168,6 +177,8 @@ static bool is_meant(const struct pool_object *object, const char *word)
                 host_path_is_chosen(object->name, (char *[]){(char *)word + strlen("file"), NULL}));
     return strcmp(object->id, word) == 0 || strcmp(object->name, word) == 0 ||
            g_strcmp0(object->uuid, word) == 0 ||
+           (object->uuid && g_str_has_prefix(word, "domain/") &&
+            strcmp(object->uuid, word + strlen("domain/")) == 0) ||
            (object->kind == POOL_CONF && strcmp(word, kind_names[POOL_CONF]) == 0);
 }
 
@@ -182,9 +193,13 @@ static bool fail_several(const GPtrArray *found, const char *word, GError **erro
 {
     g_autoptr(GString) ids = g_string_new(NULL);
 
-    for (unsigned i = 0; i < found->len; i++)
-        g_string_append_printf(ids, "%s%s", i ? ", " : "",
-                               ((const struct pool_object *)found->pdata[i])->id);
+    for (unsigned i = 0; i < found->len; i++) {
+        const struct pool_object *object = found->pdata[i];
+
+        g_string_append_printf(ids, "%s%s", i ? ", " : "", object->id);
+        if (object->uuid)
+            g_string_append_printf(ids, " (domain/%s)", object->uuid);
+    }
     return fail(error, ERROR_USAGE, "%s can be several: say which, %s", word, ids->str);
 }
 

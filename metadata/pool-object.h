@@ -42,7 +42,7 @@ struct pool *pool_new(struct bundle *bundle, GError **error);
 void pool_free(struct pool *pool);
 DEFINE_CLEANUP(pool)
 
-/* The objects that WORD means: KIND/NAME, an absolute path (and what is below it), or a NAME that there is once.
+/* The objects that WORD means: KIND/NAME, domain/UUID, an absolute path (and what is below it), or a NAME that there is once.
  * Of borrowed struct pool_object. ERROR_NOT_FOUND, or ERROR_USAGE that names those of that name. */
 GPtrArray *pool_find(const struct pool *pool, const char *word, GError **error);
 

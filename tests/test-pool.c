@@ -303,9 +303,11 @@ START_TEST(objects_are_found_by_what_people_call_them)
     g_autoptr(GError) error = NULL;
     static const struct {
         const char *word, *id;
-    } words[] = {{"lan", "network/lan"}, {"network/db", "network/db"}, {DB, NULL},
-                 {"app", "domain/app"},  {"conf", "conf/drctl.conf"},  {"plan/shop", "plan/shop"},
-                 {"kvm1", "host/kvm1"},  {"clean", "nwfilter/clean"},  {APP, "domain/app"}};
+    } words[] = {
+        {"lan", "network/lan"},     {"network/db", "network/db"}, {DB, NULL},
+        {"app", "domain/app"},      {"conf", "conf/drctl.conf"},  {"plan/shop", "plan/shop"},
+        {"kvm1", "host/kvm1"},      {"clean", "nwfilter/clean"},  {APP, "domain/app"},
+        {"domain/" DB, "domain/db"}};
 
     put(dir, "a/b", "x", 1, 0600);
     pool = pool_of(sample(dir));
