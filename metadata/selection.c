@@ -51,13 +51,19 @@ bool protection_has_tags(const struct protection *protection)
     return any_tag(protection->patterns) || any_tag(protection->exclude);
 }
 
+/* A VM may be called as a pattern is written. */
+static bool pattern_selects(const char *pattern, const char *name)
+{
+    return strcmp(pattern, name) == 0 || fnmatch(pattern, name, 0) == 0;
+}
+
 static bool any_selects(char *const *entries, const char *name, char *const *tags)
 {
     for (; entries && *entries; entries++) {
         const char *tag = tag_of(*entries);
 
         if (tag ? tags && g_strv_contains((const char *const *)tags, tag)
-                : fnmatch(*entries, name, 0) == 0)
+                : pattern_selects(*entries, name))
             return true;
     }
     return false;

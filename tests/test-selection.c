@@ -40,8 +40,10 @@ START_TEST(patterns_and_tags_mean_what_is_not_excluded)
 {
     AUTO(config)
     config = parse("[protection web]\nvms = web-*; tag:prod\n"
-                   "exclude = web-test; tag:scratch\ndestination = local\n");
+                   "exclude = web-test; tag:scratch\ndestination = local\n"
+                   "[protection odd]\nvms = db[1]\ndestination = local\n");
     const struct protection *web = config->protections->pdata[0];
+    const struct protection *odd = config->protections->pdata[1];
     char *prod[] = {(char *)"x", (char *)"prod", NULL};
     char *both[] = {(char *)"prod", (char *)"scratch", NULL};
 
@@ -52,6 +54,10 @@ START_TEST(patterns_and_tags_mean_what_is_not_excluded)
     ck_assert(!protection_selects(web, "web-test", prod));
     ck_assert(!protection_selects(web, "web-1", both));
     ck_assert(!protection_selects(web, "my web-1", NULL));
+    /* One that libvirt knows by such a name. */
+    ck_assert(protection_selects(web, "web-*", NULL));
+    ck_assert(protection_selects(odd, "db[1]", NULL));
+    ck_assert(protection_selects(odd, "db1", NULL));
 }
 END_TEST
 
