@@ -387,35 +387,35 @@ bool forget_left_vms(struct context *context, const GPtrArray *vms, GError **err
 }
 
 /* The protection that covers VM with DESTINATION, or NULL. */
-static bool find_protection(struct context *context, const char *vm, const char *destination,
+static bool find_protection(struct covering *covering, const char *vm, const char *destination,
                             const struct protection **protection, GError **error)
 {
-    const GPtrArray *protections = context->config->protections;
+    const GPtrArray *protections = covering->context->config->protections;
 
     *protection = NULL;
+    covering->only = vm;
+    covering->found = false;
     for (unsigned i = 0; i < protections->len && !*protection; i++) {
-        AUTO_COVERING covering = covering_of(context);
         const struct protection *candidate = protections->pdata[i];
 
-        covering.only = vm;
         if (!g_str_equal(candidate->destination, destination))
             continue;
-        if (!cover_protection(&covering, candidate, error))
+        if (!cover_protection(covering, candidate, error))
             return false;
-        if (covering.found)
+        if (covering->found)
             *protection = candidate;
     }
     return true;
 }
 
-static bool add_vapp_to(struct context *context, GPtrArray *vms, const struct vapp *vapp,
+static bool add_vapp_to(struct covering *covering, GPtrArray *vms, const struct vapp *vapp,
                         const char *destination, const struct protection *others, GError **error)
 {
     for (unsigned i = 0; i < vapp->vms->len; i++) {
         const struct vapp_vm *vm = vapp->vms->pdata[i];
         const struct protection *protection;
 
-        if (!find_protection(context, vm->name, destination, &protection, error))
+        if (!find_protection(covering, vm->name, destination, &protection, error))
             return false;
         protected_vms_add(vms, protection ? protection : others, vm->name);
     }
@@ -426,6 +426,7 @@ GPtrArray *vms_to(struct context *context, char *const *names, const char *desti
                   const struct protection *others, GPtrArray *vapps, GError **error)
 {
     g_autoptr(GPtrArray) vms = g_ptr_array_new_with_free_func(protected_vm_free);
+    AUTO_COVERING covering = covering_of(context);
     struct site site;
 
     if (!context_site(context, false, &site, error) ||
@@ -442,7 +443,7 @@ GPtrArray *vms_to(struct context *context, char *const *names, const char *desti
         }
         if (vapp)
             g_ptr_array_add(vapps, vapp);
-        if (!add_vapp_to(context, vms, vapp ? vapp : single, destination, others, error))
+        if (!add_vapp_to(&covering, vms, vapp ? vapp : single, destination, others, error))
             return NULL;
     }
     return g_steal_pointer(&vms);
