@@ -4,6 +4,7 @@
 
 #include "common/error.h"
 #include "common/host-private.h"
+#include "common/xml.h"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virNWFilter, virNWFilterFree)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virSecret, virSecretFree)
@@ -65,13 +66,31 @@ GPtrArray *host_networks(struct host *host, GError **error)
     return good ? g_steal_pointer(&objects) : NULL;
 }
 
+/* How full it is, is no part of its definition, and another number each time that libvirt looks. Takes DESCRIPTION. */
+static char *pool_definition(char *description)
+{
+    static const char *const figures[] = {"capacity", "allocation", "available"};
+    AUTO(xml) xml = xml_parse(description, "storage pool", NULL);
+
+    if (!xml)
+        return description;
+    for (unsigned i = 0; i < G_N_ELEMENTS(figures); i++) {
+        struct xml_node *figure = xml_find(xml_root(xml), figures[i]);
+
+        if (figure)
+            xml_remove(figure);
+    }
+    g_free(description);
+    return xml_dump(xml);
+}
+
 static bool add_pool(struct host *host, GPtrArray *objects, virStoragePoolPtr pool, GError **error)
 {
     const char *name = virStoragePoolGetName(pool);
     char *xml = virStoragePoolGetXMLDesc(pool, VIR_STORAGE_XML_INACTIVE);
 
     if (xml) {
-        add_object(objects, name, xml, virStoragePoolIsActive(pool) == 1);
+        add_object(objects, name, pool_definition(xml), virStoragePoolIsActive(pool) == 1);
         return true;
     }
     /* Undefined since it was listed. */

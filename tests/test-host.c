@@ -123,6 +123,8 @@ START_TEST(lists_storage_pools_and_finds_volumes)
     unit_ok(pools != NULL, error);
     ck_assert(object_of(pools, "on")->active);
     ck_assert(!object_of(pools, "off")->active);
+    ck_assert_ptr_nonnull(strstr(object_of(pools, "on")->xml, "<path>"));
+    ck_assert_ptr_null(strstr(object_of(pools, "on")->xml, "available"));
     path = host_volume_path(host, "on", "one.qcow2", &error);
     ck_assert_str_eq(path, expected);
     unit_fails(host_volume_path(host, "on", "two.qcow2", &error), error, ERROR_NOT_FOUND,
