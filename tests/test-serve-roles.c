@@ -193,6 +193,101 @@ START_TEST(vms_of_another_site_are_not_there)
 }
 END_TEST
 
+/* Two sites have points of it, and none is the store's own: it is neither's alone. */
+START_TEST(a_vm_of_two_sites_is_for_the_key_of_both)
+{
+    struct server server = server_with_a_point(IMAGE_BYTES);
+    struct client both = client_at(server.path, SERVE_APPEND_ONLY, of_both);
+    struct client one;
+    GError *error = NULL;
+
+    unit_ok(put_of(both.store, "dc2", VM_A, POINT_2, NULL, POINT_1, &error), error);
+    ck_assert_uint_eq(points_seen(both.store, NULL), 2);
+    client_end(&both);
+    for (unsigned i = 0; i < 2; i++) {
+        one = client_at(server.path, SERVE_APPEND_ONLY, i ? of_dc2 : of_dc1);
+        ck_assert_uint_eq(points_seen(one.store, NULL), 0);
+        unit_fails(get(one.store, "vda.qcow2", &error), error, ERROR_AUTH, "is not of dc");
+        client_end(&one);
+    }
+    ck_assert_uint_eq(server_points(&server), 2);
+}
+END_TEST
+
+/* The store of SERVER has verified POINT_1 of VM_A, and knows what its disk is like. */
+static void remember_sketch(const struct server *server, struct sketch *sketch)
+{
+    g_autoptr(GError) error = NULL;
+    AUTO(catalog) catalog = catalog_open(server->path, &error);
+    json_auto_t *entry = NULL, *verified = json_pack("{s:b}", "ok", true);
+
+    unit_ok(catalog, error);
+    *sketch = (struct sketch){0};
+    for (uint64_t i = 0; i < 64; i++) {
+        uint8_t digest[DIGEST_SIZE];
+
+        digest_buffer(&i, sizeof(i), digest);
+        sketch_add(sketch, i, digest);
+    }
+    sketch_finish(sketch);
+    entry = sketch_json(sketch);
+    json_set_string(entry, "point", POINT_1);
+    json_set_u64(entry, "virtual_bytes", UINT64_C(1) << 40);
+    unit_ok(catalog_put(catalog, CATALOG_SKETCHES, VM_A "/vda", entry, &error), error);
+    unit_ok(catalog_put(catalog, CATALOG_VERIFIED, VM_A "/" POINT_1, verified, &error), error);
+}
+
+START_TEST(a_disk_is_not_like_one_of_another_site)
+{
+    struct server server = server_with_a_point(IMAGE_BYTES);
+    g_autofree struct sketch *sketch = g_new(struct sketch, 1);
+
+    remember_sketch(&server, sketch);
+    for (unsigned i = 0; i < 2; i++) {
+        struct client client = client_at(server.path, SERVE_PUSH, i ? of_dc2 : of_dc1);
+        AUTO(similar_image) image = NULL;
+        g_autoptr(GError) error = NULL;
+
+        unit_ok(store_similar(client.store, sketch, POINT_3, &image, &error), error);
+        ck_assert_msg(!image == (i == 1), "the key of dc%u", i + 1);
+        client_end(&client);
+    }
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
+/* What our own client would not ask, or not so. */
+START_TEST(each_request_by_itself_is_refused)
+{
+    struct server server = server_with_a_point(IMAGE_BYTES);
+    struct client dc1 = client_at(server.path, SERVE_APPEND_ONLY, of_dc1);
+    AUTO(owner) stolen = owner_new(VM_A, "db", "dc2", 9, NULL);
+    json_auto_t *json = owner_json(stolen);
+    g_autofree char *claim = json_text(json, 0);
+    g_autofree char *get = NULL;
+    AUTO(bundle_id) id = NULL;
+    struct hostile self;
+    GError *error = NULL;
+
+    unit_ok(put_bundle(dc1.store, "dc1", NULL, &error), error);
+    unit_ok(store_newest_bundle(dc1.store, "dc1", &id, &error), error);
+    client_end(&dc1);
+    get = g_strdup_printf("{\"site\":\"dc1\",\"time\":\"%s\"}", id->time);
+    rules.sites = of_dc2;
+    self = hostile_at(&server);
+    say(&self, WIRE_BUNDLE_ID, 2, "{\"site\":\"dc1\"}");
+    hear_error(&self, 2, "the pool bundle is of site dc1");
+    say(&self, WIRE_BUNDLE_ID, 3, "{\"site\":\"dc1\",\"list\":true}");
+    hear_error(&self, 3, "the pool bundle is of site dc1");
+    say(&self, WIRE_BUNDLE_GET, 4, get);
+    hear_error(&self, 4, "the pool bundle is of site dc1");
+    say(&self, WIRE_PUT_OWNER, 5, claim);
+    hear_error(&self, 5, "is not of dc2");
+    hostile_end(&self);
+    ck_assert_uint_eq(server_points(&server), 1);
+}
+END_TEST
+
 START_TEST(no_point_is_based_on_what_another_site_has)
 {
     struct server server = server_with_a_point(IMAGE_BYTES);
@@ -429,6 +524,8 @@ int main(void)
     return UNIT_RUN("serve-roles", a_key_that_pulls_reads_and_changes_nothing,
                     a_key_that_pulls_sends_no_bundle, a_key_that_pushes_reads_no_content,
                     a_key_sends_points_of_its_site_only, vms_of_another_site_are_not_there,
+                    a_vm_of_two_sites_is_for_the_key_of_both,
+                    a_disk_is_not_like_one_of_another_site, each_request_by_itself_is_refused,
                     no_point_is_based_on_what_another_site_has,
                     what_the_site_of_the_store_took_over_is_still_seen,
                     nobody_says_who_owns_a_vm_of_another_site,
