@@ -147,6 +147,35 @@ static bool take_vm(json_t *vapp, const json_t *status, const char *name)
     return true;
 }
 
+static bool lacks_point(const json_t *list, const char *name)
+{
+    const json_t *own;
+    size_t i;
+
+    json_array_foreach(list, i, own)
+    {
+        if (g_strcmp0(json_get_string(own, "vm"), name) == 0 && is_unknown(own, "age_seconds"))
+            return true;
+    }
+    return false;
+}
+
+/* The oldest point is none where one of them has none. */
+static void forget_point(json_t *vapp, const json_t *status)
+{
+    static const char *const keys[] = {"point", "time", "age_seconds", "consistency"};
+    const json_t *vm;
+    bool lacks = false;
+    size_t i;
+
+    json_array_foreach(json_object_get(vapp, "vms"), i, vm)
+    {
+        lacks |= lacks_point(json_object_get(status, "protected"), json_string_value(vm));
+    }
+    for (unsigned k = 0; lacks && k < G_N_ELEMENTS(keys); k++)
+        json_set_string(vapp, keys[k], NULL);
+}
+
 static bool is_about(const struct problem *problem, const json_t *vapp)
 {
     const json_t *vm;
@@ -194,6 +223,7 @@ static json_t *vapp_json(const struct vapp *vapp, const json_t *status, const GP
         json_set_string(json, keys[i], NULL);
     for (unsigned i = 0; i < vapp->vms->len; i++)
         known |= take_vm(json, status, ((const struct vapp_vm *)vapp->vms->pdata[i])->name);
+    forget_point(json, status);
     take_problem(json, problems);
     return known ? json_incref(json) : NULL;
 }
