@@ -208,6 +208,22 @@ static void take_problem(json_t *vapp, const GPtrArray *problems)
     }
 }
 
+/* A failover of all of them would lack it. */
+static void take_missing(json_t *vapp, const char *name)
+{
+    g_autofree char *text =
+        g_strdup_printf("VM %s: no protection covers it, and there is no point of it here", name);
+    g_autofree char *remedy = g_strdup_printf("drctl protect %s, where it runs", name);
+
+    json_set_string(vapp, "problem", text);
+    json_set_string(vapp, "remedy", remedy);
+    json_set_string(vapp, "point", NULL);
+    json_set_string(vapp, "time", NULL);
+    json_set_string(vapp, "age_seconds", NULL);
+    json_set_string(vapp, "consistency", NULL);
+    json_set_string(vapp, "tested", NULL);
+}
+
 /* NULL: none of its VMs is known here. */
 static json_t *vapp_json(const struct vapp *vapp, const json_t *status, const GPtrArray *problems)
 {
@@ -215,17 +231,23 @@ static json_t *vapp_json(const struct vapp *vapp, const json_t *status, const GP
                                        "time",  "age_seconds", "consistency", "tested",
                                        "next",  "problem",     "remedy"};
     json_auto_t *json = json_object();
-    bool known = false;
+    const char *missing = NULL;
 
     json_set_string(json, "vapp", vapp->name);
     json_object_set_new(json, "vms", json_array());
     for (unsigned i = 0; i < G_N_ELEMENTS(keys); i++)
         json_set_string(json, keys[i], NULL);
-    for (unsigned i = 0; i < vapp->vms->len; i++)
-        known |= take_vm(json, status, ((const struct vapp_vm *)vapp->vms->pdata[i])->name);
+    for (unsigned i = 0; i < vapp->vms->len; i++) {
+        const char *name = ((const struct vapp_vm *)vapp->vms->pdata[i])->name;
+
+        if (!take_vm(json, status, name))
+            missing = name;
+    }
     forget_point(json, status);
+    if (missing)
+        take_missing(json, missing);
     take_problem(json, problems);
-    return known ? json_incref(json) : NULL;
+    return json_array_size(json_object_get(json, "vms")) > 0 ? json_incref(json) : NULL;
 }
 
 json_t *vapps_json(struct context *context, const json_t *status, const GPtrArray *problems,
