@@ -185,18 +185,46 @@ static bool decide_domain(const struct metadata_restore *restore, struct restore
     return true;
 }
 
+/* A VM that another host of this site has is not lost, and on two of them it could run twice. */
+static bool is_elsewhere(const struct metadata_restore *restore, struct restore_todo *todo,
+                         bool *elsewhere, GError **error)
+{
+    const GPtrArray *hosts = restore->context->hosts;
+
+    *elsewhere = false;
+    for (unsigned i = 0; i < hosts->len && !*elsewhere; i++) {
+        AUTO(domain) there = NULL;
+
+        if (hosts->pdata[i] == restore->host)
+            continue;
+        if (!look_for(hosts->pdata[i], todo->object->uuid, &there, error))
+            return false;
+        *elsewhere = there != NULL;
+        if (there)
+            todo->why = g_strdup_printf("it is at %s", host_uri(hosts->pdata[i]));
+    }
+    return true;
+}
+
 static bool plan_domain(const struct metadata_restore *restore, struct restore_todo *todo,
                         GError **error)
 {
     const struct pool_object *object = todo->object;
     AUTO(domain) same = NULL;
     AUTO(domain) named = NULL;
+    bool elsewhere;
 
     if (!look_for(restore->host, object->uuid, &same, error) ||
         !look_for(restore->host, object->name, &named, error))
         return false;
     if (same)
         return decide_domain(restore, todo, same, error);
+    if (!is_elsewhere(restore, todo, &elsewhere, error))
+        return false;
+    if (elsewhere) {
+        todo->action = RESTORE_NONE;
+        return true;
+    }
     todo->action = RESTORE_MAKE;
     if (named)
         block(todo, g_strdup_printf("another VM is called %s here (%s): virsh domrename %s "
