@@ -192,6 +192,8 @@ static GPtrArray *private_keys(const struct config *config)
     }
     if (config->secret_values)
         g_ptr_array_add(keys, g_strdup(config->secret_values));
+    g_ptr_array_add(keys, g_strdup(config->web.key));
+    g_ptr_array_add(keys, g_strdup(config->web.token_file));
     g_ptr_array_add(keys, NULL);
     return keys;
 }
