@@ -314,7 +314,7 @@ const struct command status_commands[] = {
         .name = "status",
         .args = "",
         .flags = COMMAND_JSON,
-        .summary = "per VM: last recovery point, its age, what is wrong, and what to do",
+        .summary = "per vApp and VM: last recovery point, RPO, what is wrong, and what to do",
         .options = status_options,
         .run = cmd_status,
     },

@@ -5,17 +5,48 @@
 #include <stdio.h>
 #include <string.h>
 
+/* In the order of `drctl help`. */
 const struct command *const all_commands[] = {
-    init_commands,      site_commands,          config_commands,   protect_commands,
-    replicate_commands, points_commands,        status_commands,   verify_commands,
-    copy_commands,      prune_commands,         heal_commands,     plan_commands,
-    failover_commands,  failback_commands,      restore_commands,  vapp_commands,
-    release_commands,   run_commands,           store_commands,    test_commands,
-    serve_commands,     fence_commands,         guard_commands,    archive_commands,
-    metadata_commands,  metadata_send_commands, mount_commands,    files_commands,
-    hydrate_commands,   commit_commands,        daemon_commands,   audit_commands,
-    report_commands,    help_commands,          watchdog_commands, alert_commands,
-    job_commands,       complete_commands,      web_commands,      NULL,
+    failover_commands,  failback_commands,      commit_commands,
+    hydrate_commands,   fence_commands,         run_commands,
+
+    status_commands,    points_commands,        test_commands,
+    plan_commands,      report_commands,        audit_commands,
+
+    restore_commands,   mount_commands,         files_commands,
+    archive_commands,
+
+    replicate_commands, verify_commands,        copy_commands,
+    prune_commands,     heal_commands,          release_commands,
+    store_commands,
+
+    vapp_commands,
+
+    metadata_commands,  metadata_send_commands,
+
+    init_commands,      site_commands,          config_commands,
+    protect_commands,   guard_commands,         serve_commands,
+
+    daemon_commands,    alert_commands,
+
+    help_commands,      watchdog_commands,      job_commands,
+    complete_commands,  web_commands,           NULL,
+};
+
+/* What stands above a table in `drctl help`. */
+static const struct {
+    const struct command *table;
+    const char *text;
+} headings[] = {
+    {failover_commands, "A site is lost, or VMs are to move"},
+    {status_commands, "How is it, and would it work?"},
+    {restore_commands, "Something is to come back"},
+    {replicate_commands, "Recovery points"},
+    {vapp_commands, "VMs that belong together"},
+    {metadata_commands, "Definitions and files of hosts"},
+    {init_commands, "Set up"},
+    {daemon_commands, "By itself"},
+    {help_commands, "More"},
 };
 
 static const struct option global_options[] = {
@@ -235,14 +266,23 @@ void command_help(const struct command *command)
         print_options(tables[i]);
 }
 
+static void print_heading(const struct command *table)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(headings); i++)
+        if (headings[i].table == table)
+            printf("%s\n", headings[i].text);
+}
+
 void program_help(void)
 {
     puts("drctl: disaster recovery and backup for libvirt hosts\n\n"
          "usage: drctl [--config DIR] COMMAND [ARGUMENT]... [OPTION]...\n");
-    for (const struct command *const *table = all_commands; *table; table++)
+    for (const struct command *const *table = all_commands; *table; table++) {
+        print_heading(*table);
         for (const struct command *command = *table; command->name; command++)
             if (!(command->flags & COMMAND_INTERNAL))
                 printf("  %-16s %s\n", command->name, command->summary);
+    }
     puts("\n`drctl help COMMAND` tells more about one; the manual is drctl(1).\n\n"
          "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 partially failed, 4 not "
          "found,\n"
