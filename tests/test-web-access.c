@@ -114,7 +114,7 @@ END_TEST
 
 START_TEST(very_many_guessers_are_put_off_together)
 {
-    g_autofree char *token = token_new();
+    G_GNUC_UNUSED g_autofree char *token = token_new();
     AUTO(access) access = access_new(token_path);
     unsigned put_off = 0;
 
@@ -147,7 +147,7 @@ END_TEST
 
 START_TEST(of_too_many_sessions_the_oldest_ends)
 {
-    g_autofree char *token = token_new();
+    G_GNUC_UNUSED g_autofree char *token = token_new();
     AUTO(access) access = access_new(token_path);
     g_autofree char *first = access_begin(access, NOW), *second = access_begin(access, NOW + 1);
 
@@ -160,7 +160,7 @@ END_TEST
 
 START_TEST(forms_are_of_one_session_and_do_not_tell_it)
 {
-    g_autofree char *token = token_new();
+    G_GNUC_UNUSED g_autofree char *token = token_new();
     AUTO(access) access = access_new(token_path);
     g_autofree char *one = access_begin(access, NOW), *two = access_begin(access, NOW);
     g_autofree char *form = access_form_token(one), *again = access_form_token(one),

@@ -15,19 +15,22 @@ static const struct {
     int64_t
         wait_ms; /* of those who are not patient, where there is no older one; 0: WAIT_NONE_MS */
 } commands[DOCUMENT_KINDS] = {
-    [DOCUMENT_STATUS] = {{"status", "--json"}, 5000},
-    [DOCUMENT_SCHEDULE] = {{"schedule", "--json"}, 2000},
-    [DOCUMENT_POINTS] = {{"points", "--json"}, 10000},
-    [DOCUMENT_POINTS_AT] = {{"points", "--json", "--at"}, 30000},
-    [DOCUMENT_RUNS] = {{"run", "list", "--json"}, 3000},
-    [DOCUMENT_RUN] = {{"run", "show", "--json"}, 3000},
-    [DOCUMENT_VAPPS] = {{"vapp", "list", "--json"}, 30000},
-    [DOCUMENT_PLANS] = {{"plan", "list", "--json"}, 30000},
-    [DOCUMENT_SITES] = {{"site", "check", "--json"}, 60000, 2000},
-    [DOCUMENT_RPO_DAY] = {{"report", "--rpo", "--json", "--from", "1d"}, 30000},
-    [DOCUMENT_RPO_WEEK] = {{"report", "--rpo", "--json", "--from", "7d"}, 30000},
-    [DOCUMENT_RPO_MONTH] = {{"report", "--rpo", "--json", "--from", "30d"}, 30000},
-    [DOCUMENT_METRICS] = {{"metrics"}, 5000},
+    [DOCUMENT_STATUS] = {.words = {"status", "--json"}, .fresh_ms = 5000},
+    [DOCUMENT_SCHEDULE] = {.words = {"schedule", "--json"}, .fresh_ms = 2000},
+    [DOCUMENT_POINTS] = {.words = {"points", "--json"}, .fresh_ms = 10000},
+    [DOCUMENT_POINTS_AT] = {.words = {"points", "--json", "--at"}, .fresh_ms = 30000},
+    [DOCUMENT_RUNS] = {.words = {"run", "list", "--json"}, .fresh_ms = 3000},
+    [DOCUMENT_RUN] = {.words = {"run", "show", "--json"}, .fresh_ms = 3000},
+    [DOCUMENT_VAPPS] = {.words = {"vapp", "list", "--json"}, .fresh_ms = 30000},
+    [DOCUMENT_PLANS] = {.words = {"plan", "list", "--json"}, .fresh_ms = 30000},
+    [DOCUMENT_SITES] = {.words = {"site", "check", "--json"}, .fresh_ms = 60000, .wait_ms = 2000},
+    [DOCUMENT_RPO_DAY] = {.words = {"report", "--rpo", "--json", "--from", "1d"},
+                          .fresh_ms = 30000},
+    [DOCUMENT_RPO_WEEK] = {.words = {"report", "--rpo", "--json", "--from", "7d"},
+                           .fresh_ms = 30000},
+    [DOCUMENT_RPO_MONTH] = {.words = {"report", "--rpo", "--json", "--from", "30d"},
+                            .fresh_ms = 30000},
+    [DOCUMENT_METRICS] = {.words = {"metrics"}, .fresh_ms = 5000},
 };
 
 /* One that is kept. */
@@ -300,7 +303,7 @@ static void begin_if_old(struct data *self, struct entry *entry)
 
 void data_want(struct data *self, enum document_kind kind)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
 
     begin_if_old(self, find(self, kind, NULL));
 }
@@ -308,7 +311,7 @@ void data_want(struct data *self, enum document_kind kind)
 void data_get(struct data *self, enum document_kind kind, const char *arg, bool patient,
               struct document *document)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
     struct entry *entry = find(self, kind, arg);
 
     begin_if_old(self, entry);
@@ -326,7 +329,7 @@ void data_get(struct data *self, enum document_kind kind, const char *arg, bool 
 
 void data_forget(struct data *self, enum document_kind kind)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
     GHashTableIter iter;
     void *value;
 

@@ -10,8 +10,8 @@
 /* No script, nothing from elsewhere, no frame around us; nothing is kept in caches. */
 static const char *const common_headers[] = {
     "Content-Security-Policy",
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    ("default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+     "frame-ancestors 'none'"),
     "X-Content-Type-Options",
     "nosniff",
     "X-Frame-Options",
@@ -55,7 +55,7 @@ const char *server_cookie_name(bool tls)
 
 static void line_until(struct server *self, struct line *line, int64_t ms)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
 
     line->until_ms = time_monotonic_ms() + ms;
 }
@@ -63,7 +63,7 @@ static void line_until(struct server *self, struct line *line, int64_t ms)
 /* The socket is closed after that, so nobody else has got its number while it is in our table. */
 static void line_gone(struct server *self, struct line *line)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
 
     g_hash_table_remove(self->lines, line);
 }
@@ -94,7 +94,7 @@ static struct line *line_of(struct MHD_Connection *connection)
 
 void server_look(struct server *self)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
     int64_t now_ms = time_monotonic_ms();
     GHashTableIter iter;
     void *key;
