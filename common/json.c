@@ -171,3 +171,16 @@ int64_t json_get_time(const json_t *object, const char *key)
         time_parse(text, &ms, NULL);
     return ms;
 }
+
+json_t *json_find(const json_t *array, const char *key, const char *value)
+{
+    json_t *object;
+    size_t i;
+
+    json_array_foreach(array, i, object)
+    {
+        if (value && g_strcmp0(json_get_string(object, key), value) == 0)
+            return object;
+    }
+    return NULL;
+}

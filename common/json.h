@@ -36,3 +36,5 @@ void json_set_real(json_t *object, const char *key, double value);
 /* Wall-clock times in ms, as RFC 3339; 0 is null, and what is not there or no time is 0. */
 void json_set_time(json_t *object, const char *key, int64_t ms);
 int64_t json_get_time(const json_t *object, const char *key);
+/* The object in ARRAY whose member KEY is the string VALUE, or NULL; borrowed. NULL is the value of none. */
+json_t *json_find(const json_t *array, const char *key, const char *value);

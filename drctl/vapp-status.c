@@ -12,16 +12,6 @@
 
 /* --- one vApp -------------------------------------------------------------------------------- */
 
-static const json_t *entry_of(const json_t *list, const char *vm)
-{
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(list, i,
-                       entry) if (g_strcmp0(json_get_string(entry, "vm"), vm) == 0) return entry;
-    return NULL;
-}
-
 static bool is_unknown(const json_t *json, const char *key)
 {
     const json_t *value = json_object_get(json, key);
@@ -131,8 +121,8 @@ static void take_protected(json_t *vapp, const json_t *list, const char *name)
 static bool take_vm(json_t *vapp, const json_t *status, const char *name)
 {
     const json_t *protected = json_object_get(status, "protected");
-    const json_t *own = entry_of(protected, name);
-    const json_t *received = entry_of(json_object_get(status, "received"), name);
+    const json_t *own = json_find(protected, "vm", name);
+    const json_t *received = json_find(json_object_get(status, "received"), "vm", name);
     json_t *vms = json_object_get(vapp, "vms");
     bool first = json_array_size(vms) == 0;
 

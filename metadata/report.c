@@ -26,17 +26,6 @@ static void set_seconds(json_t *json, const char *key, int64_t from_ms, int64_t 
         json_set_string(json, key, NULL);
 }
 
-/* The element of ARRAY whose member KEY is NAME, or NULL. */
-static json_t *find(const json_t *array, const char *key, const char *name)
-{
-    json_t *element;
-    size_t i;
-
-    json_array_foreach(array, i, element) if (g_strcmp0(json_get_string(element, key), name) ==
-                                              0) return element;
-    return NULL;
-}
-
 /* ---- VMs */
 
 /* All that has a result, a plan or steps, each once, in the order in which it starts. */
@@ -116,8 +105,8 @@ static void copy_member(json_t *to, const char *key, const json_t *first, const 
 
 static json_t *report_vm(const json_t *run, const char *name, json_t *steps)
 {
-    const json_t *planned = find(json_object_get(json_object_get(run, "plan"), "vms"), "vm", name);
-    const json_t *result = find(json_object_get(json_object_get(run, "result"), "vms"), "vm", name);
+    const json_t *planned = json_find(json_object_get(json_object_get(run, "plan"), "vms"), "vm", name);
+    const json_t *result = json_find(json_object_get(json_object_get(run, "result"), "vms"), "vm", name);
     const char *state = result ? json_get_string(result, "state") : state_by_steps(steps);
     json_t *vm = json_object();
 

@@ -54,17 +54,6 @@ json_t *peer_status(struct store *peer, const char *vapp, GError **error)
     return json_incref(list);
 }
 
-/* What LIST, an array, says of VM, or NULL. */
-static const json_t *entry_of(const json_t *list, const char *vm)
-{
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(list, i,
-                       entry) if (g_strcmp0(json_get_string(entry, "vm"), vm) == 0) return entry;
-    return NULL;
-}
-
 static bool check_off(const struct move *move, const struct move_vm *vm, const json_t *entry,
                       GError **error)
 {
@@ -91,7 +80,7 @@ static bool check_all_off(const struct moving *moving, GError **error)
     for (unsigned i = 0; i < move->vms->len; i++) {
         const struct move_vm *vm = move->vms->pdata[i];
 
-        if (!check_off(move, vm, entry_of(list, vm->name), error))
+        if (!check_off(move, vm, json_find(list, "vm", vm->name), error))
             return false;
     }
     return true;
@@ -261,7 +250,7 @@ static bool note_finals(struct moving *moving, const json_t *result, GError **er
     g_hash_table_remove_all(moving->finals);
     for (unsigned i = 0; i < moving->move->vms->len; i++) {
         const struct move_vm *vm = moving->move->vms->pdata[i];
-        const char *point = json_get_string(entry_of(result, vm->name), "point");
+        const char *point = json_get_string(json_find(result, "vm", vm->name), "point");
         int64_t ms;
 
         if (!point || !point_id_parse(point, &ms))

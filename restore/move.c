@@ -215,13 +215,7 @@ void move_result_clear(struct move_result *result)
 /* The journal's record of STEP, or NULL; borrowed from SHOWN. */
 static const json_t *step_record(const json_t *shown, const char *step)
 {
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(json_object_get(shown, "steps"), i,
-                       entry) if (g_strcmp0(json_get_string(entry, "step"), step) ==
-                                  0) return entry;
-    return NULL;
+    return json_find(json_object_get(shown, "steps"), "step", step);
 }
 
 /* Is the way back closed: has this run made a VM this site's, and is it that still? If that cannot be told it is. */

@@ -126,9 +126,23 @@ START_TEST(writes_any_value_as_valid_json)
 }
 END_TEST
 
+START_TEST(finds_an_object_by_a_member)
+{
+    static const char text[] = "[5, {\"vm\": null}, {\"vm\": \"db\"}, {\"vm\": \"db\", \"n\": 2}]";
+    json_auto_t *json = json_parse(text, strlen(text), "list", NULL);
+
+    ck_assert_ptr_eq(json_find(json, "vm", "db"), json_array_get(json, 2));
+    ck_assert_ptr_null(json_find(json, "vm", "d"));
+    ck_assert_ptr_null(json_find(json, "vm", NULL));
+    ck_assert_ptr_null(json_find(json, "none", "db"));
+    ck_assert_ptr_null(json_find(NULL, "vm", "db"));
+}
+END_TEST
+
 int main(void)
 {
     return UNIT_RUN("json", keeps_the_order_of_keys, refuses_what_is_not_exactly_one_document,
                     typed_access_gives_the_values, typed_access_names_the_key_that_is_wrong,
-                    takes_document_after_document, writes_any_value_as_valid_json);
+                    takes_document_after_document, writes_any_value_as_valid_json,
+                    finds_an_object_by_a_member);
 }

@@ -238,12 +238,8 @@ static struct group group_of(const json_t *list, const char *protection)
 static const json_t *job_of(const json_t *schedule, const char *protection)
 {
     g_autofree char *key = g_strconcat("replicate/", protection, NULL);
-    const json_t *job;
-    size_t i;
 
-    json_array_foreach(schedule, i,
-                       job) if (g_strcmp0(json_get_string(job, "job"), key) == 0) return job;
-    return NULL;
+    return json_find(schedule, "job", key);
 }
 
 /* "running", "in 3 min", or NULL: not by itself. g_free */
@@ -297,16 +293,6 @@ static void write_protections(struct page *page, const struct papers *papers)
 
 /* --- sites ------------------------------------------------------------------------------------ */
 
-static const json_t *answer_of(const json_t *sites, const char *remote)
-{
-    const json_t *site;
-    size_t i;
-
-    json_array_foreach(sites, i, site) if (g_strcmp0(json_get_string(site, "remote"), remote) ==
-                                           0) return site;
-    return NULL;
-}
-
 /* The line of NOTES that is about REMOTE; g_free. */
 static char *note_about(const char *notes, const char *remote)
 {
@@ -322,7 +308,7 @@ static void write_remote(struct page *page, const struct papers *papers,
                          const struct remote *remote)
 {
     const struct document *document = &papers->documents[DOCUMENT_SITES];
-    const json_t *answer = answer_of(papers->sites, remote->name);
+    const json_t *answer = json_find(papers->sites, "remote", remote->name);
     GString *html = page->html;
     g_autofree char *note = answer ? NULL : note_about(document->notes, remote->name);
     g_autofree char *clock = NULL;

@@ -221,15 +221,6 @@ void page_points(struct page *page, const struct papers *papers)
 
 /* --- vApps ------------------------------------------------------------------------------------ */
 
-static const json_t *find_vm(const json_t *list, const char *name)
-{
-    const json_t *vm;
-    size_t i;
-
-    json_array_foreach(list, i, vm) if (g_strcmp0(json_get_string(vm, "vm"), name) == 0) return vm;
-    return NULL;
-}
-
 /* "db, cache"; g_free */
 static char *names_text(const json_t *names)
 {
@@ -246,8 +237,8 @@ static void write_vapp_vm(struct page *page, const struct papers *papers, const 
 {
     GString *html = page->html;
     const char *name = json_get_string(vm, "vm");
-    const json_t *here = find_vm(json_object_get(papers->status, "protected"), name);
-    const json_t *held = find_vm(json_object_get(papers->status, "received"), name);
+    const json_t *here = json_find(json_object_get(papers->status, "protected"), "vm", name);
+    const json_t *held = json_find(json_object_get(papers->status, "received"), "vm", name);
     const json_t *known = here ? here : held;
     const char *tested = json_get_string(held, "tested");
     g_autofree char *href = points_path(name, json_get_string(here, "destination"));

@@ -477,13 +477,9 @@ static void answer_report(struct visit *visit, const char *id)
 static bool is_plan(struct visit *visit, const char *name)
 {
     AUTO_LOAD load = {0};
-    const json_t *plan;
-    size_t i;
 
     load_one(visit, DOCUMENT_PLANS, NULL, &load);
-    json_array_foreach(load.json[DOCUMENT_PLANS], i,
-                       plan) if (g_strcmp0(json_get_string(plan, "plan"), name) == 0) return true;
-    return false;
+    return json_find(load.json[DOCUMENT_PLANS], "plan", name) != NULL;
 }
 
 /* The key of the job, or NULL: there is nothing of that name. g_free */
