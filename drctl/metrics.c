@@ -20,14 +20,14 @@ static void append_head(GString *text, const char *name, const char *help)
                            name, g_str_has_suffix(name, "_total") ? "counter" : "gauge");
 }
 
-/* Names of VMs may have quotes and backslashes in them, of jobs not. */
+/* Names of VMs come from other sites, too, and may have anything in them, of jobs not. */
 static void append_label(GString *text, const char *name, const char *value)
 {
     g_string_append_printf(text, "%s%s=\"", text->str[text->len - 1] == '{' ? "" : ",", name);
     for (const char *c = value ? value : ""; *c; c++) {
-        if (*c == '"' || *c == '\\')
+        if (*c == '"' || *c == '\\' || *c == '\n')
             g_string_append_c(text, '\\');
-        g_string_append_c(text, *c);
+        g_string_append_c(text, *c == '\n' ? 'n' : *c);
     }
     g_string_append_c(text, '"');
 }
@@ -89,8 +89,10 @@ static bool value_of(const struct metric *metric, const json_t *vm, double *valu
     return metric->value ? *value >= 0 : json_is_number(member);
 }
 
+/* LABELS, which end with NULL, are keys of the JSON that tell one VM from all others: collectors refuse the whole file for
+ * a figure that is there twice. */
 static void append_metric(GString *text, const struct metric *metric, const json_t *list,
-                          const char *other)
+                          const char *const *labels)
 {
     const json_t *vm;
     size_t i;
@@ -104,8 +106,8 @@ static void append_metric(GString *text, const struct metric *metric, const json
         if (!value_of(metric, vm, &value))
             continue;
         g_string_append_printf(text, PREFIX "%s{", metric->name);
-        append_label(text, "vm", json_get_string(vm, "vm"));
-        append_label(text, other, json_get_string(vm, other));
+        for (const char *const *label = labels; *label; label++)
+            append_label(text, *label, json_get_string(vm, *label));
         g_string_append_c(text, '}');
         append_value(text, value);
     }
@@ -138,11 +140,15 @@ static void append_vms(GString *text, const struct status *status)
         {"proven", "1: there is a point that a test failover passed with", NULL, is_proven},
     };
 
+    static const char *const by_destination[] = {"vm", "destination", NULL};
+    /* One that was made anew has the name of the old one, whose points are still here. */
+    static const char *const by_uuid[] = {"vm", "site", "uuid", NULL};
+
     for (unsigned i = 0; i < G_N_ELEMENTS(protected); i++)
         append_metric(text, &protected[i], json_object_get(status->json, "protected"),
-                      "destination");
+                      by_destination);
     for (unsigned i = 0; i < G_N_ELEMENTS(received); i++)
-        append_metric(text, &received[i], json_object_get(status->json, "received"), "site");
+        append_metric(text, &received[i], json_object_get(status->json, "received"), by_uuid);
 }
 
 /* --- of the site ------------------------------------------------------------------------------ */
