@@ -78,7 +78,6 @@ static void set_calendar(struct scheduled *job, const struct calendar *at)
 
 struct newest {
     const struct protection *protection;
-    struct rpo rpo; /* of the VM that is due first */
     int64_t due_ms;
     GHashTable *vms;  /* names of what it covers */
     GHashTable *seen; /* those of them that have a record */
