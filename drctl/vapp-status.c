@@ -150,12 +150,11 @@ static bool lacks_point(const json_t *list, const char *name)
     return false;
 }
 
-/* The oldest point is none where one of them has none. */
-static void forget_point(json_t *vapp, const json_t *status)
+/* The oldest point is none where one of them has none; LACKS: one that is not known here has none. */
+static void forget_point(json_t *vapp, const json_t *status, bool lacks)
 {
     static const char *const keys[] = {"point", "time", "age_seconds", "consistency"};
     const json_t *vm;
-    bool lacks = false;
     size_t i;
 
     json_array_foreach(json_object_get(vapp, "vms"), i, vm)
@@ -182,8 +181,16 @@ static bool is_about(const struct problem *problem, const json_t *vapp)
            g_str_equal(problem->subject + strlen("plan "), json_get_string(vapp, "vapp"));
 }
 
-/* The worst comes first. */
-static void take_problem(json_t *vapp, const GPtrArray *problems)
+static void set_problem(json_t *vapp, enum problem_severity severity, const char *text,
+                        const char *remedy)
+{
+    json_set_string(vapp, "problem", text);
+    json_set_string(vapp, "severity", problem_severity_name(severity));
+    json_set_string(vapp, "remedy", remedy);
+}
+
+/* The worst comes first. KNOWN: there is a critical one already. */
+static void take_problem(json_t *vapp, const GPtrArray *problems, bool known)
 {
     for (unsigned i = 0; i < problems->len; i++) {
         const struct problem *problem = problems->pdata[i];
@@ -192,8 +199,8 @@ static void take_problem(json_t *vapp, const GPtrArray *problems)
             continue;
         g_autofree char *text = g_strdup_printf("%s: %s", problem->subject, problem->text);
 
-        json_set_string(vapp, "problem", text);
-        json_set_string(vapp, "remedy", problem->remedy);
+        if (!known || problem->severity == PROBLEM_CRITICAL)
+            set_problem(vapp, problem->severity, text, problem->remedy);
         return;
     }
 }
@@ -205,12 +212,7 @@ static void take_missing(json_t *vapp, const char *name)
         g_strdup_printf("VM %s: no protection covers it, and there is no point of it here", name);
     g_autofree char *remedy = g_strdup_printf("drctl protect %s, where it runs", name);
 
-    json_set_string(vapp, "problem", text);
-    json_set_string(vapp, "remedy", remedy);
-    json_set_string(vapp, "point", NULL);
-    json_set_string(vapp, "time", NULL);
-    json_set_string(vapp, "age_seconds", NULL);
-    json_set_string(vapp, "consistency", NULL);
+    set_problem(vapp, PROBLEM_CRITICAL, text, remedy);
     json_set_string(vapp, "tested", NULL);
 }
 
@@ -219,7 +221,7 @@ static json_t *vapp_json(const struct vapp *vapp, const json_t *status, const GP
 {
     static const char *const keys[] = {"owner", "rpo_seconds", "rpo_state",   "point",
                                        "time",  "age_seconds", "consistency", "tested",
-                                       "next",  "problem",     "remedy"};
+                                       "next",  "problem",     "severity",    "remedy"};
     json_auto_t *json = json_object();
     const char *missing = NULL;
 
@@ -233,10 +235,10 @@ static json_t *vapp_json(const struct vapp *vapp, const json_t *status, const GP
         if (!take_vm(json, status, name))
             missing = name;
     }
-    forget_point(json, status);
+    forget_point(json, status, missing != NULL);
     if (missing)
         take_missing(json, missing);
-    take_problem(json, problems);
+    take_problem(json, problems, missing != NULL);
     return json_array_size(json_object_get(json, "vms")) > 0 ? json_incref(json) : NULL;
 }
 

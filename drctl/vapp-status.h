@@ -7,7 +7,7 @@
 #include "drctl/health.h"
 
 /* One object for each vApp that has VMs in STATUS: {vapp, vms: [name], owner, rpo_seconds, rpo_state, point, time,
- * age_seconds, consistency, tested, next, problem, remedy}, see drctl(1). PROBLEMS as of health_problems(). */
+ * age_seconds, consistency, tested, next, problem, severity, remedy}, see drctl(1). PROBLEMS as of health_problems(). */
 json_t *vapps_json(struct context *context, const json_t *status, const GPtrArray *problems,
                    GError **error);
 void vapps_print(const json_t *vapps);

@@ -175,7 +175,40 @@ START_TEST(the_worst_of_several_states_is_told)
     ck_assert_str_eq(worse_state("ok", "at risk"), "at risk");
     ck_assert_str_eq(worse_state(NULL, "ok"), "ok");
     ck_assert_str_eq(worse_state("violated", "failed"), "violated");
+    ck_assert_str_eq(worse_state("at risk", "critical"), "critical");
+    ck_assert_str_eq(worse_state("ok", "warning"), "warning");
     ck_assert_ptr_null(worse_state(NULL, NULL));
+}
+END_TEST
+
+START_TEST(a_warning_is_no_failure)
+{
+    struct document document = {0};
+    json_auto_t *status =
+        json_pack("{s:[{s:s, s:s, s:s, s:s}]}", "vapps", "vapp", "shop", "rpo_state", "ok",
+                  "severity", "warning", "problem", "plan shop: its test is overdue");
+    g_autofree char *html = page_text(status, &document, page_overview, NULL);
+
+    ck_assert_ptr_nonnull(strstr(html, "its test is overdue"));
+    ck_assert_ptr_nonnull(strstr(html, "<span class=\"state warn\">warning</span>"));
+    ck_assert_ptr_null(strstr(html, ">failed<"));
+}
+END_TEST
+
+START_TEST(what_is_wrong_with_a_site_is_told_beside_that_site)
+{
+    AUTO(config) config = web_papers_config();
+    struct document documents[DOCUMENT_KINDS] = {
+        [DOCUMENT_SITES] = {.text = (char *)"[]",
+                            .notes = (char *)"dr10: is full\ndr1-b: is off\ndr1: hung up"}};
+    struct papers papers = {.documents = documents, .subject = "db"};
+    struct page page = {g_string_new(NULL), config, NULL, NULL, 1800000000000};
+
+    page_overview(&page, &papers);
+    ck_assert_ptr_nonnull(strstr(page.html->str, "dr1: hung up"));
+    ck_assert_ptr_null(strstr(page.html->str, "dr10"));
+    ck_assert_ptr_null(strstr(page.html->str, "dr1-b"));
+    g_string_free(page.html, TRUE);
 }
 END_TEST
 
@@ -183,5 +216,6 @@ int main(void)
 {
     return UNIT_RUN("web-pages", text_of_others_is_never_markup, what_has_another_shape_is_left_out,
                     what_is_old_is_called_old, a_page_that_is_loaded_anew_shows_the_same,
-                    buttons_are_for_sessions_only, the_worst_of_several_states_is_told);
+                    buttons_are_for_sessions_only, the_worst_of_several_states_is_told,
+                    a_warning_is_no_failure, what_is_wrong_with_a_site_is_told_beside_that_site);
 }

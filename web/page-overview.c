@@ -18,8 +18,8 @@ const char *protected_state(const json_t *vm)
 
 const char *worse_state(const char *a, const char *b)
 {
-    static const char *const worst_first[] = {"stale",        "violated", "failed", "at risk",
-                                              "no point yet", "ok",       NULL};
+    static const char *const worst_first[] = {
+        "stale", "violated", "failed", "critical", "at risk", "warning", "no point yet", "ok", NULL};
 
     for (unsigned i = 0; worst_first[i]; i++)
         if (g_strcmp0(a, worst_first[i]) == 0 || g_strcmp0(b, worst_first[i]) == 0)
@@ -163,15 +163,14 @@ static void write_problems(GString *html, const json_t *problems)
 static void write_vapp(struct page *page, const json_t *vapp)
 {
     GString *html = page->html;
-    const char *rpo = json_get_string(vapp, "rpo_state");
-    const char *problem = json_get_string(vapp, "problem");
     g_autofree char *tested = when_text(json_get_string(vapp, "tested"), page->now_ms);
     g_autofree char *next = when_text(json_get_string(vapp, "next"), page->now_ms);
     g_autofree char *vms = g_strdup_printf("%zu", json_array_size(json_object_get(vapp, "vms")));
 
     row_begin(html);
     cell_name(html, json_get_string(vapp, "vapp"), "/vapps");
-    cell_state(html, rpo && !g_str_equal(rpo, "ok") ? rpo : problem ? "failed" : rpo);
+    cell_state(html, worse_state(json_get_string(vapp, "rpo_state"),
+                                 json_get_string(vapp, "severity")));
     cell_text(html, json_get_string(vapp, "owner"));
     cell_number(html, vms);
     cell_seconds(html, vapp, "rpo_seconds");
@@ -179,7 +178,7 @@ static void write_vapp(struct page *page, const json_t *vapp)
     cell_text(html, json_get_string(vapp, "consistency"));
     cell_text(html, tested);
     cell_text(html, next);
-    cell_long(html, problem);
+    cell_long(html, json_get_string(vapp, "problem"));
     row_end(html);
 }
 
@@ -298,9 +297,13 @@ static char *note_about(const char *notes, const char *remote)
 {
     g_auto(GStrv) lines = g_strsplit(notes ? notes : "", "\n", -1);
 
-    for (char **line = lines; *line; line++)
-        if (g_str_has_prefix(*line, remote))
+    /* "dr1" is not what "dr10: ..." is about. */
+    for (char **line = lines; *line; line++) {
+        char next = g_str_has_prefix(*line, remote) ? (*line)[strlen(remote)] : '-';
+
+        if (!g_ascii_isalnum(next) && next != '-')
             return g_strdup(*line);
+    }
     return NULL;
 }
 

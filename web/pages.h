@@ -28,7 +28,7 @@ void page_problem(struct page *page, const char *title, const char *text);
 
 /* What is told in one word of a VM of "protected" of drctl status. */
 const char *protected_state(const json_t *vm);
-/* Of two such words the one that is worse; NULL is better than all. */
+/* Of two such words, or severities of problems, the one that is worse; NULL is better than all. */
 const char *worse_state(const char *a, const char *b);
 /* The last SOME runs as a table; all: 0. */
 void runs_table(struct page *page, const json_t *runs, const char *label, size_t some);
