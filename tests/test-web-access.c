@@ -97,6 +97,23 @@ START_TEST(who_guesses_is_put_off)
 }
 END_TEST
 
+/* The minute begins with the last of them, not with the first. */
+START_TEST(who_guesses_slowly_waits_as_long)
+{
+    g_autofree char *token = token_new();
+    AUTO(access) access = access_new(token_path);
+    int64_t last = NOW + ACCESS_FAILURES_MS - 1;
+
+    for (unsigned i = 1; i < ACCESS_FAILURES_MAX; i++)
+        ck_assert_int_eq(access_try(access, "192.0.2.1", "wrong", NOW, NULL), ACCESS_REFUSED);
+    ck_assert_int_eq(access_try(access, "192.0.2.1", "wrong", last, NULL), ACCESS_REFUSED);
+    ck_assert_int_eq(access_try(access, "192.0.2.1", token, last + ACCESS_FAILURES_MS - 1, NULL),
+                     ACCESS_LATER);
+    ck_assert_int_eq(access_try(access, "192.0.2.1", token, last + ACCESS_FAILURES_MS, NULL),
+                     ACCESS_GRANTED);
+}
+END_TEST
+
 START_TEST(another_address_of_the_same_network_is_the_same_guesser)
 {
     g_autofree char *token = token_new();
@@ -179,7 +196,8 @@ int main(void)
     return UNIT_RUN("web-access", a_token_is_made_once_and_is_nobody_elses,
                     a_token_that_others_may_read_or_that_is_short_opens_nothing,
                     only_the_right_token_is_right, a_new_token_holds_at_once,
-                    who_guesses_is_put_off, another_address_of_the_same_network_is_the_same_guesser,
+                    who_guesses_is_put_off, who_guesses_slowly_waits_as_long,
+                    another_address_of_the_same_network_is_the_same_guesser,
                     very_many_guessers_are_put_off_together, a_session_goes_on_until_it_ends,
                     of_too_many_sessions_the_oldest_ends,
                     forms_are_of_one_session_and_do_not_tell_it);

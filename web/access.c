@@ -14,7 +14,7 @@
 
 struct peer {
     unsigned failures;
-    int64_t since_ms;
+    int64_t since_ms; /* of the first one; of too many, the last */
 };
 
 struct access {
@@ -167,7 +167,7 @@ enum access_answer access_try(struct access *self, const char *address, const ch
                               int64_t now_ms, GError **error)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
-    const struct peer *peer = peer_find(self, address, false, now_ms);
+    struct peer *peer = peer_find(self, address, false, now_ms);
     g_autofree char *right = NULL;
 
     if (peer && peer->failures >= ACCESS_FAILURES_MAX)
@@ -177,7 +177,9 @@ enum access_answer access_try(struct access *self, const char *address, const ch
         return ACCESS_CLOSED;
     if (access_same(right, token))
         return ACCESS_GRANTED;
-    peer_find(self, address, true, now_ms)->failures++;
+    peer = peer_find(self, address, true, now_ms);
+    if (++peer->failures == ACCESS_FAILURES_MAX)
+        peer->since_ms = now_ms;
     return ACCESS_REFUSED;
 }
 
