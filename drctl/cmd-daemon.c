@@ -23,6 +23,8 @@
 /* What cannot even begin, or tell that it did, is not begun again at once. */
 #define AGAIN_MS 10000
 #define LOG_TAIL 4096
+/* So many jobs that the page was asked for are taken at a time: it cannot keep us from the others. */
+#define ASKED_MAX 64
 
 /* A process that this daemon has started. What it does is told by its job, see task.h. */
 struct process {
@@ -387,7 +389,7 @@ static void keep_page(struct daemon *daemon)
         tell_once(daemon, error->message);
     if (news)
         tell_once(daemon, news);
-    while ((key = web_child_asked(&daemon->page, &peer))) {
+    for (unsigned i = 0; i < ASKED_MAX && (key = web_child_asked(&daemon->page, &peer)); i++) {
         daemon->look_ms = 0;
         g_hash_table_replace(daemon->asked, key, peer);
     }

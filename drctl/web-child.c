@@ -108,15 +108,32 @@ bool web_child_keep(struct web_child *self, struct context *context, char **news
     return self->listener >= 0 && web_prepare(config, news, error) && begin(self, context, error);
 }
 
+static char *end_of_line(const struct web_child *self)
+{
+    return self->line ? memchr(self->line->str, '\n', self->line->len) : NULL;
+}
+
+/* Not more is read than is taken. What is longer than any line of ours is none. */
+static void hear(struct web_child *self)
+{
+    char text[KEY_MAX];
+    ssize_t len = self->asked >= 0 ? read(self->asked, text, sizeof(text)) : -1;
+
+    if (len <= 0)
+        return;
+    if (self->line->len > KEY_MAX)
+        g_string_truncate(self->line, 0);
+    g_string_append_len(self->line, text, len);
+}
+
 char *web_child_asked(struct web_child *self, char **peer)
 {
-    char text[KEY_MAX], *blank;
-    ssize_t len = self->asked >= 0 ? read(self->asked, text, sizeof(text)) : -1;
-    char *end, *key;
+    char *end = end_of_line(self), *key, *blank;
 
-    if (len > 0)
-        g_string_append_len(self->line, text, len);
-    end = self->line ? memchr(self->line->str, '\n', self->line->len) : NULL;
+    if (!end) {
+        hear(self);
+        end = end_of_line(self);
+    }
     if (!end)
         return NULL;
     key = g_strndup(self->line->str, (size_t)(end - self->line->str));
