@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* DRCTL is the program, whose documents they are. */
+#include <sys/stat.h>
+
 #include "tests/unit.h"
 #include "web/data.h"
 
@@ -94,6 +96,74 @@ START_TEST(the_last_one_stays_when_there_is_no_newer_one)
 }
 END_TEST
 
+/* A program that hangs, or is slow, is a shell script: what it does in its directory DIR. */
+static struct data *data_of_script(const char *dir, const char *text)
+{
+    g_autofree char *path = g_build_filename(dir, "program", NULL);
+    g_autofree char *script = g_strdup_printf("#!/bin/sh\ncd '%s'\n%s\n", dir, text);
+
+    ck_assert(g_file_set_contents(path, script, -1, NULL));
+    ck_assert_int_eq(chmod(path, 0700), 0);
+    return data_new(path, dir);
+}
+
+static void make_file(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+
+    ck_assert(g_file_set_contents(path, "", 0, NULL));
+}
+
+START_TEST(while_a_command_hangs_the_last_one_is_shown)
+{
+    g_autofree char *dir = unit_dir();
+    AUTO(data) data = data_of_script(dir, "[ ! -e hang ] || exec sleep 1000\necho '[]'");
+    AUTO_DOCUMENT first = {0};
+    AUTO_DOCUMENT second = {0};
+    int64_t began_ms;
+
+    data_get(data, DOCUMENT_RUNS, NULL, true, &first);
+    ck_assert_msg(first.current, "%s", first.error);
+    make_file(dir, "hang");
+    data_forget(data, DOCUMENT_RUNS);
+    data_get(data, DOCUMENT_RUNS, NULL, false, &second);
+    ck_assert(!second.current);
+    ck_assert_str_eq(second.text, first.text);
+    ck_assert_int_eq(second.made_ms, first.made_ms);
+    ck_assert_str_eq(second.error, "it takes longer than usual");
+    /* It has been waited for: not again by each page. */
+    began_ms = time_monotonic_ms();
+    for (unsigned i = 0; i < 4; i++) {
+        AUTO_DOCUMENT next = {0};
+
+        data_get(data, DOCUMENT_RUNS, NULL, false, &next);
+        ck_assert(!next.current);
+        ck_assert_str_eq(next.text, first.text);
+    }
+    ck_assert_int_lt(time_monotonic_ms() - began_ms, 4000);
+    interrupt_request();
+}
+END_TEST
+
+START_TEST(what_is_forgotten_while_it_is_collected_is_collected_again)
+{
+    g_autofree char *dir = unit_dir();
+    g_autofree char *begun = g_build_filename(dir, "begun", NULL);
+    AUTO(data) data = data_of_script(dir, "cat changed 2>&1 || :\n: >begun\nsleep 2\necho done");
+    AUTO_DOCUMENT document = {0};
+    int64_t until_ms = time_monotonic_ms() + UNIT_PATIENCE_MS;
+
+    data_want(data, DOCUMENT_RUNS);
+    while (!g_file_test(begun, G_FILE_TEST_EXISTS) && time_monotonic_ms() < until_ms)
+        g_usleep(10000);
+    make_file(dir, "changed");
+    data_forget(data, DOCUMENT_RUNS);
+    data_get(data, DOCUMENT_RUNS, NULL, true, &document);
+    ck_assert_msg(document.current, "%s", document.error);
+    ck_assert_str_eq(document.text, "done\n");
+}
+END_TEST
+
 static void *ask(void *context)
 {
     for (unsigned i = 0; i < 20; i++) {
@@ -128,5 +198,8 @@ int main(void)
     return UNIT_RUN("web-data", what_a_command_prints_is_kept_for_a_while,
                     what_is_not_there_is_told, an_argument_is_never_an_option,
                     a_store_of_another_site_is_named_before_the_vm,
-                    the_last_one_stays_when_there_is_no_newer_one, many_may_ask_at_once);
+                    the_last_one_stays_when_there_is_no_newer_one,
+                    while_a_command_hangs_the_last_one_is_shown,
+                    what_is_forgotten_while_it_is_collected_is_collected_again,
+                    many_may_ask_at_once);
 }

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define COLLECT_S 60
-/* How long somebody waits: where there is an older one, and where there is none. */
+/* How long somebody waits, since it was begun: where there is an older one, and where there is none. So of several that hang,
+ * or of one that hangs for long, nobody waits for one after the other. */
 #define WAIT_SOME_MS 5000
 #define WAIT_NONE_MS ((COLLECT_S + 5) * 1000)
 #define NOTES_MAX 4096
@@ -38,7 +39,8 @@ struct entry {
     enum document_kind kind;
     char *arg;
     struct document document;
-    int64_t tried_ms; /* monotonic: when the last attempt ended; 0: it is to be made */
+    int64_t began_ms; /* monotonic: the last attempt */
+    int64_t tried_ms; /* monotonic: when it ended; 0: it is to be made */
     bool collecting;
     bool forgotten; /* while it was collected */
 };
@@ -220,6 +222,7 @@ static void begin(struct data *self, struct entry *entry)
     struct collecting *collecting = g_new0(struct collecting, 1);
 
     *collecting = (struct collecting){self, entry};
+    entry->began_ms = time_monotonic_ms();
     entry->collecting = true;
     self->threads++;
     g_thread_unref(g_thread_new("drctl-document", collect_thread, collecting));
@@ -279,14 +282,14 @@ static bool is_fresh(const struct entry *entry)
            time_monotonic_ms() - entry->tried_ms < commands[entry->kind].fresh_ms;
 }
 
-/* An entry that is looked for anew each time: while one waits, another may make room. */
+/* While it is collected. An entry that is looked for anew each time: while one waits, another may make room. */
 static struct entry *wait_for(struct data *self, enum document_kind kind, const char *arg,
                               bool patient)
 {
     struct entry *entry = find(self, kind, arg);
     int64_t none_ms = commands[kind].wait_ms ? commands[kind].wait_ms : WAIT_NONE_MS;
     int64_t wait_ms = patient ? WAIT_NONE_MS : entry->document.text ? WAIT_SOME_MS : none_ms;
-    int64_t until_us = g_get_monotonic_time() + wait_ms * 1000;
+    int64_t until_us = (entry->began_ms + wait_ms) * 1000;
 
     while (!self->stopping && entry->collecting &&
            g_cond_wait_until(&self->changed, &self->mutex, until_us))
@@ -313,10 +316,15 @@ void data_get(struct data *self, enum document_kind kind, const char *arg, bool 
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
     struct entry *entry = find(self, kind, arg);
+    /* What comes then is from before that, so it takes another one. */
+    bool forgotten = entry->forgotten;
 
     begin_if_old(self, entry);
-    if (entry->collecting)
+    entry = wait_for(self, kind, arg, patient);
+    if (forgotten && !entry->collecting) {
+        begin_if_old(self, entry);
         entry = wait_for(self, kind, arg, patient);
+    }
     copy(&entry->document, document);
     if (entry->collecting) {
         document->current = false;

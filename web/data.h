@@ -52,7 +52,8 @@ void data_free(struct data *data);
 DEFINE_CLEANUP(data)
 
 /* The document of KIND, of ARG (NULL where it is of nothing in particular; else argument_is_safe()). Who is PATIENT
- * waits until it is there or cannot be had; others not for long, if there is an older one. */
+ * waits until it is there or cannot be had; others not for long, if there is an older one, and not at all if it has been
+ * waited for already. */
 void data_get(struct data *data, enum document_kind kind, const char *arg, bool patient,
               struct document *document);
 /* Somebody is going to ask for it: without waiting. */
