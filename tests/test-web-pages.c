@@ -162,6 +162,31 @@ START_TEST(buttons_are_for_sessions_only)
 }
 END_TEST
 
+/* A run names the files of its pictures, and its record is nobody's word. */
+START_TEST(only_evidence_of_the_store_is_a_picture)
+{
+    static const char *const theirs[] = {"secret", "evidence/../secret", "evidence/r-1", "evidence"};
+    g_autofree char *dir = unit_dir();
+    g_autofree char *text = g_strdup_printf("[site]\nname = dc1\nstore = %s\n", dir);
+    AUTO(config) config = config_parse(text, strlen(text), "/nonexistent", NULL);
+    g_autofree char *evidence = g_build_filename(dir, "evidence", "r-1", NULL);
+    g_autofree char *picture = g_build_filename(evidence, "db.png", NULL);
+    g_autofree char *secret = g_build_filename(dir, "secret", NULL);
+
+    ck_assert_int_eq(g_mkdir_with_parents(evidence, 0700), 0);
+    ck_assert(g_file_set_contents(picture, "x", 1, NULL));
+    ck_assert(g_file_set_contents(secret, "x", 1, NULL));
+    ck_assert(evidence_is_ours(config, picture));
+    ck_assert(!evidence_is_ours(config, NULL));
+    ck_assert(!evidence_is_ours(config, "/etc/passwd"));
+    for (unsigned i = 0; i < G_N_ELEMENTS(theirs); i++) {
+        g_autofree char *path = g_build_filename(dir, theirs[i], NULL);
+
+        ck_assert_msg(!evidence_is_ours(config, path), "%s", path);
+    }
+}
+END_TEST
+
 START_TEST(the_worst_of_several_states_is_told)
 {
     json_auto_t *json = site_of("x");
@@ -216,6 +241,7 @@ int main(void)
 {
     return UNIT_RUN("web-pages", text_of_others_is_never_markup, what_has_another_shape_is_left_out,
                     what_is_old_is_called_old, a_page_that_is_loaded_anew_shows_the_same,
-                    buttons_are_for_sessions_only, the_worst_of_several_states_is_told,
+                    buttons_are_for_sessions_only, only_evidence_of_the_store_is_a_picture,
+                    the_worst_of_several_states_is_told,
                     a_warning_is_no_failure, what_is_wrong_with_a_site_is_told_beside_that_site);
 }
