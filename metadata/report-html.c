@@ -43,9 +43,11 @@ const char *html_state_class(const char *state)
     static const char *const bad[] = {"failed",   "partially-failed", "undo-failed", "interrupted",
                                       "violated", "critical",         "damaged",     "stale",
                                       NULL};
-    static const char *const warn[] = {"at risk",      "warning", "unproven",
-                                       "no point yet", "overdue", NULL};
-    static const char *const none[] = {"waiting", "not-executed", "skipped", "cancelled", NULL};
+    static const char *const warn[] = {"at risk", "warning", "unproven", "no point yet",
+                                       "overdue", "expired", NULL};
+    static const char *const none[] = {
+        "waiting",     "not-executed",  "skipped",   "cancelled", "not verified",
+        "not checked", "not asked yet", "held here", "unknown",   NULL};
 
     if (!state || is_in(state, none))
         return "none";

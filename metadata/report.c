@@ -105,8 +105,10 @@ static void copy_member(json_t *to, const char *key, const json_t *first, const 
 
 static json_t *report_vm(const json_t *run, const char *name, json_t *steps)
 {
-    const json_t *planned = json_find(json_object_get(json_object_get(run, "plan"), "vms"), "vm", name);
-    const json_t *result = json_find(json_object_get(json_object_get(run, "result"), "vms"), "vm", name);
+    const json_t *planned =
+        json_find(json_object_get(json_object_get(run, "plan"), "vms"), "vm", name);
+    const json_t *result =
+        json_find(json_object_get(json_object_get(run, "result"), "vms"), "vm", name);
     const char *state = result ? json_get_string(result, "state") : state_by_steps(steps);
     json_t *vm = json_object();
 

@@ -193,12 +193,11 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("web-access", a_token_is_made_once_and_is_nobody_elses,
-                    a_token_that_others_may_read_or_that_is_short_opens_nothing,
-                    only_the_right_token_is_right, a_new_token_holds_at_once,
-                    who_guesses_is_put_off, who_guesses_slowly_waits_as_long,
-                    another_address_of_the_same_network_is_the_same_guesser,
-                    very_many_guessers_are_put_off_together, a_session_goes_on_until_it_ends,
-                    of_too_many_sessions_the_oldest_ends,
-                    forms_are_of_one_session_and_do_not_tell_it);
+    return UNIT_RUN(
+        "web-access", a_token_is_made_once_and_is_nobody_elses,
+        a_token_that_others_may_read_or_that_is_short_opens_nothing, only_the_right_token_is_right,
+        a_new_token_holds_at_once, who_guesses_is_put_off, who_guesses_slowly_waits_as_long,
+        another_address_of_the_same_network_is_the_same_guesser,
+        very_many_guessers_are_put_off_together, a_session_goes_on_until_it_ends,
+        of_too_many_sessions_the_oldest_ends, forms_are_of_one_session_and_do_not_tell_it);
 }

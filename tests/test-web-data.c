@@ -195,11 +195,9 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("web-data", what_a_command_prints_is_kept_for_a_while,
-                    what_is_not_there_is_told, an_argument_is_never_an_option,
-                    a_store_of_another_site_is_named_before_the_vm,
-                    the_last_one_stays_when_there_is_no_newer_one,
-                    while_a_command_hangs_the_last_one_is_shown,
-                    what_is_forgotten_while_it_is_collected_is_collected_again,
-                    many_may_ask_at_once);
+    return UNIT_RUN(
+        "web-data", what_a_command_prints_is_kept_for_a_while, what_is_not_there_is_told,
+        an_argument_is_never_an_option, a_store_of_another_site_is_named_before_the_vm,
+        the_last_one_stays_when_there_is_no_newer_one, while_a_command_hangs_the_last_one_is_shown,
+        what_is_forgotten_while_it_is_collected_is_collected_again, many_may_ask_at_once);
 }

@@ -165,7 +165,8 @@ END_TEST
 /* A run names the files of its pictures, and its record is nobody's word. */
 START_TEST(only_evidence_of_the_store_is_a_picture)
 {
-    static const char *const theirs[] = {"secret", "evidence/../secret", "evidence/r-1", "evidence"};
+    static const char *const theirs[] = {"secret", "evidence/../secret", "evidence/r-1",
+                                         "evidence"};
     g_autofree char *dir = unit_dir();
     g_autofree char *text = g_strdup_printf("[site]\nname = dc1\nstore = %s\n", dir);
     AUTO(config) config = config_parse(text, strlen(text), "/nonexistent", NULL);
@@ -206,6 +207,19 @@ START_TEST(the_worst_of_several_states_is_told)
 }
 END_TEST
 
+/* What the pages call a state and nobody works at has not the sign of work. */
+START_TEST(only_work_is_called_busy)
+{
+    static const char *const still[] = {"not verified", "not checked", "not asked yet",
+                                        "held here",    "unknown",     "waiting"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(still); i++)
+        ck_assert_str_eq(html_state_class(still[i]), "none");
+    ck_assert_str_eq(html_state_class("expired"), "warn");
+    ck_assert_str_eq(html_state_class("running"), "busy");
+}
+END_TEST
+
 START_TEST(a_warning_is_no_failure)
 {
     struct document document = {0};
@@ -242,6 +256,6 @@ int main(void)
     return UNIT_RUN("web-pages", text_of_others_is_never_markup, what_has_another_shape_is_left_out,
                     what_is_old_is_called_old, a_page_that_is_loaded_anew_shows_the_same,
                     buttons_are_for_sessions_only, only_evidence_of_the_store_is_a_picture,
-                    the_worst_of_several_states_is_told,
+                    the_worst_of_several_states_is_told, only_work_is_called_busy,
                     a_warning_is_no_failure, what_is_wrong_with_a_site_is_told_beside_that_site);
 }

@@ -18,8 +18,9 @@ const char *protected_state(const json_t *vm)
 
 const char *worse_state(const char *a, const char *b)
 {
-    static const char *const worst_first[] = {
-        "stale", "violated", "failed", "critical", "at risk", "warning", "no point yet", "ok", NULL};
+    static const char *const worst_first[] = {"stale",        "violated", "failed",
+                                              "critical",     "at risk",  "warning",
+                                              "no point yet", "ok",       NULL};
 
     for (unsigned i = 0; worst_first[i]; i++)
         if (g_strcmp0(a, worst_first[i]) == 0 || g_strcmp0(b, worst_first[i]) == 0)
@@ -169,8 +170,8 @@ static void write_vapp(struct page *page, const json_t *vapp)
 
     row_begin(html);
     cell_name(html, json_get_string(vapp, "vapp"), "/vapps");
-    cell_state(html, worse_state(json_get_string(vapp, "rpo_state"),
-                                 json_get_string(vapp, "severity")));
+    cell_state(html,
+               worse_state(json_get_string(vapp, "rpo_state"), json_get_string(vapp, "severity")));
     cell_text(html, json_get_string(vapp, "owner"));
     cell_number(html, vms);
     cell_seconds(html, vapp, "rpo_seconds");
