@@ -16,6 +16,12 @@ struct reader {
 /* BASE is what a relative path is relative to; NULL: it must be absolute. A key that is not there changes nothing. */
 bool config_read_path(const struct reader *reader, const char *key, const char *base, char **out,
                       GError **error);
+/* Which points stay, of a site or of a protection. */
+bool config_read_keep(const struct reader *reader, struct retention *keep, GError **error);
+/* [protection NAME], and [template NAME] for several of them */
+bool config_read_protection(const struct reader *reader, GError **error);
+bool config_read_template(const struct reader *reader, GError **error);
+void protection_free(void *protection);
 /* When a protection is due. */
 bool config_read_schedule(const struct reader *reader, struct protection *protection,
                           GError **error);
