@@ -110,11 +110,25 @@ START_TEST(reads_every_key)
 }
 END_TEST
 
-START_TEST(refuses_wrong_text_and_names_file_group_and_key)
+struct wrong {
+    const char *text, *message;
+};
+
+static void refuses(const struct wrong *wrong, size_t count)
 {
-    static const struct {
-        const char *text, *message;
-    } bad[] = {
+    g_autoptr(GError) error = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        unit_fails(parse(wrong[i].text, &error), error, ERROR_CONFIG, wrong[i].message);
+        ck_assert_ptr_null(parse(wrong[i].text, &error));
+        ck_assert_msg(g_str_has_prefix(error->message, WHERE), "no file in: %s", error->message);
+        g_clear_error(&error);
+    }
+}
+
+START_TEST(refuses_what_is_no_configuration_and_names_the_line)
+{
+    static const struct wrong wrong[] = {
         {"", "[site]: is missing"},
         {"name = dc1\n", "line 1: name stands before the first [group]"},
         {"[site]\n# x\nnonsense\n", "line 3: 'nonsense' is neither"},
@@ -133,6 +147,18 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[site] colour: there is no such key; there are name, libvirt, store"},
         {SITE "[sites]\n", "[sites]: there is no such group"},
         {SITE "[remote]\n", "[remote]: there is no such group"},
+    };
+    g_autoptr(GError) error = NULL;
+
+    refuses(wrong, G_N_ELEMENTS(wrong));
+    unit_fails(config_parse(SITE "a\0b", strlen(SITE) + 3, "/etc/drctl", &error), error,
+               ERROR_CONFIG, WHERE "line 3: is not UTF-8 text");
+}
+END_TEST
+
+START_TEST(refuses_a_wrong_site_and_names_the_key)
+{
+    static const struct wrong wrong[] = {
         {"[site]\n", "[site] name: is missing"},
         {"[site]\nname =\n", "[site] name: is empty"},
         {"[site]\nname = DC1\n", "[site] name: 'DC1' is not a site name"},
@@ -163,7 +189,17 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "witness = 192.0.2.1\n", "[site] witness: '192.0.2.1' is not HOST:PORT"},
         {SITE "witness = me@192.0.2.1:22\n", "[site] witness: 'me@192.0.2.1:22' is not HOST:PORT"},
         {SITE "witness = 192.0.2.1:99999\n", "[site] witness: "},
-        {SITE "[protection p]\nvms = db\nkeep = last\n", "[protection p] keep: 'last' is no"},
+        {SITE "store here = /a\n", "[site] store here: there is no such key"},
+        {SITE "host-files = /etc/../x\n", "[site] host-files: '/etc/../x' is not a whole path"},
+    };
+
+    refuses(wrong, G_N_ELEMENTS(wrong));
+}
+END_TEST
+
+START_TEST(refuses_a_wrong_remote_and_names_the_key)
+{
+    static const struct wrong wrong[] = {
         {SITE "[remote dr1]\n", "[remote dr1] address: is missing"},
         {SITE "[remote DR]\naddress = h\n", "[remote DR]: 'DR' is not a name"},
         {SITE "[remote local]\naddress = h\n", "[remote local]: 'local' is not a name"},
@@ -172,12 +208,6 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE "[remote dc1]\naddress = h\n", "[remote dc1]: is the name of this site"},
         {SITE "[remote dr1]\naddress = h:0\n", "[remote dr1] address: 'h:0': '0' is not a port"},
         {SITE REMOTE "user = x\n", "[remote dr1] user: there is no such key"},
-        {SITE REMOTE "[copy a]\nto = dr1\n", "[copy a] at: is missing"},
-        {SITE REMOTE "[copy a]\nat = 05:00\n", "[copy a] to: is missing"},
-        {SITE REMOTE "[copy a]\nat = soon\nto = dr1\n", "[copy a] at: "},
-        {SITE REMOTE "[copy a]\nat = 05:00\nto = local\n", "[copy a] to: is where the points are"},
-        {SITE REMOTE "[copy a]\nat = 05:00\nfrom = dr2\nto = local\n",
-         "[copy a] from: there is no [remote dr2]"},
         {SITE REMOTE "store = x\n", "[remote dr1] store: 'x' is not absolute"},
         {SITE REMOTE "limit = fast\n", "[remote dr1] limit: 'fast' is not a rate"},
         {SITE REMOTE "limit =\n", "[remote dr1] limit: is empty"},
@@ -190,7 +220,31 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
         {SITE REMOTE "limits mon = 1MiB/s\n",
          "[remote dr1] limits mon: there is no such key; there are address, key, known-hosts, "
          "store, retry, limit, limit WINDOW"},
-        {SITE "store here = /a\n", "[site] store here: there is no such key"},
+    };
+
+    refuses(wrong, G_N_ELEMENTS(wrong));
+}
+END_TEST
+
+START_TEST(refuses_a_wrong_copy_and_names_the_key)
+{
+    static const struct wrong wrong[] = {
+        {SITE REMOTE "[copy a]\nto = dr1\n", "[copy a] at: is missing"},
+        {SITE REMOTE "[copy a]\nat = 05:00\n", "[copy a] to: is missing"},
+        {SITE REMOTE "[copy a]\nat = soon\nto = dr1\n", "[copy a] at: "},
+        {SITE REMOTE "[copy a]\nat = 05:00\nto = local\n", "[copy a] to: is where the points are"},
+        {SITE REMOTE "[copy a]\nat = 05:00\nfrom = dr2\nto = local\n",
+         "[copy a] from: there is no [remote dr2]"},
+    };
+
+    refuses(wrong, G_N_ELEMENTS(wrong));
+}
+END_TEST
+
+START_TEST(refuses_a_wrong_protection_and_names_the_key)
+{
+    static const struct wrong wrong[] = {
+        {SITE "[protection p]\nvms = db\nkeep = last\n", "[protection p] keep: 'last' is no"},
         {SITE "[protection p]\ndestination = local\n",
          "[protection p] vapp: is missing, as is vms"},
         {SITE "[protection p]\nvapp = a\nvms = b\ndestination = local\n",
@@ -204,7 +258,6 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[protection p] exclude: there is no pattern and no tag in vms"},
         {SITE "[protection p]\nvms = web\nlike = t\n",
          "[protection p] like: there is no [template t]"},
-        {SITE "host-files = /etc/../x\n", "[site] host-files: '/etc/../x' is not a whole path"},
         {SITE "[template t]\nvms = web\n", "[template t] vms: there is no such key"},
         {SITE "[template t]\nrpo = soon\n", "[template t] rpo: 'soon' is not a duration"},
         {SITE "[protection p]\nvms = db, app\n",
@@ -224,16 +277,8 @@ START_TEST(refuses_wrong_text_and_names_file_group_and_key)
          "[protection p] compression: '20' is not a whole number from 1 to 19"},
         {SITE "[protection p]\nvms = db\ncompression = 3x\n", "[protection p] compression: '3x'"},
     };
-    g_autoptr(GError) error = NULL;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
-        unit_fails(parse(bad[i].text, &error), error, ERROR_CONFIG, bad[i].message);
-        ck_assert_ptr_null(parse(bad[i].text, &error));
-        ck_assert_msg(g_str_has_prefix(error->message, WHERE), "no file in: %s", error->message);
-        g_clear_error(&error);
-    }
-    unit_fails(config_parse(SITE "a\0b", strlen(SITE) + 3, "/etc/drctl", &error), error,
-               ERROR_CONFIG, WHERE "line 3: is not UTF-8 text");
+    refuses(wrong, G_N_ELEMENTS(wrong));
 }
 END_TEST
 
@@ -524,7 +569,9 @@ int main(void)
     g_setenv("TZ", "UTC0", true);
     tzset();
     return UNIT_RUN(
-        "config", reads_every_key, refuses_wrong_text_and_names_file_group_and_key,
+        "config", reads_every_key, refuses_what_is_no_configuration_and_names_the_line,
+        refuses_a_wrong_site_and_names_the_key, refuses_a_wrong_remote_and_names_the_key,
+        refuses_a_wrong_copy_and_names_the_key, refuses_a_wrong_protection_and_names_the_key,
         survives_every_damage, a_missing_file_names_drctl_init,
         names_what_exists_when_something_does_not, addresses_are_taken_apart,
         init_makes_a_site_that_loads, init_never_overwrites_and_writes_nothing_that_is_wrong,
