@@ -24,6 +24,12 @@ static inline bool points_accept(const char *dir, const struct manifest *manifes
     return true;
 }
 
+/* One that lets nothing pass. */
+static inline bool points_refuse(const char *dir, const struct manifest *manifest, GError **error)
+{
+    return fail(error, ERROR_INTEGRITY, "the images are not what they should be");
+}
+
 /* What is made up has no sketch. */
 static inline bool points_sketch(const struct image_layer *layers, unsigned count,
                                  struct sketch *sketch, GError **error)
@@ -47,6 +53,8 @@ static inline bool points_salvage(char *const *dirs, const char *target, store_s
 
 static const struct point_ops points_accept_ops = {
     .check = points_accept, .sketch = points_sketch, .salvage = points_salvage};
+G_GNUC_UNUSED static const struct point_ops points_refuse_ops = {
+    .check = points_refuse, .sketch = points_sketch, .salvage = points_salvage};
 
 /* What is in incoming/, once nothing arrives any more: one line for each. g_free */
 G_GNUC_UNUSED static inline char *points_left(const char *store_path)
