@@ -2,50 +2,8 @@
 /*
  * Points are copied between stores, of which one is behind a server in another process.
  */
+#include "tests/place.h"
 #include "tests/server.h"
-
-#define IMAGE_BYTES ((uint64_t)3 << 19)
-
-struct place {
-    char *path;
-    struct catalog *catalog;
-    struct store *store;
-};
-
-static struct place place_open(const char *path)
-{
-    struct place place = {.path = g_strdup(path)};
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(place.catalog = catalog_open(path, &error), error);
-    unit_ok(place.store = store_open_local(path, place.catalog, &points_accept_ops, &error), error);
-    return place;
-}
-
-static struct place place_new(void)
-{
-    g_autofree char *dir = unit_dir();
-    g_autofree char *path = g_build_filename(dir, "store", NULL);
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(store_create(path, "dr1", &error), error);
-    return place_open(path);
-}
-
-static void place_clear(struct place *place)
-{
-    store_free(place->store);
-    catalog_free(place->catalog);
-    g_free(place->path);
-}
-#define AUTO_PLACE __attribute__((cleanup(place_clear))) struct place
-
-static void put(struct place *place, const char *vm, const char *point, const char *base)
-{
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(points_put(place->store, vm, point, base, IMAGE_BYTES, &error), error);
-}
 
 static char *const no_vms[] = {NULL};
 
@@ -140,7 +98,7 @@ END_TEST
 START_TEST(a_store_is_not_copied_into_itself)
 {
     AUTO_PLACE place = place_new();
-    AUTO_PLACE again = place_open(place.path);
+    AUTO_PLACE again = place_open(place.path, &points_accept_ops);
     GError *error = NULL;
 
     unit_fails(store_copy_plan(place.store, again.store, no_vms, &error), error, ERROR_USAGE,

@@ -4,32 +4,7 @@
 
 #include <sys/wait.h>
 
-#include "tests/points.h"
-
-struct place {
-    char *path;
-    struct catalog *catalog;
-    struct store *store;
-};
-
-static void place_open(struct place *place, const char *site)
-{
-    g_autoptr(GError) error = NULL;
-
-    place->path = unit_dir();
-    unit_ok(store_create(place->path, site, &error), error);
-    unit_ok(place->catalog = catalog_open(place->path, &error), error);
-    unit_ok(place->store =
-                store_open_local(place->path, place->catalog, &points_accept_ops, &error),
-            error);
-}
-
-static void place_close(struct place *place)
-{
-    store_free(place->store);
-    catalog_free(place->catalog);
-    g_free(place->path);
-}
+#include "tests/place.h"
 
 static bool claim(const char *path, const char *site, uint64_t epoch, GError **error)
 {
@@ -241,24 +216,22 @@ static void a_stale_site_is_refused_at(struct store *store, const char *path)
 
 START_TEST(a_store_refuses_points_of_a_vm_that_another_site_owns)
 {
-    struct place place;
+    struct place place = place_new();
 
-    place_open(&place, "dr1");
     a_stale_site_is_refused_at(place.store, place.path);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
 START_TEST(a_store_at_another_site_refuses_them_too)
 {
-    struct place place;
+    struct place place = place_new();
     struct serving serving;
 
-    place_open(&place, "dr1");
     serving_start(&serving, place.store);
     a_stale_site_is_refused_at(serving.remote, place.path);
     serving_end(&serving);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -272,7 +245,7 @@ START_TEST(a_point_whose_vm_was_failed_over_meanwhile_is_not_committed)
     struct place place;
     g_autoptr(GError) error = NULL;
 
-    place_open(&place, "dr1");
+    place = place_new();
     unit_ok(incoming = store_begin_by(place.store, VM_A, POINT_1, &taker, &error), error);
     unit_ok(points_send(incoming, manifest, &error), error);
     unit_ok(claim(place.path, "dr1", 1, &error), error);
@@ -280,7 +253,7 @@ START_TEST(a_point_whose_vm_was_failed_over_meanwhile_is_not_committed)
     incoming_free(incoming);
     unit_ok(points = store_points(place.store, VM_A, &error), error);
     ck_assert_uint_eq(points->len, 0);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -295,7 +268,7 @@ START_TEST(owners_are_told_and_learned_over_the_wire)
     struct serving serving;
     g_autoptr(GError) error = NULL;
 
-    place_open(&place, "dc1");
+    place = place_create("dc1", &points_accept_ops);
     serving_start(&serving, place.store);
     unit_ok(none = store_owners(serving.remote, &error), error);
     ck_assert_uint_eq(none->len, 0);
@@ -309,7 +282,7 @@ START_TEST(owners_are_told_and_learned_over_the_wire)
     ck_assert_str_eq(((struct owner *)owners->pdata[1])->uuid, VM_B);
     ck_owner(place.path, "dr1 1");
     serving_end(&serving);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -346,14 +319,14 @@ START_TEST(many_are_taken_and_told_at_once)
                          ((struct owner *)claims->pdata[i])->uuid);
         ck_assert_uint_eq(((struct owner *)again->pdata[i])->epoch, 1);
     }
-    place_open(&place, "dc1");
+    place = place_create("dc1", &points_accept_ops);
     serving_start(&serving, place.store);
     unit_ok(store_put_owners(serving.remote, taken, refused, &error), error);
     ck_assert_uint_eq(refused->len, 0);
     unit_ok(known = store_owners(place.store, &error), error);
     ck_assert_uint_eq(known->len, MANY);
     serving_end(&serving);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -372,7 +345,7 @@ START_TEST(of_many_only_those_that_are_not_newer_are_refused)
     ((struct owner *)owners->pdata[1])->epoch = 5;
     g_ptr_array_add(owners,
                     owner_new(((struct owner *)owners->pdata[1000])->uuid, "one", "dr1", 3, NULL));
-    place_open(&place, "dc1");
+    place = place_create("dc1", &points_accept_ops);
     unit_ok(owner_claim(place.path, newer, &error), error);
     serving_start(&serving, place.store);
     unit_ok(store_put_owners(serving.remote, owners, refused, &error), error);
@@ -387,7 +360,7 @@ START_TEST(of_many_only_those_that_are_not_newer_are_refused)
             error);
     ck_assert_uint_eq(first->epoch, 5);
     serving_end(&serving);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -401,7 +374,7 @@ START_TEST(a_pool_bundle_brings_the_owners_with_it)
     bool sent;
     g_autoptr(GError) error = NULL;
 
-    place_open(&place, "dr2");
+    place = place_create("dr2", &points_accept_ops);
     bundle_add_domain(bundle, "db", VM_A, "<domain/>");
     bundle_add_owner(bundle, owner);
     unit_ok(claim(place.path, "dc1", 1, &error), error);
@@ -411,7 +384,7 @@ START_TEST(a_pool_bundle_brings_the_owners_with_it)
     unit_ok(owners = bundle_owners(fetched, &error), error);
     ck_assert_uint_eq(owners->len, 1);
     ck_assert_uint_eq(((struct owner *)owners->pdata[0])->epoch, 2);
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -423,14 +396,14 @@ START_TEST(a_bundle_with_an_older_owner_changes_nothing)
     bool sent;
     g_autoptr(GError) error = NULL;
 
-    place_open(&place, "dr2");
+    place = place_create("dr2", &points_accept_ops);
     bundle_add_domain(bundle, "db", VM_A, "<domain/>");
     bundle_add_owner(bundle, owner);
     unit_ok(claim(place.path, "dc1", 3, &error), error);
     unit_ok(bundle_publish(bundle, place.store, &sent, &error), error);
     ck_assert(sent);
     ck_owner(place.path, "dc1 3");
-    place_close(&place);
+    place_clear(&place);
 }
 END_TEST
 

@@ -3,46 +3,13 @@
  * What interrupted transfers leave at a store: how long it stays, and that the next transfer can take
  * bytes from there, and nothing else, whoever asks for it.
  */
+#include "tests/place.h"
 #include "tests/server.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define IMAGE_BYTES ((uint64_t)3 << 20)
 #define DAY_S 86400
-
-struct place {
-    char *path;
-    struct catalog *catalog;
-    struct store *store;
-};
-
-static struct place place_open(const char *path)
-{
-    struct place place = {.path = g_strdup(path)};
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(place.catalog = catalog_open(path, &error), error);
-    unit_ok(place.store = store_open_local(path, place.catalog, &points_accept_ops, &error), error);
-    return place;
-}
-
-static struct place place_new(void)
-{
-    g_autofree char *dir = unit_dir();
-    g_autofree char *path = g_build_filename(dir, "store", NULL);
-    g_autoptr(GError) error = NULL;
-
-    unit_ok(store_create(path, "dr1", &error), error);
-    return place_open(path);
-}
-
-static void place_free(struct place *place)
-{
-    store_free(place->store);
-    catalog_free(place->catalog);
-    g_free(place->path);
-}
 
 static void is_left(const char *path, const char *expected)
 {
@@ -134,7 +101,7 @@ START_TEST(what_arrived_is_kept_until_the_next_point)
     g_ptr_array_unref(points);
     unit_ok(points = store_points(place.store, VM_A, &error), error);
     unit_ok(store_verify_point(place.path, points->pdata[0], NULL, &error), error);
-    place_free(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -171,7 +138,7 @@ START_TEST(the_newest_come_first_and_four_stay)
                      VM_A "." POINT_3 ".partial-10/vda\n" VM_A "." POINT_3 ".partial-9/vda\n" VM_A
                           "." POINT_3 ".partial-8/vda\n" VM_A "." POINT_3 ".partial-7/vda\n");
     g_clear_pointer(&incoming, incoming_free);
-    place_free(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -194,10 +161,10 @@ START_TEST(what_is_little_or_old_goes)
     interrupt(place.store, POINT_2, IMAGE_BYTES);
     set_age(&place, VM_A "." POINT_1 ".partial-1", 8 * DAY_S);
     set_age(&place, VM_A "." POINT_2 ".partial-1", 6 * DAY_S);
-    again = place_open(place.path);
+    again = place_open(place.path, &points_accept_ops);
     is_left(place.path, VM_A "." POINT_2 ".partial-1");
-    place_free(&again);
-    place_free(&place);
+    place_clear(&again);
+    place_clear(&place);
 }
 END_TEST
 
@@ -218,10 +185,10 @@ START_TEST(what_a_kill_left_is_found_without_its_help)
     g_clear_pointer(&kept, g_free);
     kept = g_strconcat(left, ".partial-1", NULL);
     ck_assert_int_eq(rename(kept, left), 0);
-    again = place_open(place.path);
+    again = place_open(place.path, &points_accept_ops);
     is_left(place.path, VM_A "." POINT_3 ".partial-1");
-    place_free(&again);
-    place_free(&place);
+    place_clear(&again);
+    place_clear(&place);
 }
 END_TEST
 
@@ -238,7 +205,7 @@ START_TEST(what_was_refused_is_not_kept_nor_what_was_before)
     unit_fails(incoming_commit(incoming, manifest, &error), error, ERROR_INTEGRITY, "arrived");
     is_left(place.path, "");
     g_clear_pointer(&incoming, incoming_free);
-    place_free(&place);
+    place_clear(&place);
 }
 END_TEST
 
@@ -257,7 +224,7 @@ static void refuses_reuse(const char *name, uint64_t offset, size_t len, struct 
     unit_fails(incoming_reuse(incoming, file, offset, len, &from, &error), error, ERROR_INTEGRITY,
                part);
     g_clear_pointer(&incoming, incoming_free);
-    place_free(&place);
+    place_clear(&place);
 }
 
 START_TEST(only_what_is_there_can_be_reused)
@@ -293,7 +260,7 @@ START_TEST(a_link_in_a_partial_is_not_followed)
     unit_fails(incoming_reuse(incoming, file, 0, 1, &(struct partial_place){0}, &error), error,
                ERROR_INTEGRITY, "no vdb.qcow2");
     g_clear_pointer(&incoming, incoming_free);
-    place_free(&place);
+    place_clear(&place);
 }
 END_TEST
 
