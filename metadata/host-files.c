@@ -118,14 +118,14 @@ static bool is_left_out(const struct reading *reading, const char *path, const s
 /* Why PATH is not read, or NULL. */
 static const char *refusal(const struct reading *reading, const char *path, const struct stat *st)
 {
+    if (reading->files->len >= HOST_FILES_MAX)
+        return "there are more than 2000: what follows is left out, too";
     if (is_left_out(reading, path, st))
         return "a private key or password of this site";
     if (is_secret_value(path))
         return "the value of a secret";
     if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
         return S_ISLNK(st->st_mode) ? "a symbolic link" : "neither a file nor a directory";
-    if (reading->files->len >= HOST_FILES_MAX)
-        return "there are more than 2000";
     if (S_ISREG(st->st_mode) && (size_t)st->st_size > HOST_FILE_MAX_BYTES)
         return "larger than 1 MiB";
     if (S_ISREG(st->st_mode) && reading->bytes + (size_t)st->st_size > HOST_FILES_MAX_BYTES)
@@ -154,8 +154,10 @@ static bool read_all(int fd, char **data, size_t *len)
 
 static void read_at(struct reading *reading, int dir, const char *name, const char *path);
 
-/* By descriptors: a name that becomes a link meanwhile leads nowhere. */
-static void read_dir(struct reading *reading, int parent, const char *own_name, const char *path)
+/* By descriptors: a name that becomes a link meanwhile leads nowhere. FILE is the directory. Of those that are too many only the
+ * first one is named. */
+static void read_dir(struct reading *reading, int parent, const char *own_name,
+                     struct host_file *file)
 {
     AUTO_FD fd = openat(parent, own_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     g_autofree char *problem = fd < 0 ? g_strdup(g_strerror(errno)) : NULL;
@@ -164,11 +166,11 @@ static void read_dir(struct reading *reading, int parent, const char *own_name, 
     g_auto(GStrv) names = problem ? NULL : dir_list(opened, &why);
 
     if (!names) {
-        leave_out(reading, path, problem ? problem : why->message);
+        file->left_out = g_strdup(problem ? problem : why->message);
         return;
     }
-    for (char **name = names; *name; name++) {
-        g_autofree char *below = g_build_filename(path, *name, NULL);
+    for (char **name = names; *name && reading->files->len <= HOST_FILES_MAX; name++) {
+        g_autofree char *below = g_build_filename(file->path, *name, NULL);
 
         if (host_path_is_valid(below))
             read_at(reading, fd, *name, below);
@@ -183,6 +185,7 @@ static void read_file(struct reading *reading, int dir, const char *name, const 
     char *data;
     size_t len;
 
+    errno = fd < 0 ? errno : 0;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !read_all(fd, &data, &len)) {
         leave_out(reading, path, errno ? g_strerror(errno) : "it has changed meanwhile");
         return;
@@ -198,7 +201,6 @@ static void read_at(struct reading *reading, int dir, const char *name, const ch
     const char *why;
     struct stat st;
 
-    errno = 0;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         if (errno != ENOENT)
             leave_out(reading, path, g_strerror(errno));
@@ -208,8 +210,7 @@ static void read_at(struct reading *reading, int dir, const char *name, const ch
     if (why) {
         leave_out(reading, path, why);
     } else if (S_ISDIR(st.st_mode)) {
-        add(reading, path, &st);
-        read_dir(reading, dir, name, path);
+        read_dir(reading, dir, name, add(reading, path, &st));
     } else {
         read_file(reading, dir, name, path);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of the host that the configuration chooses, for the pool bundle, and back. Only regular files and
- * directories are read, links are never followed, and all is bounded: what is left out is named with the reason.
+ * directories are read, links are never followed, and all is bounded: what is left out is named with the reason, of
+ * those that are too many the first one. Only names that are no line of UTF-8 are passed over.
  * Values of libvirt's secrets are always left out. Modes are the nine permission bits.
  */
 #pragma once

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "metadata/metadata.h"
@@ -133,6 +135,48 @@ START_TEST(all_together_are_bounded)
         left_out += ((const struct host_file *)files->pdata[i])->left_out != NULL;
     ck_assert_uint_eq(left_out, 2);
     ck_assert_str_eq(find(files, dir, "17")->left_out, "all together are larger than 16 MiB");
+}
+END_TEST
+
+START_TEST(of_too_many_files_one_is_named)
+{
+    g_autofree char *dir = host_dir();
+    g_autofree char *last = g_strdup_printf("%04u", HOST_FILES_MAX - 1);
+    g_autoptr(GPtrArray) files = NULL;
+
+    for (unsigned i = 0; i < HOST_FILES_MAX + 5; i++) {
+        g_autofree char *path = g_strdup_printf("%s/%04u", dir, i);
+        AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        ck_assert_int_ge(fd, 0);
+    }
+    files = read_dir(dir);
+    ck_assert_uint_eq(files->len, HOST_FILES_MAX + 1);
+    for (unsigned i = 0; i < HOST_FILES_MAX; i++)
+        ck_assert_ptr_null(((const struct host_file *)files->pdata[i])->left_out);
+    ck_assert_ptr_nonnull(strstr(find(files, dir, last)->left_out, "more than 2000"));
+}
+END_TEST
+
+START_TEST(a_directory_that_cannot_be_read_is_named)
+{
+    g_autofree char *dir = host_dir();
+    g_autoptr(GPtrArray) files = NULL;
+    struct rlimit limit, less;
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    put(dir, "sub/x", "x", 1, 0600);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    /* It can be opened, but not be listed. */
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    less = (struct rlimit){(rlim_t)fd + 2, limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &less), 0);
+    files = read_dir(dir);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_uint_eq(files->len, 2);
+    ck_assert_ptr_null(find(files, dir, NULL)->left_out);
+    ck_assert_ptr_nonnull(find(files, dir, "sub")->left_out);
 }
 END_TEST
 
@@ -403,6 +447,7 @@ int main(void)
 {
     return UNIT_RUN("pool", files_and_directories_are_read_with_modes_and_owners,
                     links_secrets_keys_and_what_is_too_large_are_left_out, all_together_are_bounded,
+                    of_too_many_files_one_is_named, a_directory_that_cannot_be_read_is_named,
                     a_file_is_written_as_it_was, paths_are_whole_and_chosen_ones_are_those_below,
                     what_it_takes_to_make_a_host_anew_goes_over,
                     only_what_is_new_makes_the_format_new,
