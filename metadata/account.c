@@ -71,7 +71,8 @@ static void add_stretch(struct account *self, const struct stretch *before,
                         const struct stretch *stretch)
 {
     self->rpo_ms = stretch->rpo_ms;
-    if (before) {
+    /* What ended before the time is none of it. */
+    if (before && stretch->from_committed_ms >= self->from_ms) {
         int64_t gap_ms = stretch_gap_ms(before, stretch);
 
         add_between(self, stretch, stretch->from_committed_ms, gap_ms);

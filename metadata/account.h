@@ -10,7 +10,7 @@
 /* HISTORY is of history_read() for FROM_MS to TO_MS. An array, one object for each VM and destination:
  *
  *     {vm, uuid, protection, destination, rpo_seconds | null, points, bytes, newest: time, age_seconds: at the end,
- *      worst_seconds | null, mean_seconds | null, kept_percent | null: of the time from the first point on,
+ *      worst_seconds, mean_seconds | null, kept_percent | null: of the time from the first point on,
  *      late: how many gaps were longer than the RPO, late_seconds: by how much together, within the time,
  *      violations: [{until: time, seconds}], gaps: [{until: time, seconds}]}
  *

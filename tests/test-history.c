@@ -34,6 +34,14 @@ static void add(struct catalog *catalog, const char *vm, int64_t at_ms, int64_t 
     unit_ok(history_add(catalog, &point, &error), error);
 }
 
+/* Of which the last one is late. */
+static void add_three(struct catalog *catalog)
+{
+    add(catalog, VM, START_MS, MINUTE_MS, 15 * MINUTE_MS);
+    add(catalog, VM, START_MS + 10 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
+    add(catalog, VM, START_MS + 40 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
+}
+
 static GPtrArray *read_all(struct catalog *catalog, int64_t from_ms, int64_t to_ms)
 {
     g_autoptr(GError) error = NULL;
@@ -72,9 +80,7 @@ START_TEST(a_gap_is_from_the_instant_of_a_point_until_the_next_is_there)
     AUTO(catalog) catalog = open_catalog(store);
     json_auto_t *vm = NULL;
 
-    add(catalog, VM, START_MS, MINUTE_MS, 15 * MINUTE_MS);
-    add(catalog, VM, START_MS + 10 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
-    add(catalog, VM, START_MS + 40 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
+    add_three(catalog);
     vm = account(catalog, START_MS, START_MS + 50 * MINUTE_MS);
     ck_assert_double_eq(number_of(vm, "worst_seconds"), 31 * 60);
     ck_assert_double_eq(number_of(vm, "mean_seconds"), 21 * 60);
@@ -145,6 +151,24 @@ START_TEST(all_that_was_late_counts_when_it_was_made_one_entry)
     ck_assert_double_eq(number_of(part, "age_seconds"), 0);
     ck_assert_uint_eq(json_array_size(json_object_get(part, "gaps")), 1);
     ck_assert_double_ge(number_of(part, "kept_percent"), 0);
+}
+END_TEST
+
+/* An entry of a day that the time begins in, and the one before. */
+START_TEST(a_gap_that_ended_before_does_not_count)
+{
+    g_autofree char *store = unit_dir();
+    AUTO(catalog) catalog = open_catalog(store);
+    json_auto_t *vm = NULL;
+
+    add(catalog, VM, START_MS, MINUTE_MS, 0);
+    for (int i = 24; i < 48; i++)
+        add(catalog, VM, START_MS + i * HOUR_MS, MINUTE_MS, 0);
+    condense(catalog, START_MS + 40 * DAY_MS);
+    ck_assert_uint_eq(count_all(catalog, CATALOG_HISTORY, VM), 2);
+    vm = account(catalog, START_MS + 36 * HOUR_MS, START_MS + 47 * HOUR_MS);
+    ck_assert_double_eq(number_of(vm, "worst_seconds"), 61 * 60);
+    ck_assert_double_eq(number_of(vm, "mean_seconds"), 61 * 60);
 }
 END_TEST
 
@@ -242,9 +266,7 @@ START_TEST(the_drawing_shows_what_is_over_and_what_is_not)
     json_auto_t *vm = NULL;
     g_autofree char *svg = NULL;
 
-    add(catalog, VM, START_MS, MINUTE_MS, 15 * MINUTE_MS);
-    add(catalog, VM, START_MS + 10 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
-    add(catalog, VM, START_MS + 40 * MINUTE_MS, MINUTE_MS, 15 * MINUTE_MS);
+    add_three(catalog);
     vm = account(catalog, START_MS, START_MS + 50 * MINUTE_MS);
     json_set_string(vm, "vm", "<db>");
     svg = account_drawing(vm, START_MS, START_MS + 50 * MINUTE_MS);
@@ -293,7 +315,7 @@ int main(void)
         an_rpo_of_seconds_becomes_one_entry_an_hour_and_keeps_its_worst_gap,
         what_is_of_the_last_day_of_another_vm_or_another_rpo_stays_apart,
         what_a_killed_condensing_has_left_does_not_count_twice,
-        all_that_was_late_counts_when_it_was_made_one_entry,
+        all_that_was_late_counts_when_it_was_made_one_entry, a_gap_that_ended_before_does_not_count,
         a_point_that_is_there_after_the_end_does_not_count,
         the_drawing_shows_what_is_over_and_what_is_not, a_sheet_is_the_same_as_text_and_as_html);
 }
