@@ -122,8 +122,8 @@ struct condensing {
     int64_t now_ms;
     GPtrArray *keep; /* of struct stretch: those that have become more than they were */
     GPtrArray *gone; /* char *: keys of what went into others, or is too old */
-    struct stretch
-        *at; /* the newest so far of its VM and destination, borrowed by nobody yet; or NULL */
+    /* The newest so far of its VM and destination, ours until it is in KEEP, or NULL; and whether others went into it. */
+    struct stretch *at;
     bool grown;
 };
 

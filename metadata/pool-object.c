@@ -189,7 +189,7 @@ static bool are_one(const GPtrArray *found)
     return found->len <= 1 || first->kind == POOL_FILE;
 }
 
-static bool fail_several(const GPtrArray *found, const char *word, GError **error)
+static void fail_several(const GPtrArray *found, const char *word, GError **error)
 {
     g_autoptr(GString) ids = g_string_new(NULL);
 
@@ -200,7 +200,7 @@ static bool fail_several(const GPtrArray *found, const char *word, GError **erro
         if (object->uuid)
             g_string_append_printf(ids, " (domain/%s)", object->uuid);
     }
-    return fail(error, ERROR_USAGE, "%s can be several: say which, %s", word, ids->str);
+    fail(error, ERROR_USAGE, "%s can be several: say which, %s", word, ids->str);
 }
 
 GPtrArray *pool_find(const struct pool *pool, const char *word, GError **error)
@@ -210,8 +210,10 @@ GPtrArray *pool_find(const struct pool *pool, const char *word, GError **error)
     for (unsigned i = 0; i < pool->objects->len; i++)
         if (is_meant(pool->objects->pdata[i], word))
             g_ptr_array_add(found, pool->objects->pdata[i]);
-    if (!are_one(found) && !fail_several(found, word, error))
+    if (!are_one(found)) {
+        fail_several(found, word, error);
         return NULL;
+    }
     if (found->len > 0)
         return g_steal_pointer(&found);
     fail(error, ERROR_NOT_FOUND,

@@ -189,13 +189,19 @@ static double days_left(struct catalog *catalog, uint64_t free_bytes, int64_t no
     return days;
 }
 
+/* A GiB an hour, as of FROM_MS, from 500 GiB on. */
+static void fill_evenly(struct catalog *catalog, int64_t from_ms, unsigned hours)
+{
+    for (unsigned hour = 0; hour <= hours; hour++)
+        note(catalog, from_ms + hour * HOUR_MS, 500 * GIB - hour * GIB);
+}
+
 START_TEST(a_store_that_fills_evenly_has_so_many_days)
 {
     g_autofree char *store = unit_dir();
     AUTO(catalog) catalog = open_catalog(store);
 
-    for (unsigned hour = 0; hour <= 48; hour++)
-        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    fill_evenly(catalog, START_MS, 48);
     ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 2 * DAY_MS), 452.0 / 24, 0.01);
 }
 END_TEST
@@ -206,8 +212,7 @@ START_TEST(what_is_old_does_not_count)
     AUTO(catalog) catalog = open_catalog(store);
 
     note(catalog, START_MS, 900 * GIB);
-    for (unsigned hour = 0; hour <= 48; hour++)
-        note(catalog, START_MS + 20 * DAY_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    fill_evenly(catalog, START_MS + 20 * DAY_MS, 48);
     ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 22 * DAY_MS), 452.0 / 24,
                             0.01);
 }
@@ -235,8 +240,7 @@ START_TEST(a_sample_of_a_clock_that_was_ahead_does_not_count_and_goes)
     unsigned samples = 0;
 
     note(catalog, START_MS + 3650 * DAY_MS, 900 * GIB);
-    for (unsigned hour = 0; hour <= 48; hour++)
-        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    fill_evenly(catalog, START_MS, 48);
     ck_assert_double_eq_tol(days_left(catalog, 452 * GIB, START_MS + 2 * DAY_MS), 452.0 / 24, 0.01);
     unit_ok(catalog_each(catalog, CATALOG_HISTORY, "space/", count, &samples, &error), error);
     ck_assert_uint_eq(samples, 49);
@@ -248,8 +252,7 @@ START_TEST(a_few_hours_tell_nothing)
     g_autofree char *store = unit_dir();
     AUTO(catalog) catalog = open_catalog(store);
 
-    for (unsigned hour = 0; hour <= 6; hour++)
-        note(catalog, START_MS + hour * HOUR_MS, 500 * GIB - hour * GIB);
+    fill_evenly(catalog, START_MS, 6);
     ck_assert_double_lt(days_left(catalog, 494 * GIB, START_MS + 6 * HOUR_MS), 0);
 }
 END_TEST
