@@ -26,10 +26,9 @@ struct account {
 
 static json_t *gap_json(int64_t until_ms, int64_t gap_ms)
 {
-    g_autofree char *until = time_format(until_ms);
     json_t *json = json_object();
 
-    json_set_string(json, "until", until);
+    json_set_time(json, "until", until_ms);
     json_set_real(json, "seconds", (double)gap_ms / 1000);
     return json;
 }
@@ -103,7 +102,6 @@ static void set_seconds(json_t *json, const char *key, bool known, double ms)
 static json_t *account_json(const struct account *self, const struct stretch *first,
                             const struct stretch *last)
 {
-    g_autofree char *newest = time_format(last->to_ms);
     double span_ms = (double)(self->to_ms - MAX(self->from_ms, first->from_committed_ms));
     json_t *json = json_object();
 
@@ -114,7 +112,7 @@ static json_t *account_json(const struct account *self, const struct stretch *fi
     set_seconds(json, "rpo_seconds", self->rpo_ms > 0, (double)self->rpo_ms);
     json_set_u64(json, "points", self->points);
     json_set_u64(json, "bytes", self->bytes);
-    json_set_string(json, "newest", newest);
+    json_set_time(json, "newest", last->to_ms);
     /* A stretch of a day may go on after the end. */
     set_seconds(json, "age_seconds", true, (double)MAX(self->to_ms - last->to_ms, 0));
     set_seconds(json, "worst_seconds", true, (double)self->worst_ms);
@@ -184,12 +182,11 @@ static void fill_columns(const json_t *vm, int64_t from_ms, int64_t to_ms, doubl
 
     json_array_foreach(json_object_get(vm, "gaps"), i, gap)
     {
-        const char *until = json_get_string(gap, "until");
+        int64_t ms = json_get_time(gap, "until");
         double seconds = json_number_value(json_object_get(gap, "seconds"));
-        int64_t ms;
         unsigned column;
 
-        if (!until || !time_parse(until, &ms, NULL) || ms < from_ms || ms > to_ms)
+        if (ms < from_ms || ms > to_ms)
             continue;
         column = (unsigned)((double)(ms - from_ms) / (double)(to_ms - from_ms) * (COLUMNS - 1));
         columns[column] = MAX(columns[column], seconds);

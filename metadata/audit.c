@@ -179,12 +179,11 @@ static bool rotate(const char *dir, const char *path, struct tail *tail, GError 
 /* The new line; g_free. */
 static char *make_line(const json_t *facts, const struct tail *tail, bool ends_line)
 {
-    g_autofree char *now = time_format(time_now_ms());
     g_autofree char *text = NULL;
     json_auto_t *line = json_object();
 
     json_set_u64(line, "seq", tail->seq + 1);
-    json_set_string(line, "time", now);
+    json_set_time(line, "time", time_now_ms());
     json_object_update_missing(line, (json_t *)facts);
     if (tail->torn)
         json_set_u64(line, "torn", tail->torn);
