@@ -5,8 +5,6 @@
 
 #include "metadata/config-private.h"
 
-static const char *const switch_names[] = {"no", "yes", NULL};
-
 void web_config_init(struct web_config *web, const char *dir)
 {
     web->tls = true;
@@ -55,16 +53,6 @@ bool web_config_listen(struct web_config *web, const char *text, GError **error)
     return true;
 }
 
-static bool read_switch(const struct reader *reader, const char *key, bool *out, GError **error)
-{
-    unsigned value = *out;
-
-    if (!keyfile_word(reader->keyfile, reader->group, key, switch_names, &value, error))
-        return false;
-    *out = value == 1;
-    return true;
-}
-
 static bool read_listen(const struct reader *reader, struct web_config *web, GError **error)
 {
     g_autofree char *text = NULL;
@@ -98,10 +86,12 @@ bool config_read_web(const struct reader *reader, GError **error)
     const char *dir = reader->config->dir;
 
     return keyfile_check_keys(reader->keyfile, reader->group, keys, error) &&
-           read_switch(reader, "tls", &web->tls, error) && read_listen(reader, web, error) &&
+           keyfile_switch(reader->keyfile, reader->group, "tls", &web->tls, error) &&
+           read_listen(reader, web, error) &&
            config_read_path(reader, "certificate", dir, &web->certificate, error) &&
            config_read_path(reader, "key", dir, &web->key, error) &&
            config_read_path(reader, "token-file", dir, &web->token_file, error) &&
            config_read_path(reader, "client-ca", dir, &web->client_ca, error) &&
-           read_switch(reader, "actions", &web->actions, error) && check_pair(reader, web, error);
+           keyfile_switch(reader->keyfile, reader->group, "actions", &web->actions, error) &&
+           check_pair(reader, web, error);
 }

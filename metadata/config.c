@@ -10,7 +10,6 @@
 #define LIMIT_KEY "limit"
 
 static const char *const guard_names[] = {"off", "known", "strict", NULL};
-static const char *const switch_names[] = {"no", "yes", NULL};
 
 const char *guard_mode_name(enum guard_mode mode)
 {
@@ -233,12 +232,10 @@ static bool read_hydrate(const struct reader *reader, GError **error)
     struct config *config = reader->config;
     g_autofree char *rate = NULL;
     g_autoptr(GError) problem = NULL;
-    unsigned word = 0;
 
-    if (!keyfile_word(reader->keyfile, reader->group, "hydrate", switch_names, &word, error) ||
+    if (!keyfile_switch(reader->keyfile, reader->group, "hydrate", &config->hydrate, error) ||
         !keyfile_string(reader->keyfile, reader->group, "hydrate-limit", &rate, error))
         return false;
-    config->hydrate = word == 1;
     return !rate || rate_parse(rate, &config->hydrate_rate, &problem) ||
            keyfile_fail(reader->keyfile, reader->group, "hydrate-limit", error, "%s",
                         problem->message);

@@ -287,6 +287,18 @@ bool keyfile_word(const struct keyfile *keyfile, const char *group, const char *
     return keyfile_fail(keyfile, group, key, error, "'%s' is not one of %s", text, list);
 }
 
+bool keyfile_switch(const struct keyfile *keyfile, const char *group, const char *key, bool *out,
+                    GError **error)
+{
+    static const char *const words[] = {"no", "yes", NULL};
+    unsigned word = *out;
+
+    if (!keyfile_word(keyfile, group, key, words, &word, error))
+        return false;
+    *out = word == 1;
+    return true;
+}
+
 bool keyfile_number(const struct keyfile *keyfile, const char *group, const char *key, int64_t min,
                     int64_t max, int64_t *out, GError **error)
 {

@@ -45,6 +45,9 @@ bool keyfile_list(const struct keyfile *keyfile, const char *group, const char *
 /* The index of the value in WORDS (NULL-terminated). */
 bool keyfile_word(const struct keyfile *keyfile, const char *group, const char *key,
                   const char *const *words, unsigned *out, GError **error);
+/* yes or no. */
+bool keyfile_switch(const struct keyfile *keyfile, const char *group, const char *key, bool *out,
+                    GError **error);
 bool keyfile_number(const struct keyfile *keyfile, const char *group, const char *key, int64_t min,
                     int64_t max, int64_t *out, GError **error);
 /* duration_parse(), from MIN_MS to MAX_MS. */

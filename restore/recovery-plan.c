@@ -113,13 +113,12 @@ const struct plan_vm *recovery_plan_vm(const struct recovery_plan *plan, const c
 
 static bool read_hydrate(struct recovery_plan *plan, const struct keyfile *keyfile, GError **error)
 {
-    static const char *const words[] = {"no", "yes", NULL};
-    unsigned word = 0;
+    bool hydrate = false;
 
-    if (!keyfile_word(keyfile, "plan", "hydrate", words, &word, error))
+    if (!keyfile_switch(keyfile, "plan", "hydrate", &hydrate, error))
         return false;
     if (keyfile_has(keyfile, "plan", "hydrate"))
-        plan->hydrate = (int)word;
+        plan->hydrate = hydrate;
     return true;
 }
 
@@ -338,18 +337,6 @@ static bool read_hooks(struct plan_vm *vm, const struct keyfile *keyfile, const 
     return true;
 }
 
-static bool read_optional(struct plan_vm *vm, const struct keyfile *keyfile, const char *group,
-                          GError **error)
-{
-    static const char *const words[] = {"no", "yes", NULL};
-    unsigned word = 0;
-
-    if (!keyfile_word(keyfile, group, "optional", words, &word, error))
-        return false;
-    vm->optional = word == 1;
-    return true;
-}
-
 static bool read_vm(struct recovery_plan *plan, const struct keyfile *keyfile, const char *group,
                     const char *name, GError **error)
 {
@@ -371,7 +358,8 @@ static bool read_vm(struct recovery_plan *plan, const struct keyfile *keyfile, c
     return keyfile_check_keys(keyfile, group, keys, error) &&
            keyfile_string(keyfile, group, "host", &vm->host, error) &&
            read_storage(keyfile, group, &vm->storage, error) &&
-           read_size(vm, keyfile, group, error) && read_optional(vm, keyfile, group, error) &&
+           read_size(vm, keyfile, group, error) &&
+           keyfile_switch(keyfile, group, "optional", &vm->optional, error) &&
            read_neighbours(vm, keyfile, group, error) &&
            read_addresses(vm, keyfile, group, error) && read_hooks(vm, keyfile, group, error);
 }
