@@ -42,17 +42,11 @@ static bool replace_damaged(const char *store_path, char **aside, GError **error
     return catalog_set_aside(store_path, aside, error);
 }
 
-static bool collect_key(const char *key, json_t *value, void *data)
-{
-    g_ptr_array_add(data, g_strdup(key));
-    return true;
-}
-
 static bool clear_table(struct catalog *catalog, enum catalog_table table, GError **error)
 {
-    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) keys = catalog_keys(catalog, table, "", error);
 
-    if (!catalog_each(catalog, table, "", collect_key, keys, error))
+    if (!keys)
         return false;
     for (unsigned i = 0; i < keys->len; i++)
         if (!catalog_remove(catalog, table, keys->pdata[i], error))

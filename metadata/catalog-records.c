@@ -315,3 +315,18 @@ bool catalog_each(struct catalog *catalog, enum catalog_table table, const char 
     }
     return rc == MDB_NOTFOUND || fail_lmdb(environment, rc, "read", error);
 }
+
+static bool take_key(const char *key, json_t *value, void *data)
+{
+    g_ptr_array_add(data, g_strdup(key));
+    return true;
+}
+
+GPtrArray *catalog_keys(struct catalog *catalog, enum catalog_table table, const char *prefix,
+                        GError **error)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+
+    return catalog_each(catalog, table, prefix, take_key, keys, error) ? g_steal_pointer(&keys)
+                                                                       : NULL;
+}

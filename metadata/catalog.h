@@ -76,5 +76,8 @@ bool catalog_remove(struct catalog *catalog, enum catalog_table table, const cha
 typedef bool catalog_each_fn(const char *key, json_t *value, void *data);
 bool catalog_each(struct catalog *catalog, enum catalog_table table, const char *prefix,
                   catalog_each_fn *each, void *data, GError **error);
+/* Only the keys, in order; of char *. */
+GPtrArray *catalog_keys(struct catalog *catalog, enum catalog_table table, const char *prefix,
+                        GError **error);
 /* Directory for lock files of the site (STORE/locks). */
 const char *catalog_lock_dir(const struct catalog *catalog);

@@ -242,23 +242,17 @@ bool history_condense(struct catalog *catalog, int64_t now_ms, GError **error)
     return read && write_all(catalog, &self, error);
 }
 
-static bool take_key(const char *key, json_t *value, void *data)
-{
-    g_ptr_array_add(data, g_strdup(key));
-    return true;
-}
-
 /* Of all processes the first one that comes on a day. */
 static bool condense_daily(struct catalog *catalog, GError **error)
 {
     g_autofree char *now = point_id_format(time_now_ms());
     g_autofree char *key = g_strdup_printf(CONDENSED_KEY "%.8s", now);
-    g_autoptr(GPtrArray) before = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) before = catalog_keys(catalog, CATALOG_HISTORY, CONDENSED_KEY, error);
     json_auto_t *value = json_object();
     struct catalog_entry entry = {CATALOG_HISTORY, key, value};
     bool first;
 
-    if (!catalog_each(catalog, CATALOG_HISTORY, CONDENSED_KEY, take_key, before, error))
+    if (!before)
         return false;
     if (g_ptr_array_find_with_equal_func(before, key, g_str_equal, NULL))
         return true;

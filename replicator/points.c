@@ -237,22 +237,19 @@ static void learn_all_names(struct local_store *self, char **vm_uuids)
             learn_names(self, *uuid);
 }
 
-static bool collect_vm(const char *key, G_GNUC_UNUSED json_t *value, void *data)
-{
-    g_ptr_array_add(data, g_strdup(key));
-    return true;
-}
-
 static bool add_vms_called(struct listing *self, const char *name, GError **error)
 {
     g_auto(GStrv) uuids = local_vms(self->store, error);
-    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) keys = NULL;
     g_autofree char *prefix = name_key(name, "");
 
     if (!uuids)
         return false;
     learn_all_names(self->store, uuids);
-    if (*name && !catalog_each(self->store->catalog, CATALOG_VMS, prefix, collect_vm, keys, error))
+    if (!*name)
+        return true;
+    keys = catalog_keys(self->store->catalog, CATALOG_VMS, prefix, error);
+    if (!keys)
         return false;
     for (unsigned i = 0; i < keys->len; i++) {
         const char *uuid = (const char *)keys->pdata[i] + strlen(prefix);

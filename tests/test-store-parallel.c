@@ -90,23 +90,17 @@ static void read_points(const struct disk_lab *shared, unsigned number)
     }
 }
 
-static bool collect_key(const char *key, json_t *value, void *data)
-{
-    g_ptr_array_add(data, g_strdup(key));
-    return true;
-}
-
 /* What `drctl store rebuild` does to a catalog that is whole. */
 static void rebuild(const struct disk_lab *shared, unsigned number)
 {
     AUTO(disk_lab) lab = lab_of_vm(shared, number);
 
     for (unsigned round = 0; round < ROUNDS; round++) {
-        g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GPtrArray) keys = NULL;
         g_autoptr(GError) error = NULL;
         g_autoptr(GPtrArray) points = NULL;
 
-        unit_ok(catalog_each(lab->catalog, CATALOG_POINTS, "", collect_key, keys, &error), error);
+        unit_ok(keys = catalog_keys(lab->catalog, CATALOG_POINTS, "", &error), error);
         for (unsigned i = 0; i < keys->len; i++)
             unit_ok(catalog_remove(lab->catalog, CATALOG_POINTS, keys->pdata[i], &error), error);
         unit_ok(points = store_points(lab->store, NULL, &error), error);
