@@ -63,11 +63,6 @@ void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count)
     cluster_ranges_add(file->clusters, first, count);
 }
 
-uint64_t damaged_file_clusters(const struct damaged_file *file)
-{
-    return cluster_ranges_count(file->clusters);
-}
-
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster)
 {
     return cluster_ranges_has(file->clusters, cluster);

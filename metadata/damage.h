@@ -43,7 +43,6 @@ struct damaged_file *damage_add(struct damage *damage, const char *name, const c
 struct damaged_file *damage_file(const struct damage *damage, const char *name);
 /* Clusters must ascend. */
 void damaged_file_add(struct damaged_file *file, uint64_t first, uint64_t count);
-uint64_t damaged_file_clusters(const struct damaged_file *file);
 bool damaged_file_has(const struct damaged_file *file, uint64_t cluster);
 
 /* "vda.qcow2: why; domain.xml: why"; g_free. */

@@ -156,7 +156,7 @@ START_TEST(damage_is_found_to_the_cluster)
     ck_assert_uint_eq(damage->files->len, 1);
     ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
     ck_assert_uint_eq(file->clusters->len, 2);
-    ck_assert_uint_eq(damaged_file_clusters(file), 3);
+    ck_assert_uint_eq(cluster_ranges_count(file->clusters), 3);
     ck_assert(damaged_file_has(file, 3) && damaged_file_has(file, 4) && damaged_file_has(file, 60));
     ck_assert(!damaged_file_has(file, 2) && !damaged_file_has(file, 5) &&
               !damaged_file_has(file, 61));
@@ -194,7 +194,7 @@ START_TEST(an_image_whose_tables_are_damaged_lacks_no_cluster)
 
         ck_assert_ptr_nonnull(file = damage_file(damage, "vda.qcow2"));
         ck_assert(file->unreadable);
-        ck_assert_uint_eq(damaged_file_clusters(file), 0);
+        ck_assert_uint_eq(cluster_ranges_count(file->clusters), 0);
     }
 }
 END_TEST
@@ -239,7 +239,7 @@ START_TEST(without_image_and_digests_the_whole_disk_is_missing)
     turn_bit(chain.p1, "vda.digests", 0);
     AUTO(damage) damage = find(chain.p1, chain.delta);
 
-    ck_assert_uint_eq(damaged_file_clusters(damage_file(damage, "vda.qcow2")),
+    ck_assert_uint_eq(cluster_ranges_count(damage_file(damage, "vda.qcow2")->clusters),
                       8 * MIB / CLUSTER_BYTES);
 }
 END_TEST
@@ -377,8 +377,8 @@ START_TEST(a_note_is_read_as_it_was_written)
     file = damage_file(again, "vda.qcow2");
     ck_assert_str_eq(file->why, "bits \"turned\"");
     ck_assert_uint_eq(file->clusters->len, 2);
-    ck_assert_uint_eq(damaged_file_clusters(file), 4);
-    ck_assert_uint_eq(damaged_file_clusters(damage_file(again, "domain.xml")), 0);
+    ck_assert_uint_eq(cluster_ranges_count(file->clusters), 4);
+    ck_assert_uint_eq(cluster_ranges_count(damage_file(again, "domain.xml")->clusters), 0);
 }
 END_TEST
 
