@@ -285,8 +285,8 @@ static void note_took(json_t *record, const json_t *before, double seconds)
     json_object_set_new(record, "took", took);
 }
 
-/* What this point achieved, which is told when it is gone. */
-static void remember_point(const struct vm_job *job)
+/* What this point achieved, which is told when it is gone, and RECORD. */
+static void remember_point(const struct vm_job *job, const struct catalog_entry *record)
 {
     struct context *context = job->replication->context;
     const struct manifest *manifest = job->result.manifest;
@@ -308,9 +308,10 @@ static void remember_point(const struct vm_job *job)
     };
     g_autoptr(GError) why = NULL;
 
-    if (!history_add(context->catalog, &point, &why))
-        progress_note(context->progress, "the history lacks point %s of %s: %s", manifest->point,
-                      manifest->vm, why->message);
+    if (!history_add(context->catalog, &point, record, &why))
+        progress_note(context->progress,
+                      "the catalog lacks what point %s of %s achieved, and when it was taken: %s",
+                      manifest->point, manifest->vm, why->message);
 }
 
 /* What BEFORE, the record of the point before this one, and this point tell together. */
@@ -356,11 +357,13 @@ static void remember(const struct vm_job *job, const GError *error)
 
         json_set_string(record, "time", time);
         json_set_string(record, "checkpoint", job->result.manifest->checkpoint);
-        remember_point(job);
     }
     json_set_string(record, error ? "failed" : "finished", now);
     json_set_string(record, "error", error ? error->message : NULL);
-    catalog_put(catalog, CATALOG_REPLICATION, key, record, NULL);
+    if (error)
+        catalog_put(catalog, CATALOG_REPLICATION, key, record, NULL);
+    else
+        remember_point(job, &(struct catalog_entry){CATALOG_REPLICATION, key, record});
 }
 
 /* What one destination says to all VMs is said once. */

@@ -266,13 +266,16 @@ static bool condense_daily(struct catalog *catalog, GError **error)
     return history_condense(catalog, time_now_ms(), error);
 }
 
-bool history_add(struct catalog *catalog, const struct stretch *point, GError **error)
+bool history_add(struct catalog *catalog, const struct stretch *point,
+                 const struct catalog_entry *with, GError **error)
 {
     g_autofree char *key = key_of(point);
     json_auto_t *value = stretch_json(point);
+    struct catalog_entry entries[2] = {{CATALOG_HISTORY, key, value}};
 
-    return catalog_put(catalog, CATALOG_HISTORY, key, value, error) &&
-           condense_daily(catalog, error);
+    if (with)
+        entries[1] = *with;
+    return catalog_put_all(catalog, entries, with ? 2 : 1, error) && condense_daily(catalog, error);
 }
 
 /* ---- Reading */

@@ -39,8 +39,10 @@ struct stretch {
 void stretch_free(struct stretch *stretch);
 DEFINE_CLEANUP(stretch)
 
-/* Keep POINT, a stretch of one; its gaps are 0. Once a day it makes the history smaller. */
-bool history_add(struct catalog *catalog, const struct stretch *point, GError **error);
+/* Keep POINT, a stretch of one; its gaps are 0. WITH (may be NULL) is put by the same commit. Once a day it makes the
+ * history smaller. */
+bool history_add(struct catalog *catalog, const struct stretch *point,
+                 const struct catalog_entry *with, GError **error);
 /* The same making smaller, as if it were NOW_MS. */
 bool history_condense(struct catalog *catalog, int64_t now_ms, GError **error);
 /* All stretches that touch FROM_MS to TO_MS, and of each VM and destination the last one before; those of one VM and

@@ -31,7 +31,7 @@ static void add(struct catalog *catalog, const char *vm, int64_t at_ms, int64_t 
     };
     g_autoptr(GError) error = NULL;
 
-    unit_ok(history_add(catalog, &point, &error), error);
+    unit_ok(history_add(catalog, &point, NULL, &error), error);
 }
 
 /* Of which the last one is late. */
