@@ -25,14 +25,6 @@ static uint64_t u64_of(const json_t *entry, const char *key)
     return value;
 }
 
-static bool is_within(const json_t *entry, const struct period *period)
-{
-    const char *time = json_get_string(entry, "time");
-    int64_t ms;
-
-    return time && time_parse(time, &ms, NULL) && ms >= period->from_ms && ms <= period->to_ms;
-}
-
 /* The end takes the place of the beginning. */
 static void list_entry(const json_t *entry, void *data)
 {
@@ -53,7 +45,7 @@ static void list_entry(const json_t *entry, void *data)
         g_hash_table_remove(listing->begun, &began);
         return;
     }
-    if (!is_within(entry, &listing->period))
+    if (!period_has(&listing->period, entry, "time"))
         return;
     copy = json_deep_copy(entry);
     json_array_append_new(listing->entries, copy);
@@ -89,11 +81,8 @@ static void print_entries(const json_t *entries)
     {
         g_autofree char *who = who_text(entry);
         g_autofree char *result = result_text(entry);
-        int64_t ms = 0;
-        g_autofree char *when = NULL;
+        g_autofree char *when = time_text(entry, "time");
 
-        time_parse(json_get_string(entry, "time"), &ms, NULL);
-        when = time_format_local(ms);
         table_row(table, (const char *[]){when, who, json_get_string(entry, "from"),
                                           json_get_string(entry, "command"),
                                           json_get_string(entry, "run"), result});

@@ -526,9 +526,8 @@ static void print_restore(const struct metadata_restore *restore)
     for (unsigned i = 0; i < restore->todos->len; i++) {
         const struct restore_todo *todo = restore->todos->pdata[i];
         const char *why = todo->error                    ? todo->error
-                          : todo->why                    ? todo->why
                           : todo->action == RESTORE_KEEP ? "another one is here; --replace"
-                                                         : NULL;
+                                                         : todo->why;
         json_t *json = json_object();
 
         json_set_string(json, "object", todo->object->id);
@@ -571,11 +570,12 @@ static bool restore_objects(struct context *context, const struct pool *pool,
         .context = context,
         .pool = pool,
         .replace = option_set(context, "replace"),
+        .all = option_set(context, "all"),
         .passphrase = passphrase ? passphrase : context->config->secret_values,
     };
     bool dry_run = option_set(context, "dry-run");
     bool ok = metadata_restore_plan(&restore, objects, error) &&
-              (option_set(context, "all") || dry_run || check_named(&restore, error)) &&
+              (restore.all || dry_run || check_named(&restore, error)) &&
               (dry_run || confirm_replace(&restore, error));
 
     if (ok && !dry_run)
@@ -666,7 +666,7 @@ const struct command metadata_commands[] = {
         .args = "[SITE] GENERATION GENERATION",
         .min_args = 2,
         .max_args = 3,
-        .flags = COMMAND_JSON,
+        .flags = COMMAND_JSON | COMMAND_CHANGES,
         .summary = "what differs between two generations",
         .options = diff_options,
         .run = cmd_metadata_diff,

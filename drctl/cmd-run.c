@@ -8,14 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* RFC 3339 to local time for a table; NULL stays NULL. g_free */
-static char *local_time(const char *text)
-{
-    int64_t ms;
-
-    return text && time_parse(text, &ms, NULL) ? time_format_local(ms) : NULL;
-}
-
 static char *time_between(const char *from, const char *to)
 {
     int64_t start, end;
@@ -41,7 +33,7 @@ static bool cmd_run_list(struct context *context, GError **error)
     }
     json_array_foreach(runs, i, run)
     {
-        g_autofree char *started = local_time(json_get_string(run, "started"));
+        g_autofree char *started = time_text(run, "started");
         g_autofree char *took =
             time_between(json_get_string(run, "started"), json_get_string(run, "ended"));
 

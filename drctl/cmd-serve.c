@@ -135,6 +135,7 @@ static json_t *outcome_json(const struct serve_tally *tally)
     json_set_u64(json, "points", tally->points);
     json_set_u64(json, "bytes", tally->bytes);
     json_set_u64(json, "bundles", tally->bundles);
+    json_set_u64(json, "read", tally->read_bytes);
     json_set_u64(json, "refused", tally->refused);
     return json;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "drctl/jobs.h"
+#include "drctl/output.h"
 #include "drctl/schedule.h"
 #include "drctl/service.h"
 
@@ -85,15 +86,13 @@ static void look_at_rpo(const struct survey *survey, const json_t *vm)
 static void look_at_change(const struct survey *survey, const json_t *vm)
 {
     const json_t *unusual = json_object_get(vm, "unusual_change");
-    g_autofree char *bytes = NULL, *busiest = NULL, *when = NULL;
-    int64_t ms;
+    g_autofree char *bytes = NULL, *busiest = NULL, *when = time_text(unusual, "time");
 
-    if (!json_is_object(unusual) || !time_parse(json_get_string(unusual, "time"), &ms, NULL))
+    if (!when)
         return;
     bytes = bytes_format((uint64_t)json_number_value(json_object_get(unusual, "bytes_per_hour")));
     busiest = bytes_format(
         (uint64_t)json_number_value(json_object_get(unusual, "busiest_bytes_per_hour")));
-    when = time_format_local(ms);
     add(survey, PROBLEM_WARNING, key_of("change", vm), subject_of(vm),
         g_strdup_printf("%s of it changed in an hour until %s, and never more than %s in a month "
                         "before: is somebody encrypting its files?",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "drctl/guard.h"
+#include "drctl/pool.h"
 
 #define TEXT_MAX_BYTES ((size_t)1 << 20)
 
@@ -30,6 +31,7 @@ static void todo_free(void *data)
 void metadata_restore_clear(struct metadata_restore *restore)
 {
     g_clear_pointer(&restore->todos, g_ptr_array_unref);
+    g_clear_pointer(&restore->host_name, g_free);
 }
 
 /* --- deciding: what libvirt has ---------------------------------------------------------------- */
@@ -316,6 +318,32 @@ static void plan_host_file(const struct metadata_restore *restore, struct restor
         decide(restore, todo, state == HOST_FILE_SAME);
 }
 
+/* --- deciding: whose it is --------------------------------------------------------------------- */
+
+static bool host_has_its_own(const struct metadata_restore *restore,
+                             const struct pool_object *object)
+{
+    for (unsigned i = 0; i < restore->pool->objects->len; i++) {
+        const struct pool_object *other = restore->pool->objects->pdata[i];
+
+        if (other->kind == object->kind && strcmp(other->name, object->name) == 0 &&
+            g_strcmp0(other->host, restore->host_name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Why OBJECT is not for the host, or NULL; g_free. A host of which nothing is known gets what the first one had. */
+static char *of_another_host(const struct metadata_restore *restore,
+                             const struct pool_object *object)
+{
+    if (object->host && strcmp(object->host, restore->host_name) != 0)
+        return g_strdup_printf("it is of host %s", object->host);
+    return !object->host && host_has_its_own(restore, object)
+               ? g_strdup_printf("host %s has one of its own", restore->host_name)
+               : NULL;
+}
+
 /* --- deciding: all ----------------------------------------------------------------------------- */
 
 static bool plan_libvirt(const struct metadata_restore *restore, struct restore_todo *todo,
@@ -323,6 +351,11 @@ static bool plan_libvirt(const struct metadata_restore *restore, struct restore_
 {
     if (!says_what_it_is(todo->object)) {
         block(todo, g_strdup("its definition is that of something else"));
+        return true;
+    }
+    todo->why = restore->all ? of_another_host(restore, todo->object) : NULL;
+    if (todo->why) {
+        todo->action = RESTORE_NONE;
         return true;
     }
     switch (todo->object->kind) {
@@ -356,7 +389,7 @@ static bool plan_one(const struct metadata_restore *restore, struct restore_todo
     }
 }
 
-static struct host *find_host(struct context *context, GError **error)
+static struct host *asked_host(struct context *context, GError **error)
 {
     GPtrArray *hosts = context_hosts(context, error);
     const char *uri = option_value(context, "host");
@@ -373,6 +406,15 @@ static struct host *find_host(struct context *context, GError **error)
     return NULL;
 }
 
+static bool find_host(struct metadata_restore *restore, GError **error)
+{
+    if (!restore->host)
+        restore->host = asked_host(restore->context, error);
+    if (restore->host && !restore->host_name)
+        restore->host_name = pool_host_name(restore->context->hosts, restore->host, error);
+    return restore->host_name != NULL;
+}
+
 bool metadata_restore_plan(struct metadata_restore *restore, const GPtrArray *objects,
                            GError **error)
 {
@@ -383,10 +425,8 @@ bool metadata_restore_plan(struct metadata_restore *restore, const GPtrArray *ob
 
         todo->object = object;
         g_ptr_array_add(restore->todos, todo);
-        if (is_of_libvirt(object->kind) && !restore->host &&
-            !(restore->host = find_host(restore->context, error)))
-            return false;
-        if (!plan_one(restore, todo, error))
+        if ((is_of_libvirt(object->kind) && !find_host(restore, error)) ||
+            !plan_one(restore, todo, error))
             return false;
     }
     return true;
@@ -492,6 +532,12 @@ void metadata_restore_do(struct metadata_restore *restore)
 
 /* --- to plain files ---------------------------------------------------------------------------- */
 
+/* "DIR/network" of an object, "DIR/network/kvm2" of one that is of that host alone; g_free */
+static char *plain_dir(const struct pool_object *object, const char *dir)
+{
+    return g_build_filename(dir, pool_kind_name(object->kind), object->host, NULL);
+}
+
 /* Two hosts may each have a VM of that name. */
 static char *plain_path(const struct pool_object *object, const char *dir)
 {
@@ -500,14 +546,13 @@ static char *plain_path(const struct pool_object *object, const char *dir)
     const char *suffix = object->kind < G_N_ELEMENTS(suffixes) && suffixes[object->kind]
                              ? suffixes[object->kind]
                              : ".xml";
-    g_autofree char *path =
-        g_strdup_printf("%s/%s%s%s%s", dir, pool_kind_name(object->kind),
-                        object->kind == POOL_FILE ? "" : "/", object->name, suffix);
+    g_autofree char *parent = plain_dir(object, dir);
+    g_autofree char *path = g_strdup_printf(
+        "%s%s%s%s", parent, object->kind == POOL_FILE ? "" : "/", object->name, suffix);
 
     if (object->kind != POOL_DOMAIN || !g_file_test(path, G_FILE_TEST_EXISTS))
         return g_steal_pointer(&path);
-    return g_strdup_printf("%s/%s/%s-%s%s", dir, pool_kind_name(object->kind), object->name,
-                           object->uuid, suffix);
+    return g_strdup_printf("%s/%s-%s%s", parent, object->name, object->uuid, suffix);
 }
 
 static bool write_plain(const struct pool_object *object, const char *dir, GError **error)

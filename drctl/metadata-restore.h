@@ -32,9 +32,11 @@ struct metadata_restore {
     struct context *context;
     const struct pool *pool; /* borrowed */
     bool replace;            /* what is there, too */
-    const char *passphrase;  /* file of the one that values of secrets are sealed with, or NULL */
+    bool all; /* nothing was named: of what hosts have each for itself, the one of this host */
+    const char *passphrase; /* file of the one that values of secrets are sealed with, or NULL */
     struct host
         *host;        /* borrowed: where domains, networks and so on go; NULL: none is among them */
+    char *host_name;  /* of it, see pool_host_name() */
     GPtrArray *todos; /* of struct restore_todo */
 };
 /* Decide about OBJECTS (of struct pool_object). */

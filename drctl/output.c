@@ -112,6 +112,14 @@ char *seconds_text(const json_t *object, const char *key)
     return json_is_number(seconds) ? duration_format(json_number_value(seconds)) : NULL;
 }
 
+char *time_text(const json_t *object, const char *key)
+{
+    const char *text = json_get_string(object, key);
+    int64_t ms;
+
+    return text && time_parse(text, &ms, NULL) ? time_format_local(ms) : NULL;
+}
+
 /* --- lines ----------------------------------------------------------------------------------- */
 
 static glong width_of(int fd)

@@ -27,6 +27,8 @@ char *shell_word(const char *text);
 
 /* The seconds that OBJECT has as KEY, for people; NULL if it has none; g_free. */
 char *seconds_text(const json_t *object, const char *key);
+/* The time that OBJECT has as KEY (RFC 3339), as of the clock on the wall here; NULL if it has none; g_free. */
+char *time_text(const json_t *object, const char *key);
 
 /* A text behind LEAD; on a terminal in lines that fit, all but the first as far to the right as LEAD is long. */
 void print_wrapped(const char *lead, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -40,3 +40,11 @@ bool period_read(const struct context *context, int64_t default_ms, struct perio
     return period->from_ms < period->to_ms ||
            fail(error, ERROR_USAGE, "--from is not before --to: nothing lies between them");
 }
+
+bool period_has(const struct period *period, const json_t *object, const char *key)
+{
+    const char *time = json_get_string(object, key);
+    int64_t ms;
+
+    return time && time_parse(time, &ms, NULL) && ms >= period->from_ms && ms <= period->to_ms;
+}

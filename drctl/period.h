@@ -20,3 +20,5 @@ struct period {
 /* Without --from it begins DEFAULT_MS before its end. ERROR_USAGE. */
 bool period_read(const struct context *context, int64_t default_ms, struct period *period,
                  GError **error);
+/* Is the time that OBJECT has as KEY (RFC 3339) in it? */
+bool period_has(const struct period *period, const json_t *object, const char *key);

@@ -69,16 +69,19 @@ static bool add_others(struct bundle *bundle, struct host *host, GError **error)
     return domains != NULL;
 }
 
-static bool add_objects(struct bundle *bundle, const char *folder, GPtrArray *objects)
+/* What is not the same as that of a host before is HOST's alone; of secrets the first one counts. */
+static void add_objects(struct bundle *bundle, const char *folder, const GPtrArray *objects,
+                        const char *host)
 {
-    for (unsigned i = 0; objects && i < objects->len; i++) {
+    for (unsigned i = 0; i < objects->len; i++) {
         const struct host_object *object = objects->pdata[i];
         g_autofree char *path = g_strdup_printf("%s/%s.xml", folder, object->name);
+        g_autofree char *own = g_strdup_printf("hosts/%s/%s", host, path);
+        const char *first = bundle_member(bundle, path);
 
         if (!g_str_has_prefix(object->name, TEST_NETWORK_PREFIX))
-            add_member(bundle, path, object->xml);
+            add_member(bundle, first && strcmp(first, object->xml) != 0 ? own : path, object->xml);
     }
-    return objects != NULL;
 }
 
 /* Only if that was asked for, and never so that somebody else can read it. */
@@ -98,6 +101,8 @@ static bool add_values(struct bundle *bundle, struct host *host, const GPtrArray
         g_autofree uint8_t *value = NULL;
         size_t len;
 
+        if (bundle_member(bundle, path))
+            continue;
         if (!host_secret_value(host, uuid, &value, &len, error))
             return false;
         if (!value || len == 0)
@@ -108,34 +113,60 @@ static bool add_values(struct bundle *bundle, struct host *host, const GPtrArray
     return true;
 }
 
-/* Two hosts may call themselves the same. */
-static bool add_capabilities(struct bundle *bundle, struct host *host, GError **error)
+char *pool_host_name(const GPtrArray *hosts, struct host *host, GError **error)
 {
     g_autofree char *name = host_hostname(host, error);
-    g_autofree char *xml = name ? host_capabilities(host, error) : NULL;
+    unsigned n = 1;
+
+    for (unsigned i = 0; name && hosts->pdata[i] != host; i++) {
+        g_autofree char *before = host_hostname(hosts->pdata[i], error);
+
+        if (!before)
+            return NULL;
+        n += g_str_equal(before, name);
+    }
+    return name && n > 1 ? g_strdup_printf("%s-%u", name, n) : g_steal_pointer(&name);
+}
+
+static bool add_capabilities(struct bundle *bundle, struct host *host, const char *name,
+                             GError **error)
+{
+    g_autofree char *xml = host_capabilities(host, error);
     g_autofree char *path = g_strdup_printf("capabilities/%s.xml", name);
 
-    for (unsigned n = 2; xml && bundle_member(bundle, path); n++) {
-        g_free(path);
-        path = g_strdup_printf("capabilities/%s-%u.xml", name, n);
-    }
     if (xml)
         add_member(bundle, path, xml);
     return xml != NULL;
 }
 
-static bool add_host(struct bundle *bundle, struct host *host, const struct config *config,
-                     GError **error)
+static bool add_host(struct bundle *bundle, struct host *host, const char *name,
+                     const struct config *config, GError **error)
 {
     g_autoptr(GPtrArray) networks = host_networks(host, error);
     g_autoptr(GPtrArray) pools = networks ? host_storage_pools(host, error) : NULL;
     g_autoptr(GPtrArray) filters = pools ? host_nwfilters(host, error) : NULL;
     g_autoptr(GPtrArray) secrets = filters ? host_secrets(host, error) : NULL;
 
-    return add_objects(bundle, "networks", networks) && add_objects(bundle, "pools", pools) &&
-           add_objects(bundle, "nwfilters", filters) && add_objects(bundle, "secrets", secrets) &&
-           add_values(bundle, host, secrets, config, error) &&
-           add_capabilities(bundle, host, error) && add_others(bundle, host, error);
+    if (!secrets)
+        return false;
+    add_objects(bundle, "networks", networks, name);
+    add_objects(bundle, "pools", pools, name);
+    add_objects(bundle, "nwfilters", filters, name);
+    add_objects(bundle, "secrets", secrets, name);
+    return add_values(bundle, host, secrets, config, error) &&
+           add_capabilities(bundle, host, name, error) && add_others(bundle, host, error);
+}
+
+static bool add_hosts(struct bundle *bundle, const GPtrArray *hosts, const struct config *config,
+                      GError **error)
+{
+    for (unsigned i = 0; i < hosts->len; i++) {
+        g_autofree char *name = pool_host_name(hosts, hosts->pdata[i], error);
+
+        if (!name || !add_host(bundle, hosts->pdata[i], name, config, error))
+            return false;
+    }
+    return true;
 }
 
 static void add_vapps(struct bundle *bundle, GPtrArray *vapps)
@@ -305,11 +336,9 @@ static struct bundle *site_bundle(struct context *context, const char *destinati
         return NULL;
     if (vapps)
         add_vapps(bundle, vapps);
-    if (!add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error))
+    if (!add_own_vapps(bundle, config->dir, error) || !add_files(bundle, config, error) ||
+        !add_hosts(bundle, hosts, config, error))
         return NULL;
-    for (unsigned i = 0; i < hosts->len; i++)
-        if (!add_host(bundle, hosts->pdata[i], config, error))
-            return NULL;
     return g_steal_pointer(&bundle);
 }
 

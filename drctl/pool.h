@@ -10,3 +10,5 @@
  * it has taken over. */
 bool pool_publish(struct context *context, const char *destination, struct store *store,
                   GPtrArray *vms, GPtrArray *vapps, GError **error);
+/* What HOST, one of HOSTS, is called there: as it calls itself, with a number behind it if one before does, too. g_free */
+char *pool_host_name(const GPtrArray *hosts, struct host *host, GError **error);

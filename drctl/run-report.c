@@ -28,14 +28,10 @@ static char *step_took(const json_t *step)
 
 static void print_head(struct context *context, const json_t *report)
 {
-    const char *text = json_get_string(report, "started");
     g_autofree char *took = seconds_text(report, "seconds");
-    g_autofree char *started = NULL;
+    g_autofree char *started = time_text(report, "started");
     g_autofree char *left = NULL;
-    int64_t started_ms;
 
-    if (text && time_parse(text, &started_ms, NULL))
-        started = time_format_local(started_ms);
     printf("%s: %s %s, %s\nstarted %s", json_get_string(report, "run"),
            json_get_string(report, "kind"), json_get_string(report, "title"),
            json_get_string(report, "state"), started ? started : "-");

@@ -41,14 +41,31 @@ static void list(struct runbook *self, char *const *texts)
         sheet_paragraph(self->sheet, "- %s", *texts);
 }
 
-/* FORMAT with the program and the name of the plan, in this order. */
+/* As it is typed: PROGRAM WORDS NAME MORE. */
+static void write_command(struct runbook *self, const char *program, const char *words,
+                          const char *name, const char *more)
+{
+    g_autofree char *text =
+        g_strdup_printf("%s %s %s%s%s", program, words, name, *more ? " " : "", more);
+
+    sheet_block(self->sheet, text);
+}
+
 static void command(struct runbook *self, const char *what, const char *words, const char *more)
 {
-    g_autofree char *line =
-        g_strdup_printf("%s %s %s%s%s", self->program, words, self->name, *more ? " " : "", more);
-
     sheet_paragraph(self->sheet, "%s", what);
-    sheet_block(self->sheet, line);
+    write_command(self, self->program, words, self->name, more);
+}
+
+/* One for each vApp. */
+static void command_each(struct runbook *self, const char *program, const char *words,
+                         const char *more)
+{
+    for (unsigned i = 0; i < self->vapps->len; i++) {
+        g_autofree char *name = shell_word(((const struct vapp *)self->vapps->pdata[i])->name);
+
+        write_command(self, program, words, name, more);
+    }
 }
 
 /* --- who, and what --------------------------------------------------------------------------- */
@@ -303,12 +320,7 @@ static void write_planned(struct runbook *self)
         self->sheet,
         "Nothing is lost: its VMs are shut down, their last state is sent, and they start here. "
         "It needs the key of this site as that of an operator there.");
-    for (unsigned i = 0; i < self->vapps->len; i++) {
-        g_autofree char *name = shell_word(((struct vapp *)self->vapps->pdata[i])->name);
-        g_autofree char *line = g_strdup_printf("%s failover %s --planned", self->program, name);
-
-        sheet_block(self->sheet, line);
-    }
+    command_each(self, self->program, "failover", "--planned");
 }
 
 static void write_test(struct runbook *self, const json_t *runs)
@@ -328,6 +340,8 @@ static void write_test(struct runbook *self, const json_t *runs)
 
 static void write_back(struct runbook *self)
 {
+    g_autofree char *from = g_strconcat("--from ", self->site->config->site, NULL);
+
     sheet_section(self->sheet, "8. Back");
     command(self,
             "Take back a failover that is not committed. What the VMs have written since is gone, "
@@ -338,13 +352,7 @@ static void write_back(struct runbook *self)
     sheet_paragraph(
         self->sheet,
         "The lost site is repaired, and shall have the VMs again. There, on its host, not here:");
-    for (unsigned i = 0; i < self->vapps->len; i++) {
-        g_autofree char *name = shell_word(((struct vapp *)self->vapps->pdata[i])->name);
-        g_autofree char *line =
-            g_strdup_printf("drctl failback %s --from %s", name, self->site->config->site);
-
-        sheet_block(self->sheet, line);
-    }
+    command_each(self, "drctl", "failback", from);
 }
 
 /* --- by hand --------------------------------------------------------------------------------- */

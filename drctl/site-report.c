@@ -53,15 +53,6 @@ static void add_unaccounted(struct context *context, json_t *report)
 
 /* --- runs ------------------------------------------------------------------------------------ */
 
-static bool is_within(const json_t *run, const struct period *period)
-{
-    const char *started = json_get_string(run, "started");
-    int64_t ms;
-
-    return started && time_parse(started, &ms, NULL) && ms >= period->from_ms &&
-           ms <= period->to_ms;
-}
-
 /* What the first step that failed says; borrowed. */
 static const char *first_error(const json_t *run)
 {
@@ -175,7 +166,7 @@ static bool add_runs(struct context *context, json_t *report, const struct perio
     for (size_t i = json_array_size(runs); i > 0; i--) {
         const json_t *run = json_array_get(runs, i - 1);
 
-        if (is_within(run, period) && !add_run(context, report, run, error))
+        if (period_has(period, run, "started") && !add_run(context, report, run, error))
             return false;
     }
     return runs != NULL;
@@ -270,14 +261,6 @@ json_t *site_report(struct context *context, const struct period *period, bool o
 
 /* --- for people ------------------------------------------------------------------------------ */
 
-static char *when_text(const json_t *json, const char *key)
-{
-    const char *text = json_get_string(json, key);
-    int64_t ms;
-
-    return text && time_parse(text, &ms, NULL) ? time_format_local(ms) : g_strdup("-");
-}
-
 static char *kept_text(const json_t *vm)
 {
     const json_t *kept = json_object_get(vm, "kept_percent");
@@ -336,7 +319,7 @@ static void write_violations(struct sheet *sheet, const json_t *vm)
     sheet_table(sheet, headers);
     json_array_foreach(json_object_get(vm, "violations"), i, violation)
     {
-        g_autofree char *until = when_text(violation, "until");
+        g_autofree char *until = time_text(violation, "until");
         g_autofree char *took = seconds_text(violation, "seconds");
         g_autofree char *old = g_strconcat(took, " old", NULL);
 
@@ -410,7 +393,7 @@ static void write_proofs(struct context *context, struct sheet *sheet, const jso
         sheet_paragraph(sheet, "There was none in this time: nothing proves that these VMs start.");
     json_array_foreach(proofs, i, proof)
     {
-        g_autofree char *when = when_text(proof, "started");
+        g_autofree char *when = time_text(proof, "started");
         g_autofree char *rto = seconds_text(proof, "rto_seconds");
         const char *verdict = json_get_string(proof, "verdict");
         g_autofree char *title = g_strdup_printf("%s of %s, %s", json_get_string(proof, "kind"),
@@ -439,7 +422,7 @@ static void write_failures(struct sheet *sheet, const json_t *report)
     sheet_table(sheet, headers);
     json_array_foreach(failures, i, failure)
     {
-        g_autofree char *when = when_text(failure, "started");
+        g_autofree char *when = time_text(failure, "started");
         g_autofree char *what = g_strdup_printf("%s %s", json_get_string(failure, "kind"),
                                                 json_get_string(failure, "title"));
 

@@ -22,6 +22,16 @@ static bool object_name_is_valid(const char *name)
     return vm_name_is_valid(name) && *name != '.' && *name != '-';
 }
 
+/* HOST/KIND/NAME */
+static bool host_object_is_valid(const char *name)
+{
+    static const char *const kinds[] = {"networks", "nwfilters", "pools", NULL};
+    g_auto(GStrv) parts = g_strsplit(name, "/", -1);
+
+    return g_strv_length(parts) == 3 && object_name_is_valid(parts[0]) &&
+           g_strv_contains(kinds, parts[1]) && object_name_is_valid(parts[2]);
+}
+
 static bool file_name_is_valid(const char *name)
 {
     g_autofree char *path = g_strconcat("/", name, NULL);
@@ -41,6 +51,7 @@ static const struct folder folders[] = {
     {"secret-values/", ".sealed", uuid_is_valid, 2},
     {"plans/", ".plan", name_is_safe, 2},
     {"capabilities/", ".xml", object_name_is_valid, 2},
+    {"hosts/", ".xml", host_object_is_valid, 2},
     {"files/", "", file_name_is_valid, 2},
 };
 

@@ -12,7 +12,9 @@
  *
  *     others/<uuid>.xml        inactive definitions of VMs that are not protected
  *     nwfilters/<name>.xml     secrets/<uuid>.xml (without values)     plans/<name>.plan
- *     secret-values/<uuid>.sealed    secret-value.h     capabilities/<name>.xml  of the hosts
+ *     secret-values/<uuid>.sealed    secret-value.h     capabilities/<host>.xml
+ *     hosts/<host>/networks/<name>.xml, likewise pools and nwfilters: what this host has under a name under which
+ *                              another one has something else, which is in the folder of all
  *     drctl.conf               files/<path>       host-files.json (host-files.h: modes, owners)
  *
  * A higher generation supersedes a lower one whatever the clocks say (XenServer's rule for DR

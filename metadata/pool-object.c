@@ -32,6 +32,7 @@ static void object_free(void *data)
 
     g_free(object->name);
     g_free(object->id);
+    g_free(object->host);
     g_free(object->uuid);
     g_free(object);
 }
@@ -74,6 +75,31 @@ static void add_members(struct pool *pool)
 
             add(pool, places[i].kind, *name, bundle_member(pool->bundle, path));
         }
+    }
+}
+
+static void add_of_host(struct pool *pool, enum pool_kind kind, const char *host, const char *name,
+                        const char *text)
+{
+    struct pool_object *object = add(pool, kind, name, text);
+
+    object->host = g_strdup(host);
+    g_free(object->id);
+    object->id = g_strdup_printf("%s/%s/%s", kind_names[kind], host, name);
+}
+
+static void add_of_hosts(struct pool *pool)
+{
+    g_auto(GStrv) names = bundle_names(pool->bundle, "hosts");
+
+    for (char **name = names; *name; name++) {
+        g_auto(GStrv) parts = g_strsplit(*name, "/", 3);
+        g_autofree char *path = g_strdup_printf("hosts/%s.xml", *name);
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(places); i++)
+            if (strcmp(places[i].folder, parts[1]) == 0)
+                add_of_host(pool, places[i].kind, parts[0], parts[2],
+                            bundle_member(pool->bundle, path));
     }
 }
 
@@ -139,8 +165,10 @@ static int compare_objects(const void *a, const void *b)
 {
     const struct pool_object *left = *(void *const *)a, *right = *(void *const *)b;
 
-    return left->kind != right->kind ? (int)left->kind - (int)right->kind
-                                     : strcmp(left->name, right->name);
+    if (left->kind != right->kind)
+        return (int)left->kind - (int)right->kind;
+    return strcmp(left->name, right->name) ? strcmp(left->name, right->name)
+                                           : g_strcmp0(left->host, right->host);
 }
 
 /* The same order in each generation. */
@@ -159,6 +187,7 @@ struct pool *pool_new(struct bundle *bundle, GError **error)
     pool->bundle = bundle;
     pool->objects = g_ptr_array_new_with_free_func(object_free);
     add_members(pool);
+    add_of_hosts(pool);
     add_values(pool);
     add_protected(pool);
     if (!add_others(pool, error) || !add_files(pool, error))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a pool bundle is made of, as people call it: KIND/NAME, such as domain/db, network/lan or file/etc/hosts.
- * Of domains the name is the VM's; of secrets the UUID.
+ * Of domains the name is the VM's; of secrets the UUID. Where several hosts have different things of one name, those
+ * of all but the first host are KIND/HOST/NAME.
  */
 #pragma once
 
@@ -26,6 +27,7 @@ struct pool_object {
     enum pool_kind kind;
     char *name;
     char *id;          /* "domain/db" */
+    char *host;        /* whose alone it is, or NULL */
     char *uuid;        /* of a domain, or NULL */
     const char *text;  /* borrowed from the bundle; NULL for directories and what was left out */
     const char *value; /* of a secret, sealed; borrowed, or NULL */

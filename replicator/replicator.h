@@ -123,7 +123,8 @@ enum serve_role {
 /* What came of a session. */
 struct serve_tally {
     unsigned points, bundles, refused;
-    uint64_t bytes; /* of the points */
+    uint64_t bytes;      /* of the points */
+    uint64_t read_bytes; /* of images, definitions and bundles that were sent back */
 };
 struct serve_rules {
     enum serve_role role;
@@ -132,7 +133,7 @@ struct serve_rules {
     /* Run commands of drctl, of a fixed list: the words that come before those of the command, such as
      * {"drctl", "--config", DIR, NULL}; NULL: none. */
     const char *const *commander;
-    struct serve_tally *tally; /* is added to, or NULL */
+    struct serve_tally *tally; /* is set at the end, or NULL */
 };
 
 /* Serve LOCAL, a store in a directory, on two file descriptors until the peer hangs up or is silent

@@ -73,6 +73,7 @@ bool handle_get(struct session *self, const struct frame *frame, GError **error)
     struct sending sending = {.session = self, .request = frame->request};
     const char *vm, *point, *name;
     GError *why = NULL;
+    bool got;
 
     if (!request || !json_need_string(request, "vm", &vm, error) ||
         !json_need_string(request, "point", &point, error) ||
@@ -80,11 +81,11 @@ bool handle_get(struct session *self, const struct frame *frame, GError **error)
         !json_need_u64(request, "offset", &sending.offset, error))
         return false;
     sending.at = sending.offset;
-    return check_get(self, vm, name, &why) &&
-                   store_get(self->local, vm, point, name, sending.offset, sending_piece, &sending,
-                             &why)
-               ? sending_done(&sending, error)
-               : sending_failed(&sending, why, error);
+    got = check_get(self, vm, name, &why) &&
+          store_get(self->local, vm, point, name, sending.offset, sending_piece, &sending, &why);
+    if (!is_for_next_point(name))
+        self->tally.read_bytes += sending.at - sending.offset;
+    return got ? sending_done(&sending, error) : sending_failed(&sending, why, error);
 }
 
 bool handle_damaged(struct session *self, const struct frame *frame, GError **error)
@@ -354,6 +355,7 @@ static bool send_bundle(struct session *self, uint32_t request, const char *data
         if (!wire_send_data(self->wire, request, &piece, error))
             return false;
         done += piece.len;
+        self->tally.read_bytes += piece.len;
     }
     object = json_object();
     json_set_u64(object, "bytes", len);

@@ -377,6 +377,48 @@ START_TEST(objects_are_found_by_what_people_call_them)
 }
 END_TEST
 
+START_TEST(what_hosts_have_under_one_name_stays_apart)
+{
+    g_autofree char *dir = host_dir();
+    AUTO(bundle) bundle = sample(dir);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *data = NULL;
+    AUTO(pool) before = NULL;
+    AUTO(pool) pool = NULL;
+    g_autoptr(GPtrArray) first = NULL, second = NULL;
+    g_autoptr(GArray) changes = NULL;
+    const struct pool_object *object;
+    struct bundle *copy;
+    size_t len;
+
+    bundle_add(bundle, "hosts/kvm2/networks/lan.xml", "<network><x/></network>");
+    bundle_seal(bundle);
+    unit_ok(bundle_pack(bundle, &data, &len, &error), error);
+    copy = bundle_unpack(data, len, "x", &error);
+    unit_ok(copy, error);
+    pool = pool_of(copy);
+    unit_fails(pool_find(pool, "lan", &error), error, ERROR_USAGE, "network/lan, network/kvm2/lan");
+    first = pool_find(pool, "network/lan", &error);
+    unit_ok(first, error);
+    ck_assert_str_eq(((const struct pool_object *)first->pdata[0])->text, "<network/>");
+    second = pool_find(pool, "network/kvm2/lan", &error);
+    unit_ok(second, error);
+    object = second->pdata[0];
+    ck_assert_str_eq(object->text, "<network><x/></network>");
+    ck_assert_str_eq(object->name, "lan");
+    ck_assert_str_eq(object->host, "kvm2");
+    before = pool_of(sample(dir));
+    changes = pool_changes(before, pool);
+    ck_assert_uint_eq(changes->len, 1);
+    ck_assert_int_eq(g_array_index(changes, struct pool_change, 0).sign, '+');
+    ck_assert_str_eq(g_array_index(changes, struct pool_change, 0).id, "network/kvm2/lan");
+    ck_assert(!bundle_takes("hosts/kvm2/lan.xml"));
+    ck_assert(!bundle_takes("hosts/../networks/lan.xml"));
+    ck_assert(!bundle_takes("hosts/kvm2/networks/../lan.xml"));
+    ck_assert(!bundle_takes("hosts/kvm2/secrets/" DB ".xml"));
+}
+END_TEST
+
 START_TEST(what_has_changed_is_told)
 {
     g_autofree char *dir = host_dir();
@@ -445,12 +487,12 @@ END_TEST
 
 int main(void)
 {
-    return UNIT_RUN("pool", files_and_directories_are_read_with_modes_and_owners,
-                    links_secrets_keys_and_what_is_too_large_are_left_out, all_together_are_bounded,
-                    of_too_many_files_one_is_named, a_directory_that_cannot_be_read_is_named,
-                    a_file_is_written_as_it_was, paths_are_whole_and_chosen_ones_are_those_below,
-                    what_it_takes_to_make_a_host_anew_goes_over,
-                    only_what_is_new_makes_the_format_new,
-                    objects_are_found_by_what_people_call_them, what_has_changed_is_told,
-                    a_forged_list_of_files_is_refused);
+    return UNIT_RUN(
+        "pool", files_and_directories_are_read_with_modes_and_owners,
+        links_secrets_keys_and_what_is_too_large_are_left_out, all_together_are_bounded,
+        of_too_many_files_one_is_named, a_directory_that_cannot_be_read_is_named,
+        a_file_is_written_as_it_was, paths_are_whole_and_chosen_ones_are_those_below,
+        what_it_takes_to_make_a_host_anew_goes_over, only_what_is_new_makes_the_format_new,
+        objects_are_found_by_what_people_call_them, what_hosts_have_under_one_name_stays_apart,
+        what_has_changed_is_told, a_forged_list_of_files_is_refused);
 }

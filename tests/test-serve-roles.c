@@ -3,6 +3,8 @@
  * Several sites have keys for one store: what each role may do, and that a key which is bound to a site
  * neither sees nor touches what others have there.
  */
+#include <sys/mman.h>
+
 #include "tests/server.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -35,6 +37,17 @@ static void client_end(struct client *self)
     store_free(self->store);
     ck_assert_int_eq(server_end(&self->server), EXIT_SERVED);
     g_free(self->server.path);
+}
+
+/* What the next server says at its end, of the other process. */
+static struct serve_tally *tally_shared(void)
+{
+    struct serve_tally *tally =
+        mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    ck_assert_ptr_ne(tally, MAP_FAILED);
+    rules.tally = tally;
+    return tally;
 }
 
 /* A point that SITE has taken. */
@@ -92,6 +105,7 @@ static bool put_bundle(struct store *store, const char *site, const struct owner
 START_TEST(a_key_that_pulls_reads_and_changes_nothing)
 {
     struct server server = server_with_a_point(IMAGE_BYTES);
+    struct serve_tally *tally = tally_shared();
     struct client pull = client_at(server.path, SERVE_PULL, NULL);
     struct prune_request prune = {.vm_uuid = VM_A};
     struct prune_result result;
@@ -105,6 +119,7 @@ START_TEST(a_key_that_pulls_reads_and_changes_nothing)
     unit_fails(store_prune(pull.store, &prune, &result, &error), error, ERROR_AUTH,
                "PRUNE is refused: this key may read points");
     client_end(&pull);
+    ck_assert_uint_eq(tally->read_bytes, IMAGE_BYTES + 5);
     ck_assert_uint_eq(server_points(&server), 1);
 }
 END_TEST
@@ -130,6 +145,7 @@ END_TEST
 START_TEST(a_key_that_pushes_reads_no_content)
 {
     struct server server = server_with_a_point(IMAGE_BYTES);
+    struct serve_tally *tally = tally_shared();
     struct client push = client_at(server.path, SERVE_PUSH, of_dc1);
     AUTO(bundle) bundle = NULL;
     GError *error = NULL;
@@ -142,6 +158,8 @@ START_TEST(a_key_that_pushes_reads_no_content)
     bundle = bundle_fetch(push.store, "dc1", &error);
     unit_fails(bundle, error, ERROR_AUTH, "BUNDLE-GET is refused");
     client_end(&push);
+    ck_assert_uint_eq(tally->points, 1);
+    ck_assert_uint_eq(tally->read_bytes, 0);
     ck_assert_uint_eq(server_points(&server), 2);
 }
 END_TEST
