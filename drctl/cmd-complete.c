@@ -263,6 +263,20 @@ static void offer_runs(struct completion *line)
     }
 }
 
+/* Of the newest pool metadata of this site. */
+static void offer_objects(struct completion *line)
+{
+    struct store *store = context_store(line->context, NULL);
+    struct bundle *bundle = store ? bundle_fetch(store, line->context->config->site, NULL) : NULL;
+    AUTO(pool) pool = bundle ? pool_new(bundle, NULL) : NULL;
+
+    for (unsigned i = 0; pool && i < pool->objects->len; i++) {
+        const struct pool_object *object = pool->objects->pdata[i];
+
+        offer(line, object->id, pool_kind_name(object->kind));
+    }
+}
+
 /* --- what a placeholder stands for ------------------------------------------------------------ */
 
 static void offer_help_words(struct completion *line)
@@ -300,7 +314,7 @@ static const struct {
     {"HOSTS", offer_hosts},     {"URI", offer_hosts},
     {"DIR", offer_directories}, {"FILE", offer_any_files},
     {"ACTION", offer_actions},  {"COMMAND", offer_help_words},
-    {"SITE", offer_remotes},
+    {"SITE", offer_remotes},    {"OBJECT", offer_objects},
 };
 
 /* PLACEHOLDERS: "VAPP|VM" */
@@ -314,20 +328,31 @@ static void offer_kind(struct completion *line, const char *placeholders)
                 kinds[i].offer(line);
 }
 
-/* The placeholder of argument N of COMMAND, whose usage is like "VM FILE" or "[PROTECTION|VM|VAPP]...", where the
- * last one may repeat. NULL: it takes no more. g_free */
+/* "VM" of "VM", "[VM]", "[VM]..."; g_free */
+static char *bare(const char *place)
+{
+    size_t len = strcspn(place, "].");
+
+    return *place == '[' ? g_strndup(place + 1, len - 1) : g_strndup(place, len);
+}
+
+/* The placeholders of argument N of COMMAND, whose usage is like "VM FILE" or "[PROTECTION|VM|VAPP]...", where the
+ * last one may repeat; of "[SITE] [OBJECT]" the first may be left out, so it is "SITE|OBJECT". NULL: it takes no more.
+ * g_free */
 static char *placeholder_of(const struct command *command, unsigned n)
 {
     g_auto(GStrv) places = g_strsplit(command->args, " ", -1);
     unsigned count = g_strv_length(places);
-    char *place = NULL;
+    g_autofree char *next = NULL;
+    g_autofree char *place = NULL;
 
     if (count == 0 || (command->max_args >= 0 && (int)n >= command->max_args))
         return NULL;
-    place = places[MIN(n, count - 1)];
-    if (g_str_has_suffix(place, "..."))
-        place[strlen(place) - strlen("...")] = '\0';
-    return place[0] == '[' ? g_strndup(place + 1, strlen(place) - 2) : g_strdup(place);
+    place = bare(places[MIN(n, count - 1)]);
+    if (n + 1 >= count || *places[n] != '[')
+        return g_steal_pointer(&place);
+    next = bare(places[n + 1]);
+    return g_strjoin("|", place, next, NULL);
 }
 
 /* --- the line --------------------------------------------------------------------------------- */
