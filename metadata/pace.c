@@ -132,7 +132,7 @@ bool pace_is_unusual(const json_t *pace, int64_t now_ms, const json_t **unusual)
 struct space {
     int64_t from_ms, to_ms, first_ms, last_ms;
     double count, sum_x, sum_y, sum_xx, sum_xy; /* x in days, y in bytes used */
-    char *newest, *useless;                     /* keys, or NULL */
+    char *useless;                              /* key, or NULL */
 };
 
 static char *space_key(int64_t ms)
@@ -163,11 +163,8 @@ static bool read_sample(const char *key, json_t *value, void *data)
     /* A clock that was ahead has noted what is not yet. */
     if (!self->useless && (ms < self->from_ms - SPACE_KEEP_MS || ms > self->to_ms))
         self->useless = g_strdup(key);
-    if (ms > self->to_ms)
-        return true;
-    g_free(self->newest);
-    self->newest = g_strdup(key);
-    if (ms >= self->from_ms && json_need_u64(value, "free", &free_bytes, NULL) &&
+    if (ms >= self->from_ms && ms <= self->to_ms &&
+        json_need_u64(value, "free", &free_bytes, NULL) &&
         json_need_u64(value, "total", &total_bytes, NULL))
         add_sample(self, ms, (double)total_bytes - (double)free_bytes);
     return true;
@@ -175,7 +172,6 @@ static bool read_sample(const char *key, json_t *value, void *data)
 
 static void space_clear(struct space *space)
 {
-    g_free(space->newest);
     g_free(space->useless);
 }
 #define AUTO_SPACE __attribute__((cleanup(space_clear))) struct space
@@ -186,13 +182,16 @@ bool space_note(struct catalog *catalog, uint64_t free_bytes, uint64_t total_byt
     AUTO_SPACE space = {.from_ms = now_ms - SPACE_MS, .to_ms = now_ms};
     g_autofree char *key = space_key(now_ms);
     json_auto_t *sample = json_object();
+    json_auto_t *before = NULL;
     struct catalog_entry entries[] = {{CATALOG_HISTORY, key, sample},
                                       {CATALOG_HISTORY, NULL, NULL}};
 
+    if (!catalog_get(catalog, CATALOG_HISTORY, key, &before, error))
+        return false;
+    if (before)
+        return true;
     if (!catalog_each(catalog, CATALOG_HISTORY, SPACE_KEY, read_sample, &space, error))
         return false;
-    if (g_strcmp0(space.newest, key) == 0)
-        return true;
     json_set_u64(sample, "free", free_bytes);
     json_set_u64(sample, "total", total_bytes);
     entries[1].key = space.useless;
