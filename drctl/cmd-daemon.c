@@ -156,7 +156,7 @@ static void start(struct daemon *daemon, const struct scheduled *job)
     process = g_new0(struct process, 1);
     process->key = g_strdup(job->key);
     process->log = log_path(config, job->key);
-    process->continuous = g_strv_contains((const char *const *)job->words, "--continuous");
+    process->continuous = job->continuous;
     pid = fork();
     if (pid == 0)
         become((const char *const *)argv->pdata, process->log,
@@ -209,28 +209,45 @@ static void reap(struct daemon *daemon)
 
 /* --- what is begun ---------------------------------------------------------------------------- */
 
-/* How many are at work, of all, of one link, and of the store. */
+/* How many are at work: of all, of the store, of one link and of one host. What never ends is not among them, or
+ * nothing else would ever begin. */
 struct load {
     unsigned jobs, store;
-    GHashTable *links; /* name of a remote -> how many */
+    GHashTable *links, *hosts; /* name of a remote, URI -> how many */
 };
+
+static unsigned load_of(GHashTable *loads, const char *name)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(loads, name));
+}
+
+static void load_more(GHashTable *loads, const char *name)
+{
+    g_hash_table_replace(loads, g_strdup(name), GUINT_TO_POINTER(load_of(loads, name) + 1));
+}
 
 static void load_add(struct load *load, const struct scheduled *job)
 {
+    if (job->continuous)
+        return;
     load->jobs++;
     load->store += job->of_store;
     if (job->link)
-        g_hash_table_replace(
-            load->links, g_strdup(job->link),
-            GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(load->links, job->link)) + 1));
+        load_more(load->links, job->link);
+    for (char **host = job->hosts; host && *host; host++)
+        load_more(load->hosts, *host);
 }
 
 static bool load_has_room(const struct load *load, const struct config *config,
                           const struct scheduled *job)
 {
+    if (job->continuous)
+        return true;
+    for (char **host = job->hosts; host && *host; host++)
+        if (load_of(load->hosts, *host) >= config->host_jobs)
+            return false;
     return load->jobs < config->jobs && (!job->of_store || load->store < config->store_jobs) &&
-           (!job->link ||
-            GPOINTER_TO_UINT(g_hash_table_lookup(load->links, job->link)) < config->link_jobs);
+           (!job->link || load_of(load->links, job->link) < config->link_jobs);
 }
 
 /* What could not even begin waits. */
@@ -264,7 +281,8 @@ static void start_due(struct daemon *daemon, const GPtrArray *schedule)
 {
     const struct config *config = daemon->context->config;
     g_autoptr(GHashTable) links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    struct load load = {.links = links};
+    g_autoptr(GHashTable) hosts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    struct load load = {.links = links, .hosts = hosts};
     int64_t now_ms = time_now_ms();
 
     for (unsigned i = 0; i < schedule->len; i++) {

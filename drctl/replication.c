@@ -258,6 +258,7 @@ static json_t *result_json(const struct vm_job *job, const GError *error)
     json_set_string(json, "vm", job->vm->vm);
     json_set_string(json, "destination", job->vm->protection->destination);
     json_set_string(json, "protection", job->vm->protection->name);
+    json_set_string(json, "host", job->domain ? host_uri(domain_host(job->domain)) : NULL);
     if (error) {
         json_set_string(json, "error", error->message);
         json_set_string(json, "kind", error_kind_name(error_kind_of(error)));

@@ -29,6 +29,7 @@ static void scheduled_free(void *data)
     g_free(job->key);
     g_strfreev(job->words);
     g_free(job->link);
+    g_strfreev(job->hosts);
     task_record_clear(&job->last);
     g_free(job);
 }
@@ -76,11 +77,13 @@ static void set_calendar(struct scheduled *job, const struct calendar *at)
 
 /* --- protections ----------------------------------------------------------------------------- */
 
+/* What the last points of a protection tell. */
 struct newest {
     const struct protection *protection;
-    int64_t due_ms;
-    GHashTable *vms;  /* names of what it covers */
-    GHashTable *seen; /* those of them that have a record */
+    int64_t due_ms;    /* when the first of its VMs needs the next point */
+    GHashTable *vms;   /* names of what it covers */
+    GHashTable *seen;  /* those of them that have a record */
+    GHashTable *hosts; /* URIs */
 };
 
 int64_t rpo_slowest_ms(const json_t *record)
@@ -98,6 +101,7 @@ static bool look_at_record(const char *key, json_t *record, void *data)
 {
     struct newest *newest = data;
     const char *vm = json_get_string(record, "vm"), *time = json_get_string(record, "time");
+    const char *host = json_get_string(record, "host");
     struct rpo rpo = {.target_ms = newest->protection->rpo_ms, .took_ms = rpo_slowest_ms(record)};
 
     if (!vm || !g_hash_table_contains(newest->vms, vm) ||
@@ -106,6 +110,8 @@ static bool look_at_record(const char *key, json_t *record, void *data)
         return true;
     if (time)
         time_parse(time, &rpo.newest_ms, NULL);
+    if (host)
+        g_hash_table_add(newest->hosts, g_strdup(host));
     g_hash_table_add(newest->seen, g_strdup(vm));
     newest->due_ms = MIN(newest->due_ms, rpo_next_ms(&rpo));
     return true;
@@ -120,17 +126,31 @@ static GHashTable *names_of(const GPtrArray *vms)
     return names;
 }
 
-/* When does the first of its VMs need the next point? No host is asked: what patterns have come to mean since
- * the last point is seen when the next one is taken. */
-static bool rpo_due(struct making *making, const struct protection *protection, int64_t *due_ms,
-                    GError **error)
+/* g_strfreev */
+static char **names_in(GHashTable *set)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    GHashTableIter iter;
+    void *name;
+
+    g_hash_table_iter_init(&iter, set);
+    while (g_hash_table_iter_next(&iter, &name, NULL))
+        g_strv_builder_add(builder, name);
+    return g_strv_builder_end(builder);
+}
+
+/* When its objective makes JOB due, and where its VMs are. No host is asked: what patterns have come to mean since
+ * the last point, and where VMs have gone, is seen when the next one is taken. */
+static bool look_at_points(struct making *making, const struct protection *protection,
+                           struct scheduled *job, int64_t *due_ms, GError **error)
 {
     char *name[] = {protection->name, NULL};
     g_autoptr(GPtrArray) vms = recorded_vms(making->context, name, error);
     g_autoptr(GHashTable) names = vms ? names_of(vms) : NULL;
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GHashTable) hosts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     struct newest newest = {
-        .protection = protection, .due_ms = INT64_MAX, .vms = names, .seen = seen};
+        .protection = protection, .due_ms = INT64_MAX, .vms = names, .seen = seen, .hosts = hosts};
 
     if (!vms || !catalog_each(making->context->catalog, CATALOG_REPLICATION, "", look_at_record,
                               &newest, error))
@@ -138,6 +158,7 @@ static bool rpo_due(struct making *making, const struct protection *protection, 
     if (g_hash_table_size(seen) < vms->len || vms->len == 0)
         newest.due_ms = 0;
     *due_ms = newest.due_ms;
+    job->hosts = names_in(hosts);
     return true;
 }
 
@@ -174,13 +195,15 @@ static bool add_protection(struct making *making, const struct protection *prote
 
     if (!job)
         return false;
+    job->continuous = continuous;
     if (!g_str_equal(protection->destination, "local"))
         job->link = g_strdup(protection->destination);
-    if (protection->at) {
+    if (protection->at)
         set_calendar(job, protection->at);
-    } else if (continuous) {
+    else if (continuous)
         set_due(job, 0, "rpo", protection->rpo_ms);
-    } else if (protection->rpo_ms && rpo_due(making, protection, &due_ms, &problem)) {
+    if (look_at_points(making, protection, job, &due_ms, &problem) && !protection->at &&
+        !continuous) {
         /* More than its objective away is what was taken before the clock was set back. */
         if (due_ms != INT64_MAX && due_ms > making->now_ms + protection->rpo_ms)
             due_ms = 0;

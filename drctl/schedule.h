@@ -15,6 +15,8 @@ struct scheduled {
     char *key;       /* of task.h: "replicate/shop" */
     char **words;    /* the command */
     char *link;      /* the remote that it talks to, or NULL */
+    char **hosts;    /* URIs of those that had its VMs at their last points, or NULL */
+    bool continuous; /* does it go on until somebody stops it? */
     bool of_store;   /* does it read or change points of this store as a whole? */
     int64_t due_ms;  /* INT64_MAX: not by itself */
     const char *why; /* "rpo", "at", "retry", "missed", "due", "asked" */

@@ -38,24 +38,30 @@ bool config_read_schedule(const struct reader *reader, struct protection *protec
 static bool read_jobs(const struct reader *reader, GError **error)
 {
     struct config *config = reader->config;
-    int64_t jobs = config->jobs, link_jobs = config->link_jobs, store_jobs = config->store_jobs;
+    const struct {
+        const char *key;
+        unsigned *limit;
+    } limits[] = {{"jobs", &config->jobs},
+                  {"host-jobs", &config->host_jobs},
+                  {"link-jobs", &config->link_jobs},
+                  {"store-jobs", &config->store_jobs}};
 
-    if (!keyfile_number(reader->keyfile, reader->group, "jobs", 1, JOBS_MAX, &jobs, error) ||
-        !keyfile_number(reader->keyfile, reader->group, "link-jobs", 1, JOBS_MAX, &link_jobs,
-                        error) ||
-        !keyfile_number(reader->keyfile, reader->group, "store-jobs", 1, JOBS_MAX, &store_jobs,
-                        error))
-        return false;
-    config->jobs = (unsigned)jobs;
-    config->link_jobs = (unsigned)link_jobs;
-    config->store_jobs = (unsigned)store_jobs;
+    for (size_t i = 0; i < G_N_ELEMENTS(limits); i++) {
+        int64_t value = *limits[i].limit;
+
+        if (!keyfile_number(reader->keyfile, reader->group, limits[i].key, 1, JOBS_MAX, &value,
+                            error))
+            return false;
+        *limits[i].limit = (unsigned)value;
+    }
     return true;
 }
 
 bool config_read_daemon(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"jobs",      "link-jobs", "store-jobs", "verify-cycle",
-                                       "verify-at", "prune-at",  "metrics",    NULL};
+    static const char *const keys[] = {"jobs",       "host-jobs",    "link-jobs",
+                                       "store-jobs", "verify-cycle", "verify-at",
+                                       "prune-at",   "metrics",      NULL};
     struct config *config = reader->config;
 
     if (!keyfile_check_keys(reader->keyfile, reader->group, keys, error) ||

@@ -91,6 +91,7 @@ static struct config *config_new(const char *dir)
     config->chain_depth = CONFIG_CHAIN_DEPTH;
     config->guard = GUARD_KNOWN;
     config->jobs = CONFIG_JOBS;
+    config->host_jobs = CONFIG_HOST_JOBS;
     config->link_jobs = CONFIG_LINK_JOBS;
     config->store_jobs = CONFIG_STORE_JOBS;
     web_config_init(&config->web, config->dir);

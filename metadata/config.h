@@ -90,6 +90,7 @@
 #define CONFIG_CHAIN_DEPTH_MAX 150 /* libvirt refuses chains of about 200 layers */
 #define CONFIG_RUN_DIR_MAX 60      /* of the 107 of a UNIX socket's path */
 #define CONFIG_JOBS 4
+#define CONFIG_HOST_JOBS 2
 #define CONFIG_LINK_JOBS 2
 #define CONFIG_STORE_JOBS 1
 
@@ -168,15 +169,15 @@ struct config {
         *secret_values; /* file of the passphrase that they are sealed with; NULL: they stay here */
     char **host_files;  /* absolute paths, or NULL */
     char **witnesses;   /* "HOST:PORT"; may be empty */
-    unsigned jobs, link_jobs, store_jobs;  /* of the daemon, at once */
-    int64_t verify_cycle_ms;               /* 0: no points are verified by itself */
-    struct calendar *verify_at, *prune_at; /* or NULL */
-    char *metrics;                         /* file of metrics, or NULL */
-    struct web_config web;                 /* the page of the daemon */
-    GPtrArray *remotes;                    /* of struct remote, in file order */
-    GPtrArray *protections;                /* of struct protection, in file order */
-    GPtrArray *copies;                     /* of struct copy_rule, in file order */
-    GPtrArray *alerts;                     /* of struct alert, in file order */
+    unsigned jobs, host_jobs, link_jobs, store_jobs; /* of the daemon, at once */
+    int64_t verify_cycle_ms;                         /* 0: no points are verified by itself */
+    struct calendar *verify_at, *prune_at;           /* or NULL */
+    char *metrics;                                   /* file of metrics, or NULL */
+    struct web_config web;                           /* the page of the daemon */
+    GPtrArray *remotes;                              /* of struct remote, in file order */
+    GPtrArray *protections;                          /* of struct protection, in file order */
+    GPtrArray *copies;                               /* of struct copy_rule, in file order */
+    GPtrArray *alerts;                               /* of struct alert, in file order */
 };
 
 /* The directory without --config: /etc/drctl for root, $XDG_CONFIG_HOME/drctl otherwise; g_free. */
