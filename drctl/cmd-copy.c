@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/jobs.h"
 #include "drctl/output.h"
 
 struct copying {
     struct context *context;
     struct store *from, *to;
-    GPtrArray *points; /* of struct manifest: what is to be copied */
+    struct retention keep; /* at TO; may be empty */
+    GPtrArray *points;     /* of struct manifest: what is to be copied */
     json_t *results;
     struct table *table;
     unsigned failed;
@@ -41,10 +43,13 @@ static bool prepare(struct copying *copying, GError **error)
 
     copying->results = json_array();
     copying->table = table_new(headers);
+    if (!option_keep(context, &copying->keep, error))
+        return false;
     copying->from = open_store(context, "from", error);
     copying->to = copying->from ? open_store(context, "to", error) : NULL;
     if (copying->to)
-        copying->points = store_copy_plan(copying->from, copying->to, context->args, error);
+        copying->points =
+            store_copy_plan(copying->from, copying->to, context->args, &copying->keep, error);
     return copying->points != NULL;
 }
 
@@ -82,6 +87,33 @@ static bool ends_all(const GError *error)
     }
 }
 
+/* Did somebody ask for the VM of POINT, and not for one that is based on it? */
+static bool is_asked(const struct copying *copying, const struct manifest *point)
+{
+    const char *const *vms = (const char *const *)copying->context->args;
+
+    return !*vms || g_strv_contains(vms, point->vm) || g_strv_contains(vms, point->uuid);
+}
+
+/* Of each VM that has got something; of failures the first is told. */
+static bool drop_older(struct copying *copying, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    bool ok = true;
+
+    for (unsigned i = 0; i < copying->points->len; i++) {
+        const struct manifest *point = copying->points->pdata[i];
+
+        if (is_asked(copying, point) && g_hash_table_add(seen, point->uuid) &&
+            !drop_points(copying->to, point->uuid, &copying->keep, copying->context->progress,
+                         ok ? error : NULL))
+            ok = false;
+    }
+    if (!ok)
+        g_prefix_error(error, "all points were copied, but older ones stay: ");
+    return ok;
+}
+
 static void copy_points(struct copying *copying)
 {
     bool ended = false;
@@ -114,8 +146,9 @@ static void print_results(struct copying *copying)
     else if (json_array_size(copying->results) > 0)
         table_print(copying->table);
     else
-        progress_note(context->progress, "%s has all points of %s already", copying->to->label,
-                      copying->from->label);
+        progress_note(context->progress, "%s has all points of %s already%s", copying->to->label,
+                      copying->from->label,
+                      retention_is_empty(&copying->keep) ? "" : " that are to be kept");
 }
 
 static bool finish(struct copying *copying, GError **error)
@@ -124,7 +157,7 @@ static bool finish(struct copying *copying, GError **error)
 
     print_results(copying);
     if (copying->failed == 0)
-        return true;
+        return drop_older(copying, error);
     if (copied > 0 && !error_is(copying->first_error, ERROR_CANCELLED))
         return fail(error, ERROR_PARTIAL,
                     "%u of %u points were copied; the next run goes on with the others: %s", copied,
@@ -159,6 +192,7 @@ static bool cmd_copy(struct context *context, GError **error)
 static const struct option copy_options[] = {
     {"from", "STORE", "where the points are: local, or the name of a remote"},
     {"to", "STORE", "where they are to be, likewise"},
+    {"keep", "POLICY", "what is to stay there, as of [protection]; nothing else is copied"},
     {"dry-run", NULL, "say which points would be copied; change nothing"},
     {0},
 };

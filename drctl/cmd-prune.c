@@ -10,7 +10,6 @@ struct pruning {
     const char *destination;
     struct store *store;
     bool dry_run;
-    bool has_keep; /* --keep */
     struct retention keep;
     GPtrArray *protected; /* of struct protected_vm */
     GPtrArray *vms;       /* of struct manifest: the newest point of each VM */
@@ -33,17 +32,6 @@ static void pruning_clear(struct pruning *pruning)
 }
 
 /* --- what to prune --------------------------------------------------------------------------- */
-
-static bool read_keep(struct pruning *pruning, GError **error)
-{
-    const char *text = option_value(pruning->context, "keep");
-    g_autoptr(GError) problem = NULL;
-
-    pruning->has_keep = text != NULL;
-    if (!text || retention_parse(text, &pruning->keep, &problem))
-        return true;
-    return fail(error, ERROR_USAGE, "--keep: %s", problem->message);
-}
 
 /* The VMs of store_points(NAME), by the newest point of each. */
 static bool add_vms(struct pruning *pruning, const char *name, GError **error)
@@ -75,7 +63,7 @@ static struct retention policy_of(const struct pruning *pruning, const char *vm)
 {
     const struct protection *selects;
 
-    if (pruning->has_keep)
+    if (!retention_is_empty(&pruning->keep))
         return pruning->keep;
     for (unsigned i = 0; i < pruning->protected->len; i++) {
         const struct protected_vm *protected = pruning->protected->pdata[i];
@@ -119,7 +107,7 @@ static bool prepare(struct pruning *pruning, GError **error)
     pruning->errors = json_array();
     pruning->table = table_new(headers);
     pruning->vms = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
-    if (!read_keep(pruning, error) || !context_config(context, error))
+    if (!option_keep(context, &pruning->keep, error) || !context_config(context, error))
         return false;
     pruning->protected = recorded_vms(context, none, error);
     if (pruning->protected)
@@ -250,7 +238,7 @@ static bool cmd_prune(struct context *context, GError **error)
 
 static const struct option prune_options[] = {
     {"dry-run", NULL, "say what would go and why; change nothing"},
-    {"keep", "RULES", "this policy instead of the protection's: \"last=24 daily=14\""},
+    {"keep", "POLICY", "this policy instead of the protection's: \"last=24 daily=14\""},
     {"store", "DESTINATION", "another store than this site's: the name of a remote"},
     {0},
 };

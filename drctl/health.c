@@ -162,7 +162,7 @@ static void look_at_each(const struct survey *survey, const json_t *list,
 static void look_at_job(const struct survey *survey, const struct scheduled *job)
 {
     const struct task_record *last = &job->last;
-    g_autofree char *command = g_strjoinv(" ", job->words);
+    g_autofree char *command = shell_line(job->words);
 
     /* What became of single VMs is told with them, and what became of tests with their plans. */
     if (last->failures == 0 || g_str_has_prefix(job->key, "test/"))

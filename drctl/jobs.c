@@ -482,15 +482,23 @@ char *replication_key(const char *vm_uuid, const char *destination)
 
 /* --- older points ---------------------------------------------------------------------------- */
 
-bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,
+bool option_keep(const struct context *context, struct retention *keep, GError **error)
+{
+    const char *text = option_value(context, "keep");
+    g_autoptr(GError) problem = NULL;
+
+    return !text || retention_parse(text, keep, &problem) ||
+           fail(error, ERROR_USAGE, "--keep: %s", problem->message);
+}
+
+bool drop_points(struct store *store, const char *vm_uuid, const struct retention *keep,
                  struct progress *progress, GError **error)
 {
-    struct prune_request request = {
-        .vm_uuid = vm_uuid, .keep = protection->keep, .progress = progress};
+    struct prune_request request = {.vm_uuid = vm_uuid, .keep = *keep, .progress = progress};
     struct prune_result result;
     unsigned dropped = 0;
 
-    if (retention_is_empty(&protection->keep))
+    if (retention_is_empty(keep))
         return true;
     if (!interrupt_check(error) || !store_prune(store, &request, &result, error))
         return false;
@@ -501,7 +509,7 @@ bool drop_points(struct store *store, const char *vm_uuid, const struct protecti
         g_autofree char *freed = bytes_format(result.freed_bytes);
 
         progress_note(progress, "%s: %u older %s dropped at %s, %s freed", newest->vm, dropped,
-                      dropped == 1 ? "point" : "points", protection->destination, freed);
+                      dropped == 1 ? "point" : "points", store->label, freed);
     }
     prune_result_clear(&result);
     return true;

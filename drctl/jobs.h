@@ -54,8 +54,10 @@ GPtrArray *vms_to(struct context *context, char *const *names, const char *desti
  * active is meant. */
 struct domain *find_domain(GPtrArray *hosts, const char *name, GError **error);
 
-/* Drop points of VM_UUID that PROTECTION does not keep in STORE, if it says what to keep. */
-bool drop_points(struct store *store, const char *vm_uuid, const struct protection *protection,
+/* What --keep says; nothing without it. ERROR_USAGE. */
+bool option_keep(const struct context *context, struct retention *keep, GError **error);
+/* Drop points of VM_UUID that KEEP does not keep in STORE; an empty one keeps all. */
+bool drop_points(struct store *store, const char *vm_uuid, const struct retention *keep,
                  struct progress *progress, GError **error);
 
 /* Key of the last result of (VM, destination) in CATALOG_REPLICATION; g_free. */

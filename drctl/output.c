@@ -332,3 +332,17 @@ char *shell_word(const char *text)
                ? g_strdup(text)
                : g_shell_quote(text);
 }
+
+char *shell_line(char *const *words)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    g_auto(GStrv) quoted = NULL;
+
+    for (; *words; words++) {
+        g_autofree char *word = shell_word(*words);
+
+        g_strv_builder_add(builder, word);
+    }
+    quoted = g_strv_builder_end(builder);
+    return g_strjoinv(" ", quoted);
+}

@@ -24,6 +24,8 @@ void print_json_line(const json_t *json);
 char *rpo_text(const json_t *json);
 /* TEXT as one word of a command line, in quotes only where that is needed; g_free. */
 char *shell_word(const char *text);
+/* The same of WORDS, with blanks between them. g_free */
+char *shell_line(char *const *words);
 
 /* The seconds that OBJECT has as KEY, for people; NULL if it has none; g_free. */
 char *seconds_text(const json_t *object, const char *key);

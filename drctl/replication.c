@@ -552,7 +552,7 @@ static bool drop_older(struct replication *replication, const struct made_point 
 {
     struct store *store = replication_store(replication, made->protection->destination, error);
 
-    return store && drop_points(store, made->vm_uuid, made->protection,
+    return store && drop_points(store, made->vm_uuid, &made->protection->keep,
                                 replication->context->progress, error);
 }
 

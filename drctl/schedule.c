@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "drctl/jobs.h"
+#include "drctl/output.h"
 
 #define RETRY_FIRST_MS 10000
 #define RETRY_MAX_MS (INT64_C(30) * 60 * 1000)
@@ -272,10 +273,13 @@ static bool add_copy(struct making *making, const struct copy_rule *rule, GError
 {
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
     bool is_local = g_str_equal(rule->from, "local") || g_str_equal(rule->to, "local");
+    g_autofree char *keep = retention_text(&rule->keep);
     g_auto(GStrv) words = NULL;
     struct scheduled *job;
 
     g_strv_builder_add_many(builder, "copy", "--from", rule->from, "--to", rule->to, NULL);
+    if (*keep)
+        g_strv_builder_add_many(builder, "--keep", keep, NULL);
     if (rule->vms)
         g_strv_builder_addv(builder, (const char **)rule->vms);
     words = g_strv_builder_end(builder);
@@ -481,7 +485,7 @@ json_t *schedule_json(const GPtrArray *schedule)
 
     for (unsigned i = 0; i < schedule->len; i++) {
         const struct scheduled *job = schedule->pdata[i];
-        g_autofree char *command = g_strjoinv(" ", job->words);
+        g_autofree char *command = shell_line(job->words);
         json_t *json = json_object();
 
         json_set_string(json, "job", job->key);

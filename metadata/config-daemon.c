@@ -94,7 +94,7 @@ void copy_rule_free(void *data)
 
 bool config_read_copy(const struct reader *reader, GError **error)
 {
-    static const char *const keys[] = {"from", "to", "vms", "at", NULL};
+    static const char *const keys[] = {"from", "to", "vms", "at", "keep", NULL};
     struct copy_rule *rule = g_new0(struct copy_rule, 1);
 
     g_ptr_array_add(reader->config->copies, rule);
@@ -103,7 +103,8 @@ bool config_read_copy(const struct reader *reader, GError **error)
         !keyfile_string(reader->keyfile, reader->group, "from", &rule->from, error) ||
         !keyfile_string(reader->keyfile, reader->group, "to", &rule->to, error) ||
         !keyfile_list(reader->keyfile, reader->group, "vms", &rule->vms, error) ||
-        !read_calendar(reader, "at", &rule->at, error))
+        !read_calendar(reader, "at", &rule->at, error) ||
+        !config_read_keep(reader, &rule->keep, error))
         return false;
     if (!rule->from)
         rule->from = g_strdup("local");

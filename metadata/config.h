@@ -60,6 +60,7 @@
  *     to = dr2                            likewise
  *     vms = db; web                       names of VMs; default: all that there are
  *     at = 05:00                          must be given
+ *     keep = daily=7 monthly=12           what stays there, and is copied at all; default: all
  *
  *     [web]                               see web-config.h
  *
@@ -146,9 +147,10 @@ struct protection {
 /* Points that the daemon copies from one store to another. */
 struct copy_rule {
     char *name;
-    char *from, *to;     /* "local", or a remote */
-    char **vms;          /* or NULL: all */
-    struct calendar *at; /* never NULL */
+    char *from, *to;       /* "local", or a remote */
+    char **vms;            /* or NULL: all */
+    struct calendar *at;   /* never NULL */
+    struct retention keep; /* there; may be empty */
 };
 
 struct config {

@@ -87,11 +87,13 @@ bool store_copy_point(struct store *from, struct store *to, const struct manifes
 /* --- Which points --------------------------------------------------------------------------- */
 
 struct plan {
-    struct store *from, *to; /* borrowed */
-    GHashTable *vms;         /* UUIDs of those that were looked at */
-    GHashTable *have;        /* "<vm>/<point>" -> struct manifest at FROM */
-    GHashTable *there;       /* "<vm>/<point>" at TO, or chosen already */
-    GPtrArray *chosen;       /* of struct manifest */
+    struct store *from, *to;      /* borrowed */
+    const struct retention *keep; /* likewise, or NULL */
+    GHashTable *vms;              /* UUIDs of those that were looked at */
+    GHashTable *have;             /* "<vm>/<point>" -> struct manifest at FROM */
+    GHashTable *there;            /* "<vm>/<point>" at TO, or chosen already */
+    GHashTable *useless;          /* "<vm>/<point>" that KEEP would drop at TO */
+    GPtrArray *chosen;            /* of struct manifest */
 };
 
 static void plan_clear(struct plan *self)
@@ -99,6 +101,7 @@ static void plan_clear(struct plan *self)
     g_hash_table_unref(self->vms);
     g_hash_table_unref(self->have);
     g_hash_table_unref(self->there);
+    g_hash_table_unref(self->useless);
     g_ptr_array_unref(self->chosen);
 }
 #define AUTO_PLAN __attribute__((cleanup(plan_clear))) struct plan
@@ -106,6 +109,68 @@ static void plan_clear(struct plan *self)
 static char *key_of(const char *vm_uuid, const char *point)
 {
     return g_strconcat(vm_uuid, "/", point, NULL);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct manifest *left = *(struct manifest *const *)a;
+    const struct manifest *right = *(struct manifest *const *)b;
+
+    return -strcmp(left->point, right->point);
+}
+
+/* POINTS: all that TO would have of one VM. */
+static void decide_vm(struct plan *self, GPtrArray *points)
+{
+    g_autofree struct retention_point *decisions = g_new0(struct retention_point, points->len);
+
+    g_ptr_array_sort(points, newest_first);
+    for (unsigned i = 0; i < points->len; i++)
+        decisions[i].time_ms = ((const struct manifest *)points->pdata[i])->time_ms;
+    retention_decide(self->keep, decisions, points->len);
+    for (unsigned i = 0; i < points->len; i++) {
+        const struct manifest *point = points->pdata[i];
+
+        if (!decisions[i].keep)
+            g_hash_table_add(self->useless, key_of(point->uuid, point->point));
+        retention_point_clear(&decisions[i]);
+    }
+}
+
+/* EACH_VM: UUID -> its points, borrowed. */
+static void add_to_vm(GHashTable *each_vm, struct manifest *point)
+{
+    GPtrArray *points = g_hash_table_lookup(each_vm, point->uuid);
+
+    if (!points) {
+        points = g_ptr_array_new();
+        g_hash_table_insert(each_vm, point->uuid, points);
+    }
+    g_ptr_array_add(points, point);
+}
+
+/* HERE and THERE: all points of some VMs, or of all. */
+static void decide(struct plan *self, const GPtrArray *here, const GPtrArray *there)
+{
+    g_autoptr(GHashTable) each_vm =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)g_ptr_array_unref);
+    GHashTableIter iter;
+    void *points;
+
+    if (!self->keep || retention_is_empty(self->keep))
+        return;
+    for (unsigned i = 0; i < there->len; i++)
+        add_to_vm(each_vm, there->pdata[i]);
+    for (unsigned i = 0; i < here->len; i++) {
+        struct manifest *point = here->pdata[i];
+        g_autofree char *key = key_of(point->uuid, point->point);
+
+        if (!g_hash_table_contains(self->there, key))
+            add_to_vm(each_vm, point);
+    }
+    g_hash_table_iter_init(&iter, each_vm);
+    while (g_hash_table_iter_next(&iter, NULL, &points))
+        decide_vm(self, points);
 }
 
 /* What both stores have of VM; NULL: of all. */
@@ -121,6 +186,7 @@ static bool look_at(struct plan *self, const char *vm, GError **error)
 
         g_hash_table_add(self->there, key_of(manifest->uuid, manifest->point));
     }
+    decide(self, here, there);
     g_ptr_array_set_free_func(here, NULL);
     for (unsigned i = 0; i < here->len; i++) {
         struct manifest *manifest = here->pdata[i];
@@ -143,6 +209,14 @@ static void choose(struct plan *self, const char *vm_uuid, const char *point)
         return;
     g_hash_table_add(self->there, stored);
     g_ptr_array_add(self->chosen, manifest);
+}
+
+static void choose_wanted(struct plan *self, const struct manifest *point)
+{
+    g_autofree char *key = key_of(point->uuid, point->point);
+
+    if (!g_hash_table_contains(self->useless, key))
+        choose(self, point->uuid, point->point);
 }
 
 static bool choose_bases(struct plan *self, const struct manifest *manifest, GError **error)
@@ -176,7 +250,7 @@ static bool choose_vm(struct plan *self, const char *vm, GError **error)
         if (!g_hash_table_contains(self->vms, manifest->uuid) &&
             !look_at(self, manifest->uuid, error))
             return false;
-        choose(self, manifest->uuid, manifest->point);
+        choose_wanted(self, manifest);
     }
     return true;
 }
@@ -192,11 +266,8 @@ static bool choose_all(struct plan *self, GError **error)
     g_hash_table_iter_init(&iter, self->have);
     while (g_hash_table_iter_next(&iter, NULL, &manifest))
         g_ptr_array_add(all, manifest);
-    for (unsigned i = 0; i < all->len; i++) {
-        const struct manifest *point = all->pdata[i];
-
-        choose(self, point->uuid, point->point);
-    }
+    for (unsigned i = 0; i < all->len; i++)
+        choose_wanted(self, all->pdata[i]);
     return true;
 }
 
@@ -236,15 +307,18 @@ static bool make_plan(struct plan *self, char *const *vms, GError **error)
     return true;
 }
 
-GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms, GError **error)
+GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms,
+                           const struct retention *keep, GError **error)
 {
     AUTO_PLAN self = {
         .from = from,
         .to = to,
+        .keep = keep,
         .vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .have =
             g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)manifest_free),
         .there = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .useless = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .chosen = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free),
     };
 

@@ -77,9 +77,11 @@ bool store_heal_point(struct store *local, const struct manifest *point, struct 
 void store_heal_vm(struct store *local, const char *vm_uuid, struct progress *progress);
 
 /* What FROM has of VMS (names or UUIDs; none: of all) and TO has not, with all that these are based
- * on; of struct manifest, oldest first, so that bases come before what is based on them.
+ * on; of struct manifest, oldest first, so that bases come before what is based on them. Of points that KEEP
+ * (NULL or empty: keeps all) would drop among all that TO has then, only bases.
  * ERROR_NOT_FOUND for a VM of which FROM has nothing, ERROR_USAGE when both are one store. */
-GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms, GError **error);
+GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms,
+                           const struct retention *keep, GError **error);
 /* Copy a point that FROM has listed into TO, as it is: its files are compared with the source's
  * SHA256SUMS, and TO checks it as any other, before it is committed. Memory does not grow with it. A
  * point that was removed meanwhile is ERROR_NOT_FOUND; one that was rewritten meanwhile is

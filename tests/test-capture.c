@@ -174,7 +174,7 @@ START_TEST(a_store_that_points_were_copied_to_can_be_a_destination)
     unit_ok(other.store =
                 store_open_local(other.store_path, other.catalog, &snapshot_point_ops, &error),
             error);
-    g_autoptr(GPtrArray) plan = store_copy_plan(lab->store, other.store, all, &error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(lab->store, other.store, all, NULL, &error);
 
     unit_ok(plan && plan->len == 1, error);
     unit_ok(store_copy_point(lab->store, other.store, plan->pdata[0], NULL, &error), error);

@@ -11,7 +11,7 @@ static char *const no_vms[] = {NULL};
 static unsigned copy(struct place *from, struct place *to, char *const *vms)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) plan = store_copy_plan(from->store, to->store, vms, &error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(from->store, to->store, vms, NULL, &error);
 
     unit_ok(plan, error);
     for (unsigned i = 0; i < plan->len; i++)
@@ -89,8 +89,9 @@ START_TEST(copies_the_vms_that_are_named)
     put(&from, VM_B, POINT_2, NULL);
     ck_assert_uint_eq(copy(&from, &to, (char *[]){(char *)VM_B, NULL}), 1);
     unit_ok(store_points(to.store, VM_B, &error), error);
-    unit_fails(store_copy_plan(from.store, to.store, (char *[]){(char *)"nobody", NULL}, &error),
-               error, ERROR_NOT_FOUND, "nobody");
+    unit_fails(
+        store_copy_plan(from.store, to.store, (char *[]){(char *)"nobody", NULL}, NULL, &error),
+        error, ERROR_NOT_FOUND, "nobody");
     ck_assert_uint_eq(copy(&from, &to, (char *[]){(char *)"db", NULL}), 1);
 }
 END_TEST
@@ -101,8 +102,50 @@ START_TEST(a_store_is_not_copied_into_itself)
     AUTO_PLACE again = place_open(place.path, &points_accept_ops);
     GError *error = NULL;
 
-    unit_fails(store_copy_plan(place.store, again.store, no_vms, &error), error, ERROR_USAGE,
+    unit_fails(store_copy_plan(place.store, again.store, no_vms, NULL, &error), error, ERROR_USAGE,
                "same store");
+}
+END_TEST
+
+/* Which points of VM_A a policy leaves of a plan, as the last digits of their ids. */
+static char *planned(struct place *from, struct place *to, const char *policy)
+{
+    struct retention keep;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) plan = NULL;
+    GString *text = g_string_new(NULL);
+
+    unit_ok(retention_parse(policy, &keep, &error), error);
+    plan = store_copy_plan(from->store, to->store, no_vms, &keep, &error);
+    unit_ok(plan, error);
+    for (unsigned i = 0; i < plan->len; i++) {
+        const struct manifest *point = plan->pdata[i];
+
+        ck_assert_str_eq(point->uuid, VM_A);
+        g_string_append_c(text, point->point[strlen(POINT_1) - 2]);
+    }
+    return g_string_free(text, FALSE);
+}
+
+START_TEST(what_would_not_stay_there_is_not_copied_but_as_a_base)
+{
+    AUTO_PLACE from = place_new();
+    AUTO_PLACE to = place_new();
+    g_autofree char *all = NULL, *last = NULL, *based = NULL, *old = NULL;
+
+    put(&from, VM_A, POINT_1, NULL);
+    put(&from, VM_A, POINT_2, NULL);
+    all = planned(&from, &to, "last=2");
+    ck_assert_str_eq(all, "12");
+    last = planned(&from, &to, "last=1");
+    ck_assert_str_eq(last, "2");
+    put(&from, VM_A, POINT_3, POINT_1);
+    based = planned(&from, &to, "last=1");
+    ck_assert_str_eq(based, "13");
+    /* What is there counts: the two that are older would be dropped at once. */
+    put(&to, VM_A, POINT_3, NULL);
+    old = planned(&from, &to, "last=1");
+    ck_assert_str_eq(old, "");
 }
 END_TEST
 
@@ -116,7 +159,7 @@ START_TEST(bases_come_before_what_is_based_on_them)
     put(&from, VM_A, POINT_1, NULL);
     put(&from, VM_A, POINT_2, POINT_1);
     put(&from, VM_A, POINT_3, POINT_1);
-    unit_ok(plan = store_copy_plan(from.store, to.store, no_vms, &error), error);
+    unit_ok(plan = store_copy_plan(from.store, to.store, no_vms, NULL, &error), error);
     ck_assert_uint_eq(plan->len, 3);
     for (unsigned i = 1; i < plan->len; i++)
         ck_assert_str_lt(((struct manifest *)plan->pdata[i - 1])->point,
@@ -135,7 +178,7 @@ START_TEST(a_damaged_point_is_refused_and_the_others_can_be_copied)
 
         put(&from, VM_A, POINT_1, NULL);
         put(&from, VM_A, POINT_2, NULL);
-        g_autoptr(GPtrArray) plan = store_copy_plan(from.store, to.store, no_vms, &error);
+        g_autoptr(GPtrArray) plan = store_copy_plan(from.store, to.store, no_vms, NULL, &error);
 
         unit_ok(plan && plan->len == 2, error);
         damage(&from, POINT_1, files[i]);
@@ -155,7 +198,7 @@ START_TEST(a_point_that_was_removed_meanwhile_is_told)
 
     put(&from, VM_A, POINT_1, NULL);
     put(&from, VM_A, POINT_2, POINT_1);
-    g_autoptr(GPtrArray) plan = store_copy_plan(from.store, to.store, no_vms, &error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(from.store, to.store, no_vms, NULL, &error);
     g_autofree char *dir = store_point_dir(from.path, VM_A, POINT_1);
 
     unit_ok(plan && plan->len == 2 && tree_remove(dir, &error), error);
@@ -226,7 +269,8 @@ int main(void)
 {
     return UNIT_RUN(
         "copy", copies_what_is_missing_as_it_is_and_only_that, copies_the_vms_that_are_named,
-        a_store_is_not_copied_into_itself, bases_come_before_what_is_based_on_them,
+        what_would_not_stay_there_is_not_copied_but_as_a_base, a_store_is_not_copied_into_itself,
+        bases_come_before_what_is_based_on_them,
         a_damaged_point_is_refused_and_the_others_can_be_copied,
         a_point_that_was_removed_meanwhile_is_told, a_remote_store_tells_which_points_are_damaged,
         copies_to_a_remote_store_and_back);

@@ -279,7 +279,7 @@ static struct twin twin_new(struct disk_lab *lab)
     unit_ok(twin.catalog = catalog_open(twin.path, &error), error);
     unit_ok(twin.store = store_open_local(twin.path, twin.catalog, &snapshot_point_ops, &error),
             error);
-    g_autoptr(GPtrArray) plan = store_copy_plan(lab->store, twin.store, none, &error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(lab->store, twin.store, none, NULL, &error);
 
     unit_ok(plan, error);
     for (unsigned i = 0; i < plan->len; i++)

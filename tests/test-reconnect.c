@@ -186,7 +186,7 @@ static void copy(struct store *from, struct store *to)
 {
     char *const all[] = {NULL};
     g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) plan = store_copy_plan(from, to, all, &error);
+    g_autoptr(GPtrArray) plan = store_copy_plan(from, to, all, NULL, &error);
 
     unit_ok(plan != NULL, error);
     for (unsigned i = 0; i < plan->len; i++)
