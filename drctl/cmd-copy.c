@@ -6,8 +6,8 @@
 struct copying {
     struct context *context;
     struct store *from, *to;
-    struct retention keep; /* at TO; may be empty */
-    GPtrArray *points;     /* of struct manifest: what is to be copied */
+    struct copy_wish wish;
+    GPtrArray *points; /* of struct manifest: what is to be copied */
     json_t *results;
     struct table *table;
     unsigned failed;
@@ -43,13 +43,13 @@ static bool prepare(struct copying *copying, GError **error)
 
     copying->results = json_array();
     copying->table = table_new(headers);
-    if (!option_keep(context, &copying->keep, error))
+    if (!option_keep(context, &copying->wish.keep, error))
         return false;
     copying->from = open_store(context, "from", error);
     copying->to = copying->from ? open_store(context, "to", error) : NULL;
     if (copying->to)
         copying->points =
-            store_copy_plan(copying->from, copying->to, context->args, &copying->keep, error);
+            store_copy_plan(copying->from, copying->to, context->args, &copying->wish, error);
     return copying->points != NULL;
 }
 
@@ -105,7 +105,7 @@ static bool drop_older(struct copying *copying, GError **error)
         const struct manifest *point = copying->points->pdata[i];
 
         if (is_asked(copying, point) && g_hash_table_add(seen, point->uuid) &&
-            !drop_points(copying->to, point->uuid, &copying->keep, copying->context->progress,
+            !drop_points(copying->to, point->uuid, &copying->wish.keep, copying->context->progress,
                          ok ? error : NULL))
             ok = false;
     }
@@ -146,9 +146,9 @@ static void print_results(struct copying *copying)
     else if (json_array_size(copying->results) > 0)
         table_print(copying->table);
     else
-        progress_note(context->progress, "%s has all points of %s already%s", copying->to->label,
+        progress_note(context->progress, "%s has all points of %s %s", copying->to->label,
                       copying->from->label,
-                      retention_is_empty(&copying->keep) ? "" : " that are to be kept");
+                      retention_is_empty(&copying->wish.keep) ? "already" : "that it is to keep");
 }
 
 static bool finish(struct copying *copying, GError **error)

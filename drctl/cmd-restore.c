@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/elsewhere.h"
 #include "drctl/output.h"
 #include "drctl/resume.h"
 #include "drctl/wizard.h"
@@ -75,13 +76,41 @@ static bool ask(void *context, const char *point, const char *text, GError **err
     return confirm(question, "accept damage", "--accept-damage", error);
 }
 
-static bool execute(struct context *context, const struct restore_request *request, GError **error)
+/* What turns out to be damaged only now is looked for elsewhere, too. */
+static bool execute_mended(struct context *context, const struct site *site,
+                           const struct restore_request *request, struct restore_result *result,
+                           GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    bool mended = false;
+
+    if (restore_execute(site, request, result, &why))
+        return true;
+    if (error_is(why, ERROR_INTEGRITY) && !request->accept_damage &&
+        !elsewhere_mend(context, request->vm, request->point, true, &mended, error))
+        return false;
+    if (mended)
+        return restore_execute(site, request, result, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+static bool execute(struct context *context, struct restore_request *request, GError **error)
 {
     struct restore_result result = {0};
+    g_autofree char *fetched = NULL;
+    bool mended;
     struct site site;
 
     if (!context_site(context, !request->to_dir, &site, error) ||
-        !restore_execute(&site, request, &result, error))
+        !elsewhere_fetch(context, request->vm, request->point, option_value(context, "from"),
+                         &fetched, error))
+        return false;
+    if (fetched)
+        request->point = fetched;
+    if ((!request->accept_damage &&
+         !elsewhere_mend(context, request->vm, request->point, false, &mended, error)) ||
+        !execute_mended(context, &site, request, &result, error))
         return false;
     progress_terminal_end(context->progress);
     if (context->json) {
@@ -178,6 +207,7 @@ bool restore_resume(struct context *context, const json_t *run, GError **error)
 
 static const struct option restore_options[] = {
     {"point", "POINT", "this recovery point; default: the newest"},
+    {"from", "STORE", "have it from there; default: this store, or else the nearest that has it"},
     {"as", "NAME", "as a new VM of this name, with new UUID and MAC addresses"},
     {"over", NULL, "in the place of the VM itself; its present disks are kept until --commit"},
     {"disk", "DISK[,DISK]...", "only these disks"},

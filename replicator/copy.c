@@ -87,13 +87,13 @@ bool store_copy_point(struct store *from, struct store *to, const struct manifes
 /* --- Which points --------------------------------------------------------------------------- */
 
 struct plan {
-    struct store *from, *to;      /* borrowed */
-    const struct retention *keep; /* likewise, or NULL */
-    GHashTable *vms;              /* UUIDs of those that were looked at */
-    GHashTable *have;             /* "<vm>/<point>" -> struct manifest at FROM */
-    GHashTable *there;            /* "<vm>/<point>" at TO, or chosen already */
-    GHashTable *useless;          /* "<vm>/<point>" that KEEP would drop at TO */
-    GPtrArray *chosen;            /* of struct manifest */
+    struct store *from, *to; /* borrowed */
+    struct copy_wish wish;
+    GHashTable *vms;     /* UUIDs of those that were looked at */
+    GHashTable *have;    /* "<vm>/<point>" -> struct manifest at FROM */
+    GHashTable *there;   /* "<vm>/<point>" at TO, or chosen already */
+    GHashTable *useless; /* "<vm>/<point>" that the policy would drop at TO */
+    GPtrArray *chosen;   /* of struct manifest */
 };
 
 static void plan_clear(struct plan *self)
@@ -127,7 +127,7 @@ static void decide_vm(struct plan *self, GPtrArray *points)
     g_ptr_array_sort(points, newest_first);
     for (unsigned i = 0; i < points->len; i++)
         decisions[i].time_ms = ((const struct manifest *)points->pdata[i])->time_ms;
-    retention_decide(self->keep, decisions, points->len);
+    retention_decide(&self->wish.keep, decisions, points->len);
     for (unsigned i = 0; i < points->len; i++) {
         const struct manifest *point = points->pdata[i];
 
@@ -157,7 +157,7 @@ static void decide(struct plan *self, const GPtrArray *here, const GPtrArray *th
     GHashTableIter iter;
     void *points;
 
-    if (!self->keep || retention_is_empty(self->keep))
+    if (retention_is_empty(&self->wish.keep))
         return;
     for (unsigned i = 0; i < there->len; i++)
         add_to_vm(each_vm, there->pdata[i]);
@@ -215,7 +215,8 @@ static void choose_wanted(struct plan *self, const struct manifest *point)
 {
     g_autofree char *key = key_of(point->uuid, point->point);
 
-    if (!g_hash_table_contains(self->useless, key))
+    if (!g_hash_table_contains(self->useless, key) &&
+        (!self->wish.point || strcmp(self->wish.point, point->point) == 0))
         choose(self, point->uuid, point->point);
 }
 
@@ -308,12 +309,12 @@ static bool make_plan(struct plan *self, char *const *vms, GError **error)
 }
 
 GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms,
-                           const struct retention *keep, GError **error)
+                           const struct copy_wish *wish, GError **error)
 {
     AUTO_PLAN self = {
         .from = from,
         .to = to,
-        .keep = keep,
+        .wish = wish ? *wish : (struct copy_wish){},
         .vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .have =
             g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)manifest_free),

@@ -76,12 +76,17 @@ bool store_heal_point(struct store *local, const struct manifest *point, struct 
  * one, which has afresh what was damaged. What cannot be healed is told, and stays. */
 void store_heal_vm(struct store *local, const char *vm_uuid, struct progress *progress);
 
+/* Which points of a VM are meant; all else goes only as their bases. */
+struct copy_wish {
+    const char *point; /* this one; NULL: all */
+    struct retention
+        keep; /* those that this policy would keep among all that TO has then; may be empty */
+};
 /* What FROM has of VMS (names or UUIDs; none: of all) and TO has not, with all that these are based
- * on; of struct manifest, oldest first, so that bases come before what is based on them. Of points that KEEP
- * (NULL or empty: keeps all) would drop among all that TO has then, only bases.
+ * on; of struct manifest, oldest first, so that bases come before what is based on them. WISH may be NULL.
  * ERROR_NOT_FOUND for a VM of which FROM has nothing, ERROR_USAGE when both are one store. */
 GPtrArray *store_copy_plan(struct store *from, struct store *to, char *const *vms,
-                           const struct retention *keep, GError **error);
+                           const struct copy_wish *wish, GError **error);
 /* Copy a point that FROM has listed into TO, as it is: its files are compared with the source's
  * SHA256SUMS, and TO checks it as any other, before it is committed. Memory does not grow with it. A
  * point that was removed meanwhile is ERROR_NOT_FOUND; one that was rewritten meanwhile is

@@ -110,13 +110,13 @@ END_TEST
 /* Which points of VM_A a policy leaves of a plan, as the last digits of their ids. */
 static char *planned(struct place *from, struct place *to, const char *policy)
 {
-    struct retention keep;
+    struct copy_wish wish = {};
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) plan = NULL;
     GString *text = g_string_new(NULL);
 
-    unit_ok(retention_parse(policy, &keep, &error), error);
-    plan = store_copy_plan(from->store, to->store, no_vms, &keep, &error);
+    unit_ok(retention_parse(policy, &wish.keep, &error), error);
+    plan = store_copy_plan(from->store, to->store, no_vms, &wish, &error);
     unit_ok(plan, error);
     for (unsigned i = 0; i < plan->len; i++) {
         const struct manifest *point = plan->pdata[i];
