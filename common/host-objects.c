@@ -19,6 +19,14 @@ void host_object_free(struct host_object *object)
 }
 
 /* Takes over XML. */
+static char *with_autostart(char *xml, int autostart)
+{
+    g_autofree char *before = xml;
+
+    return autostart == 1 ? g_strconcat(before, HOST_AUTOSTARTS, NULL) : g_steal_pointer(&before);
+}
+
+/* Takes over XML. */
 static void add_object(GPtrArray *objects, const char *name, char *xml, bool active)
 {
     struct host_object *object = g_new0(struct host_object, 1);
@@ -40,9 +48,11 @@ static bool add_network(struct host *host, GPtrArray *objects, virNetworkPtr net
 {
     const char *name = virNetworkGetName(network);
     char *xml = virNetworkGetXMLDesc(network, VIR_NETWORK_XML_INACTIVE);
+    int autostart = 0;
 
     if (xml) {
-        add_object(objects, name, xml, virNetworkIsActive(network) == 1);
+        virNetworkGetAutostart(network, &autostart);
+        add_object(objects, name, with_autostart(xml, autostart), virNetworkIsActive(network) == 1);
         return true;
     }
     /* Undefined since it was listed. */
@@ -88,9 +98,12 @@ static bool add_pool(struct host *host, GPtrArray *objects, virStoragePoolPtr po
 {
     const char *name = virStoragePoolGetName(pool);
     char *xml = virStoragePoolGetXMLDesc(pool, VIR_STORAGE_XML_INACTIVE);
+    int autostart = 0;
 
     if (xml) {
-        add_object(objects, name, pool_definition(xml), virStoragePoolIsActive(pool) == 1);
+        virStoragePoolGetAutostart(pool, &autostart);
+        add_object(objects, name, with_autostart(pool_definition(xml), autostart),
+                   virStoragePoolIsActive(pool) == 1);
         return true;
     }
     /* Undefined since it was listed. */
@@ -169,14 +182,17 @@ bool host_define_network(struct host *host, const char *xml, GError **error)
 {
     g_autoptr(virNetwork) made = virNetworkDefineXML(host->connection, xml);
 
-    return made || host_fail(host, error, "define the network");
+    return (made && virNetworkSetAutostart(made, g_str_has_suffix(xml, HOST_AUTOSTARTS)) == 0) ||
+           host_fail(host, error, "define the network");
 }
 
 bool host_define_storage_pool(struct host *host, const char *xml, GError **error)
 {
     g_autoptr(virStoragePool) made = virStoragePoolDefineXML(host->connection, xml, 0);
 
-    return made || host_fail(host, error, "define the storage pool");
+    return (made &&
+            virStoragePoolSetAutostart(made, g_str_has_suffix(xml, HOST_AUTOSTARTS)) == 0) ||
+           host_fail(host, error, "define the storage pool");
 }
 
 bool host_define_nwfilter(struct host *host, const char *xml, GError **error)

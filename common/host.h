@@ -51,8 +51,12 @@ bool host_cpus_used(struct host *host, unsigned *cpus, GError **error);
 /* What the host calls itself in the network; g_free. */
 char *host_hostname(struct host *host, GError **error);
 
+/* Behind a definition: libvirt starts this at each boot of the host. */
+#define HOST_AUTOSTARTS "<!-- autostart -->\n"
+
 /* Networks, storage pools, nwfilters and secrets, active and inactive. XML is the inactive definition, of secrets
- * without their values; their names are UUIDs. A host without such objects has none. */
+ * without their values, with HOST_AUTOSTARTS where it holds; names of secrets are UUIDs. A host without such objects has
+ * none. */
 struct host_object {
     char *name;
     char *xml;
@@ -64,7 +68,8 @@ GPtrArray *host_networks(struct host *host, GError **error);      /* of struct h
 GPtrArray *host_storage_pools(struct host *host, GError **error); /* of struct host_object */
 GPtrArray *host_nwfilters(struct host *host, GError **error);     /* of struct host_object */
 GPtrArray *host_secrets(struct host *host, GError **error);       /* of struct host_object */
-/* Define one, or give that of the same name and UUID a new definition; nothing is started. */
+/* Define one, or give that of the same name and UUID a new definition. Nothing is started now; at each boot what has
+ * HOST_AUTOSTARTS, and nothing else. */
 bool host_define_network(struct host *host, const char *xml, GError **error);
 bool host_define_storage_pool(struct host *host, const char *xml, GError **error);
 bool host_define_nwfilter(struct host *host, const char *xml, GError **error);

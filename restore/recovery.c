@@ -6,8 +6,6 @@
 #define DEFINITION_MAX_BYTES (4u << 20)
 /* Of the file beside the directory of the overlays. */
 #define ASIDE_SUFFIX ".aside.xml"
-/* Behind a definition that was put aside: libvirt started that VM at each boot of the host. */
-#define AUTOSTARTS "<!-- autostart -->\n"
 
 void recovery_free(struct recovery *recovery)
 {
@@ -223,7 +221,7 @@ static bool set_aside(struct recovery *recovery, struct domain *domain, GError *
         return fail(error, ERROR_CONFLICT, "the old copy of %s is %s now, it must be off",
                     recovery->name, domain_state_name(state));
     recovery->aside_host = domain_host(domain);
-    text = g_strconcat(xml, autostart ? AUTOSTARTS : "", NULL);
+    text = g_strconcat(xml, autostart ? HOST_AUTOSTARTS : "", NULL);
     return dir_make(recovery->site->config->images, 0711, error) &&
            file_write(path, text, strlen(text), 0600, error) && domain_forget(domain, error);
 }
@@ -253,7 +251,7 @@ bool recovery_bring_back(struct host *host, const char *dir, GError **error)
     if (!file_read(path, DEFINITION_MAX_BYTES, &text, NULL, error))
         return false;
     domain = host_define(host, text, error);
-    return domain && domain_set_autostart(domain, g_str_has_suffix(text, AUTOSTARTS), error) &&
+    return domain && domain_set_autostart(domain, g_str_has_suffix(text, HOST_AUTOSTARTS), error) &&
            tree_remove(path, error);
 }
 
@@ -342,7 +340,7 @@ static bool step_define(void *context, GError **error)
     /* Who decides that it starts is the one who recovers, not the next boot of the host; unless that was
      * decided here before. */
     return domain &&
-           domain_set_autostart(domain, aside && g_str_has_suffix(aside, AUTOSTARTS), error);
+           domain_set_autostart(domain, aside && g_str_has_suffix(aside, HOST_AUTOSTARTS), error);
 }
 
 /* What is somebody else's is the reason why the step failed, and not ours to take back. */
