@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drctl/command.h"
+#include "drctl/elsewhere.h"
 #include "drctl/failover-options.h"
 #include "drctl/failover-plan.h"
 #include "drctl/live.h"
@@ -325,8 +326,7 @@ static bool execute(struct context *context, const struct site *site,
     return ok;
 }
 
-/* The plan, shown. */
-static struct failover_plan *make_plan(struct context *context, const struct site *site,
+static struct failover_plan *make_plan(struct context *context, const struct site *site, bool show,
                                        GError **error)
 {
     const char *down = option_value(context, "host-down");
@@ -349,9 +349,46 @@ static struct failover_plan *make_plan(struct context *context, const struct sit
     if (!failover_read_points(context, &request, error))
         return NULL;
     plan = failover_plan_make(site, &request, error);
-    if (plan && !context->json && !request.test)
+    if (plan && show && !context->json && !request.test)
         print_plan(context, plan);
     return plan;
+}
+
+/* VMs of PLAN that could have better points if those were whole: UUID and, where it is not the newest, the point. */
+static char **worse_vms(const struct failover_plan *plan)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
+    for (unsigned i = 0; i < plan->vms->len; i++) {
+        const struct failover_vm *vm = plan->vms->pdata[i];
+
+        if (vm->uuid && (vm->passed_over || vm->lost->len > 0))
+            g_strv_builder_add_many(builder, vm->uuid, vm->passed_over ? "" : vm->point, NULL);
+    }
+    return g_strv_builder_end(builder);
+}
+
+/* What is noted as damaged of them is had from elsewhere, if anybody has it. As long as there is a plan nobody may change its
+ * points. */
+static struct failover_plan *mend_plan(struct context *context, const struct site *site,
+                                       struct failover_plan *plan, GError **error)
+{
+    g_auto(GStrv) vms = worse_vms(plan);
+    bool mended = false;
+
+    if (!*vms)
+        return plan;
+    failover_plan_free(plan);
+    for (char **vm = vms; *vm; vm += 2) {
+        bool better;
+
+        if (!elsewhere_mend(context, vm[0], *vm[1] ? vm[1] : NULL, false, &better, error))
+            return NULL;
+        mended |= better;
+    }
+    if (mended)
+        puts("");
+    return make_plan(context, site, mended, error);
 }
 
 /* PLAN has been shown. */
@@ -386,7 +423,7 @@ static bool fail_over(struct context *context, GError **error)
         return false;
     if (option_set(context, "test"))
         testing_sweep(context, &site);
-    AUTO(failover_plan) plan = make_plan(context, &site, error);
+    AUTO(failover_plan) plan = make_plan(context, &site, true, error);
 
     if (option_set(context, "test"))
         return plan && testing_run(context, &site, plan, error);
@@ -394,12 +431,14 @@ static bool fail_over(struct context *context, GError **error)
     if (plan && is_told_of_hosts(context, plan)) {
         failover_plan_free(plan);
         puts("");
-        plan = make_plan(context, &site, error);
+        plan = make_plan(context, &site, true, error);
     }
+    if (plan && !option_set(context, "dry-run"))
+        plan = mend_plan(context, &site, plan, error);
     if (plan && asks_for_acceptance(plan) && is_accepted(context, plan)) {
         failover_plan_free(plan);
         puts("");
-        plan = make_plan(context, &site, error);
+        plan = make_plan(context, &site, true, error);
     }
     /* Ctrl-C at that question leaves, too. */
     return plan && interrupt_check(error) &&

@@ -226,8 +226,7 @@ static bool try_store(const struct mending *self, const struct manifest *point, 
         return false;
     }
     if (from)
-        progress_note(context->progress, "point %s of %s stays damaged: %s", point->point,
-                      point->vm, why->message);
+        progress_note(context->progress, "%s", why->message);
     return true;
 }
 

@@ -87,20 +87,33 @@ void failover_vm_take_point(struct failover_vm *vm, const struct manifest *manif
 }
 
 /* What lies behind its newest point is lost with the round that it belongs to: say so. */
-static void remark_newer(const struct planner *planner, const struct failover_vm *vm,
+static void remark_newer(const struct planner *planner, struct failover_vm *vm,
                          const struct manifest *taken, struct findings *findings)
 {
     g_autoptr(GPtrArray) points = store_points(planner->site->store, vm->uuid, NULL);
     const struct manifest *newest = points && points->len > 0 ? points->pdata[0] : taken;
 
-    if (choice_is_free(&planner->choice) && strcmp(newest->point, taken->point) != 0)
+    vm->passed_over = choice_is_free(&planner->choice) && strcmp(newest->point, taken->point) != 0;
+    if (vm->passed_over)
         remark(findings,
                "its point %s is newer, but not every VM has a whole one of that instant: all are "
                "taken from round %s",
                newest->point, taken->group);
 }
 
-static struct origin *vm_origin(const struct planner *planner, const struct failover_vm *vm,
+/* Of POINTS, newest first, but for those that are not whole. */
+static struct origin *first_origin(const struct planner *planner, struct failover_vm *vm,
+                                   const GPtrArray *points, struct findings *findings,
+                                   GError **error)
+{
+    struct origin *origin = origin_first(planner->site, points, findings, error);
+    const struct manifest *newest = points->len ? points->pdata[0] : NULL;
+
+    vm->passed_over = newest && !(origin && strcmp(origin->manifest->point, newest->point) == 0);
+    return origin;
+}
+
+static struct origin *vm_origin(const struct planner *planner, struct failover_vm *vm,
                                 struct findings *findings, GError **error)
 {
     g_autoptr(GPtrArray) points = NULL;
@@ -109,7 +122,7 @@ static struct origin *vm_origin(const struct planner *planner, const struct fail
 
     if (!g_hash_table_steal_extended(planner->origins, vm->uuid, (void **)&key, &origin)) {
         points = choice_points(&planner->choice, vm->uuid, error);
-        return points ? origin_first(planner->site, points, findings, error) : NULL;
+        return points ? first_origin(planner, vm, points, findings, error) : NULL;
     }
     g_free(key);
     remark_newer(planner, vm, ((struct origin *)origin)->manifest, findings);

@@ -86,6 +86,7 @@ struct failover_vm {
         n_blockers;  /* of the findings, the last ones; 0 for a plan that was read from a journal */
     GPtrArray *lost; /* of struct lost_disk: what the point lacks, if no whole one is there */
     bool accepts_damage;   /* it starts without that; else LOST blocks it */
+    bool passed_over;      /* it has newer points that are not whole, or not of a round that is */
     char *host;            /* URI of the host that gets it, or NULL: blocked */
     char **networks;       /* that its definition has NICs in; NULL: not looked at */
     uint64_t memory_bytes; /* that it will take of the host; 0: not known, or it is there already */
