@@ -88,7 +88,7 @@ tell_test() {
     jq -r '.vms[] | [.vm, .verdict, .boot_seconds, .seen] | join("\t")' "$lab/demo.json" | while IFS=$'\t' read -r vm verdict seconds seen; do
         line "$(printf '%-4s %-8s booted in %4.1f s  %s' "$vm" "$verdict" "$seconds" "$seen")"
     done
-    jq -e 'all(.vms[]; .verdict == "passed")' "$lab/demo.json" >/dev/null || die "not every copy is proven to work"
+    jq -ne 'input | all(.vms[]; .verdict == "passed")' "$lab/demo.json" >/dev/null || die "not every copy is proven to work"
     run=$(jq -r .run "$lab/demo.json")
     run_drctl dr1 run show "$run" --report "/root/$run.html"
     line "the whole of it on one page, with pictures of the screens: $lab/dr1/root/root/$run.html"
@@ -214,7 +214,7 @@ tell_result() {
 }
 
 # Bytes and points are counted from the beginning of the sites.
-told_already() { drctl_at dc1 points --json 2>"$lab/demo.log" | jq -e 'any(.[]; .label == "diverged")' >/dev/null; }
+told_already() { drctl_at dc1 points --json 2>"$lab/demo.log" | jq -ne 'input | any(.[]; .label == "diverged")' >/dev/null; }
 
 demo_end() {
     local status=$?
