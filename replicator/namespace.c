@@ -175,20 +175,20 @@ bool session_check_bundle(const struct session *self, const void *data, size_t l
 void session_hide_points(const struct session *self, GPtrArray *points)
 {
     g_autoptr(GHashTable) whose = NULL;
-    g_autoptr(GPtrArray) hidden = NULL;
+    unsigned shown = 0;
 
     if (!self->namespace)
         return;
-    hidden = g_ptr_array_new_with_free_func((GDestroyNotify)manifest_free);
     whose = whose_are(self->namespace, points);
-    for (unsigned i = 0; i < points->len;) {
-        const struct manifest *point = points->pdata[i];
+    for (unsigned i = 0; i < points->len; i++) {
+        struct manifest *point = points->pdata[i];
 
-        if (GPOINTER_TO_UINT(g_hash_table_lookup(whose, point->uuid)) == OURS)
-            i++;
-        else
-            g_ptr_array_add(hidden, g_ptr_array_steal_index(points, i));
+        if (GPOINTER_TO_UINT(g_hash_table_lookup(whose, point->uuid)) != OURS)
+            continue;
+        points->pdata[i] = points->pdata[shown];
+        points->pdata[shown++] = point;
     }
+    g_ptr_array_set_size(points, (int)shown);
 }
 
 bool session_shows_owner(const struct session *self, const struct owner *owner)
