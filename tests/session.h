@@ -103,8 +103,8 @@ G_GNUC_UNUSED static inline struct domain *define_guest(struct host *host, const
     return domain;
 }
 
-/* A guest that runs but does nothing, to the end of the session: an init that is slow to reap QEMU
- * makes every power-off take two seconds. */
+/* A guest that runs but does nothing, to the end of the session, which ends it sooner than a
+ * power-off by libvirt would. */
 G_GNUC_UNUSED static inline struct domain *paused_guest(struct host *host, const char *name)
 {
     struct domain *domain = define_guest(host, name, "");
