@@ -232,7 +232,8 @@ static inline GPtrArray *template_points(char **store)
 }
 
 /* Firmware that QEMU can map, and that halts at once: zeros would be instructions, which keep a
- * processor of the machine busy for as long as the guest runs. */
+ * processor of the machine busy for as long as the guest runs, and that of QEMU looks for a system,
+ * which takes as long as all else of a start. */
 static inline char *make_firmware(void)
 {
     static const uint8_t halt[] = {0xf4, 0xeb, 0xfd}; /* hlt, and back to it */
@@ -246,16 +247,21 @@ static inline char *make_firmware(void)
     return path;
 }
 
-static inline void add_firmware(struct xml_node *domain)
+static inline void add_firmware(struct xml_node *domain, bool has_nvram)
 {
     g_autofree char *path = make_firmware();
     struct xml_node *loader = xml_add(xml_child(domain, "os"), "loader", path);
 
+    xml_set_attr(loader, "type", has_nvram ? "pflash" : "rom");
+    if (!has_nvram)
+        return;
     xml_set_attr(loader, "readonly", "yes");
-    xml_set_attr(loader, "type", "pflash");
     xml_add(xml_child(domain, "os"), "nvram", "/nowhere/VARS.fd");
     xml_child(xml_child(domain, "features"), "acpi");
 }
+
+/* Whether guests that are made look for a system on their disks. */
+static bool guests_boot;
 
 /* TEXT is the template's definition; that of GUEST with more DEVICES, g_free. */
 static inline char *guest_definition(const char *text, const struct lost_guest *guest,
@@ -268,8 +274,8 @@ static inline char *guest_definition(const char *text, const struct lost_guest *
 
     xml_set_text(xml_child(xml_root(xml), "name"), guest->name);
     xml_set_text(xml_child(xml_root(xml), "uuid"), guest->uuid);
-    if (guest->has_nvram)
-        add_firmware(xml_root(xml));
+    if (guest->has_nvram || !guests_boot)
+        add_firmware(xml_root(xml), guest->has_nvram);
     dump = xml_dump(xml);
     result = g_string_new(dump);
     g_string_replace(result, "</devices>", end, 1);

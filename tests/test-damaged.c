@@ -26,6 +26,12 @@ static struct family family_new(const char *name)
     return family;
 }
 
+static struct family booting_family(const char *name)
+{
+    guests_boot = true;
+    return family_new(name);
+}
+
 static void family_clear(struct family *family)
 {
     lost_guest_free(family->template);
@@ -402,7 +408,7 @@ static void wait_for_report(const char *vm, const char *vda, unsigned report[4])
 
 START_TEST(a_guest_that_reads_what_is_lost_is_told_so)
 {
-    AUTO_FAMILY family = family_new("boot");
+    AUTO_FAMILY family = booting_family("boot");
     g_autofree char *sector = make_boot_sector();
     g_autofree char *write = g_strdup_printf("write -s %s 0 512", sector);
     g_autofree char *vda = NULL;
