@@ -68,6 +68,7 @@ lab_make() {
 
 cmd_up() {
     local site vm
+    [ "${1---off}" = --off ] && [ $# -le 1 ] || die "usage: two-sites up [--off]"
     check_machine
     lab_make || { say "the lab is up already ($lab)"; return 0; }
     program_build
@@ -78,8 +79,10 @@ cmd_up() {
     for site in dc1 dr1; do site_wait "$site"; network_start "$site"; done
     for vm in $vms; do guest_define dc1 "$vm"; done
     [ "$drctl" = none ] || quietly program_configure
-    say "starting shop at dc1 ..."
-    quietly shop_start
+    if [ $# = 0 ]; then
+        say "starting shop at dc1 ..."
+        quietly shop_start
+    fi
     touch "$lab/complete"
     say "the lab is up ($lab)"
 }
