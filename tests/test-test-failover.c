@@ -402,7 +402,18 @@ END_TEST
 
 static void write_much(const struct during *during, const struct failover_vm *vm)
 {
-    guest_write(vm->recovery->name, "write -P 51 0 12M");
+    /* It may be stopped before it has an answer. */
+    const char *const argv[] = {
+        "virsh",
+        "-c",
+        session_uri,
+        "qemu-monitor-command",
+        vm->recovery->name,
+        "--hmp",
+        "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"write -P 51 0 12M\"",
+        NULL};
+
+    process_run(argv, 120, NULL, NULL);
 }
 
 START_TEST(copies_that_write_too_much_are_stopped)
