@@ -12,10 +12,21 @@ struct reader {
     int failure; /* errno of the first failed read */
 };
 
+/* What QEMU cannot read it does not say: it ends the connection, which the next request may be the first to meet. */
+static const char *hint(int failure)
+{
+    bool hung_up = failure == ENOTCONN || failure == EPIPE || failure == ECONNRESET;
+
+    return hung_up || failure == EIO
+               ? "; QEMU hangs up where it cannot read the disk itself: bad sectors, or what a "
+                 "recovery had lost (DAMAGED POINTS in drctl(1))"
+               : "";
+}
+
 static bool fail_nbd(struct reader *reader, const char *what, GError **error)
 {
-    return fail(error, ERROR_HYPERVISOR, "cannot %s disk %s over NBD: %s", what, reader->export,
-                nbd_get_error());
+    return fail(error, ERROR_HYPERVISOR, "cannot %s disk %s over NBD: %s%s", what, reader->export,
+                nbd_get_error(), hint(nbd_get_errno()));
 }
 
 static bool connect_export(struct reader *reader, const char *socket, GError **error)
@@ -183,15 +194,6 @@ bool reader_read(struct reader *reader, uint64_t offset, uint8_t *data, size_t l
     if (nbd_aio_pread(reader->nbd, data, len, offset, callback, 0) < 0)
         return fail_nbd(reader, "read", error);
     return true;
-}
-
-/* What QEMU cannot read it does not say: it ends the connection. */
-static const char *hint(int failure)
-{
-    return failure == ENOTCONN || failure == EIO
-               ? "; QEMU hangs up where it cannot read the disk itself: bad sectors, or what a "
-                 "recovery had lost (DAMAGED POINTS in drctl(1))"
-               : "";
 }
 
 bool reader_poll(struct reader *reader, int timeout_ms, GError **error)
