@@ -8,9 +8,9 @@
 
 #include "drctl/command.h"
 
-/* Copy POINT of VM (a name or a UUID; POINT NULL: the newest) here from the store FROM (NULL: from any), with all that
- * it is based on, unless it is here. *FOUND (g_free) is its id, NULL if FROM is NULL and nobody has it, or if it is here and
- * POINT is NULL. ERROR_NOT_FOUND if FROM does not have it. */
+/* Copy POINT of VM (a name or a UUID; POINT NULL: the newest) here from the store FROM (NULL: from any, unless it is
+ * here already), with all that it is based on. *FOUND (g_free) is the id of what came; NULL if it was here, or nobody has
+ * it: then whoever looks for it here says so. ERROR_NOT_FOUND if FROM does not have it. */
 bool elsewhere_fetch(struct context *context, const char *vm, const char *point, const char *from,
                      char **found, GError **error);
 
